@@ -1,0 +1,68 @@
+"""Problems found in somebody's files, collected into one report instead of one exception at a time."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pydantic
+
+SHOWN_AT_MOST = 100
+FOUND_WIDTH = 120
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where it stands, what was found, what was expected."""
+
+    file: str
+    found: str
+    expected: str
+    line: int | None = None
+    field: str | None = None
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        field = f" field '{self.field}'" if self.field else ""
+        return f"{place}{field}: found {shorten(self.found)}, expected {self.expected}"
+
+
+class ContractError(ValueError):
+    """Every problem of one input, in one report. ``problems`` holds all of them."""
+
+    def __init__(self, title: str, problems: Iterable[Problem], advice: str = "") -> None:
+        self.problems = list(problems)
+        count = len(self.problems)
+        lines = [f"{title}: {count} problem{'' if count == 1 else 's'}"]
+        lines += [f"  {problem}" for problem in self.problems[:SHOWN_AT_MOST]]
+        if count > SHOWN_AT_MOST:
+            lines.append(f"  … and {count - SHOWN_AT_MOST} more")
+        if advice:
+            lines.append(advice)
+        super().__init__("\n".join(lines))
+
+
+def problems_of(error: pydantic.ValidationError, file: str, line: int | None = None) -> list[Problem]:
+    """Pydantic's errors as problems that name the file, the line and the field."""
+    return [
+        Problem(
+            file=file,
+            line=line,
+            field=".".join(str(part) for part in detail["loc"]) or None,
+            found="nothing" if detail["type"] == "missing" else repr(detail.get("input")),
+            expected=_expectation(detail["type"], detail["msg"]),
+        )
+        for detail in error.errors(include_url=False)
+    ]
+
+
+def _expectation(kind: str, message: str) -> str:
+    if kind == "missing":
+        return "this field to be present"
+    if kind == "extra_forbidden":
+        return "no field of this name (is it misspelt?)"
+    return message[:1].lower() + message[1:]
+
+
+def shorten(value: Any, width: int = FOUND_WIDTH) -> str:
+    text = str(value)
+    return text if len(text) <= width else text[: width - 1] + "…"

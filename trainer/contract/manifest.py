@@ -1,0 +1,122 @@
+"""One sample a row: the JSON Lines manifests that curation delivers.
+
+The row follows SageMaker Ground Truth's habit (``source-ref``): a JSON object a line, paths relative to the
+manifest. README.md shows a complete row.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    ValidationError,
+)
+
+from trainer.contract.errors import Problem, problems_of
+
+SPLITS = ("train", "val", "test")
+"""The splits of a delivery; ``golden_<split>.manifest`` holds each one's rows."""
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+# WebDataset takes everything after the first dot of a tar member's name as its type: no dots in a key.
+SampleId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+Point = tuple[FiniteFloat, FiniteFloat]
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Box(_Row):
+    """An object's box in pixels of the source image, COCO's ``[x, y, width, height]`` from the top left corner.
+
+    ``ignore`` marks a box that neither counts as found nor as missed (COCO's ``iscrowd``, VOC's ``difficult``).
+    """
+
+    category: Text
+    bbox: tuple[FiniteFloat, FiniteFloat, Annotated[FiniteFloat, Field(gt=0)], Annotated[FiniteFloat, Field(gt=0)]]
+    ignore: bool = False
+
+
+class Track(_Row):
+    """An agent's path: ``points`` in metres, ``hz`` samples a second, the first ``observed`` of them are the past."""
+
+    track_id: Text
+    category: Text = "agent"
+    hz: Annotated[FiniteFloat, Field(gt=0)]
+    observed: Annotated[int, Field(ge=1)]
+    points: Annotated[tuple[Point, ...], Field(min_length=2)]
+
+
+class Row(_Row):
+    """One sample of a manifest: where its image is, when it was taken, what is in it, and who owns it.
+
+    Labels that are absent (``None``) were not annotated; an empty list says that there is nothing to see.
+    """
+
+    sample_id: SampleId
+    source_ref: Text = Field(alias="source-ref")
+    sha256: Sha256
+    captured_at: Annotated[AwareDatetime, AfterValidator(_utc)]
+    captured_at_source: Literal["recorded", "assigned"] = "recorded"
+    attributes: dict[Text, str | bool | int | FiniteFloat] = {}
+    boxes: tuple[Box, ...] | None = None
+    semantic_ref: Text | None = Field(default=None, alias="semantic-ref")
+    semantic_sha256: Sha256 | None = Field(default=None, alias="semantic-sha256")
+    lanes: tuple[Annotated[tuple[Point, ...], Field(min_length=2)], ...] | None = None
+    tracks: tuple[Track, ...] | None = None
+    licence: Text
+    origin: Text
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as plain JSON values, without the fields that were not given."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+
+    def has_label(self, label: str) -> bool:
+        return getattr(self, LABEL_FIELDS[label]) is not None
+
+
+LABEL_FIELDS = {"boxes": "boxes", "semantic": "semantic_ref", "lanes": "lanes", "tracks": "tracks"}
+"""The kinds of label, and the attribute of :class:`Row` that holds each."""
+
+URI = re.compile(r"^[a-z][a-z0-9+.-]*://")
+
+
+def is_uri(reference: str) -> bool:
+    return bool(URI.match(reference))
+
+
+def read_manifest(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Row]]:
+    """Line number and row of each good line of ``path``; what is wrong with the others goes into ``problems``."""
+    with open(path, "rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.isspace():
+                continue
+            try:
+                yield number, Row.model_validate_json(line)
+            except ValidationError as error:
+                problems.extend(_line_problems(error, line, str(path), number))
+
+
+def _line_problems(error: ValidationError, line: bytes, file: str, number: int) -> list[Problem]:
+    if error.errors(include_url=False)[0]["type"] == "json_invalid":
+        message = str(error.errors(include_url=False)[0]["msg"])
+        found = f"{line.decode(errors='replace').strip()!r} ({message})"
+        return [Problem(file, found, "one JSON object on each line", number)]
+    return problems_of(error, file, number)

@@ -1,0 +1,30 @@
+"""Names and places: run ids, run directories, released models."""
+
+import random
+import re
+import string
+from pathlib import PurePosixPath
+
+RUN_ID = re.compile(r"^[a-z0-9]{8}$")
+SEMVER = re.compile(r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$")
+
+
+def new_run_id() -> str:
+    """Eight characters of ``[a-z0-9]``, also the run's id in experiment tracking."""
+    return "".join(random.SystemRandom().choices(string.ascii_lowercase + string.digits, k=8))
+
+
+def run_directory(run_name: str, run_id: str) -> PurePosixPath:
+    """Where a run that belongs to no cross-validation keeps its artefacts, below the artefact directory."""
+    return PurePosixPath("_runs") / f"{run_name}-{run_id}"
+
+
+def model_directory(project: str, version: str) -> PurePosixPath:
+    """Where a released model lies, below the store."""
+    return PurePosixPath("models") / project / version
+
+
+def next_version(existing: list[str]) -> str:
+    """The semantic version after the newest of ``existing``: the minor number counts registrations."""
+    newest = max((tuple(int(part) for part in version.split(".")) for version in existing), default=None)
+    return "1.0.0" if newest is None else f"{newest[0]}.{newest[1] + 1}.0"

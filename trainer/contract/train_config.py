@@ -1,0 +1,210 @@
+"""``train.yaml``: one recipe, everything that decides what a training makes of its data.
+
+A recipe can be changed without editing it, in this order (later wins):
+
+1. environment: ``TRAIN__OPTIM__LR=1e-3`` (levels parted by two underscores, any case);
+2. ``--set optim.lr=1e-3`` on the command line.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+
+from trainer.contract.errors import ContractError, Problem, problems_of
+from trainer.contract.slices import Slices
+from trainer.contract.yaml_io import parse_yaml, read_yaml
+
+ENVIRONMENT_PREFIX = "TRAIN__"
+
+Positive = Annotated[FiniteFloat, Field(gt=0)]
+NonNegative = Annotated[FiniteFloat, Field(ge=0)]
+Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
+
+LABEL_OF_TASK = {"detection": "boxes", "segmentation": "semantic", "lanes": "lanes", "trajectory": "tracks"}
+"""The kind of label that each task learns from (see ``manifest.LABEL_FIELDS``)."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Augmentation(_Model):
+    """Per-sample augmentation; the random numbers come from (seed, epoch, sample)."""
+
+    flip: Share = Field(default=0.5, description="Probability of a left-right flip.")
+    scale: tuple[Positive, Positive] = Field(default=(1.0, 1.0), description="Zoom range; above 1 crops.")
+    brightness: NonNegative = Field(default=0.2, description="Largest relative change of brightness.")
+    contrast: NonNegative = Field(default=0.2, description="Largest relative change of contrast.")
+
+
+class Data(_Model):
+    """From shard members to batches."""
+
+    image_size: tuple[int, int] = Field(description="Height and width the network sees, multiples of 32.")
+    batch_size: Annotated[int, Field(ge=1)] = Field(default=16, description="Samples of one step over all ranks.")
+    workers: Annotated[int, Field(ge=0)] = Field(default=1, description="Loader processes of each rank.")
+    augmentation: Augmentation = Augmentation()
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "Data":
+        if any(side <= 0 or side % 32 for side in self.image_size):
+            raise ValueError(f"image_size {list(self.image_size)}: both sides must be multiples of 32")
+        return self
+
+
+class Model(_Model):
+    """HydraNet: one backbone and one neck, a head for each task."""
+
+    backbone: str = Field(default="resnet", description="Name in trainer/models/backbones.py.")
+    width: Annotated[int, Field(ge=8)] = Field(default=32, description="Channels of the first stage.")
+    blocks: tuple[int, ...] = Field(default=(2, 2, 2, 2), description="Residual blocks of the stages, strides 4…32.")
+    neck_channels: Annotated[int, Field(ge=8)] = Field(default=64, description="Channels of each pyramid level.")
+
+
+class Task(_Model):
+    """One head: what it tells apart, how much its loss counts, and the task's own options."""
+
+    classes: tuple[str, ...] = ()
+    weight: NonNegative = 1.0
+    options: dict[str, Any] = {}
+
+
+class Optim(_Model):
+    """AdamW with linear warm-up, then cosine decay to zero over the whole training."""
+
+    lr: Positive = 1e-3
+    weight_decay: NonNegative = 1e-2
+    warmup_steps: Annotated[int, Field(ge=0)] = 20
+    clip_norm: Positive = Field(default=5.0, description="Largest gradient norm (L2 over all parameters).")
+
+
+class Training(_Model):
+    """How long, and what is looked at on the way."""
+
+    epochs: Annotated[int, Field(ge=1)] = 10
+    eval_every: Annotated[int, Field(ge=1)] = Field(default=1, description="Epochs between evaluations on val.")
+    checkpoint_every: Annotated[int, Field(ge=1)] = Field(default=50, description="Steps between checkpoints.")
+    keep_last: Annotated[int, Field(ge=1)] = Field(default=2, description="Checkpoints kept beside the best one.")
+    monitor: str = Field(description="Metric (<task>/<metric>, higher is better) that chooses the best checkpoint.")
+
+
+class Launch(_Model):
+    """What the training runs on; profiles may override it."""
+
+    processes: Annotated[int, Field(ge=1)] = Field(default=2, description="DDP ranks on each node.")
+    threads: Annotated[int, Field(ge=1)] = Field(default=1, description="CPU threads of each rank.")
+
+
+class RollingWindow(_Model):
+    """The training set: the newest ``count`` windows up to the partition's own."""
+
+    count: Annotated[int, Field(ge=1, le=520)] = 4
+    min_samples: Annotated[int, Field(ge=1)] = 16
+
+
+class Release(_Model):
+    """What an exported model must fulfil besides the targets in ``slices.yaml``."""
+
+    targets: dict[str, FiniteFloat] = Field(default={}, description="Least value of metrics on the whole test split.")
+    allowed_regression: NonNegative = Field(default=0.02, description="How much worse than production, overall.")
+    latency_p95_ms: Positive = Field(default=1000.0, description="Batch 1, ONNX Runtime, one thread.")
+    parity_tolerance: Positive = Field(default=1e-3, description="Largest |export - eager| over the largest |eager|.")
+
+
+class TrainConfig(_Model):
+    """A recipe: ``recipes/<name>.yaml``, and ``train.yaml`` beside each run that used it."""
+
+    name: Name
+    project: Name
+    description: str = ""
+    owner: str | None = Field(default=None, description="E-mail or team:<name>, shown in Dagster.")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    window: RollingWindow = RollingWindow()
+    data: Data
+    model: Model = Model()
+    tasks: Annotated[dict[Name, Task], Field(min_length=1)]
+    optim: Optim = Optim()
+    training: Training
+    launch: Launch = Launch()
+    release: Release = Release()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainConfig":
+        task = self.training.monitor.partition("/")[0]
+        if task not in self.tasks:
+            raise ValueError(f"training.monitor '{self.training.monitor}' is not of one of the tasks {list(self.tasks)}")
+        return self
+
+    def misfits(self, slices: Slices, labels: Mapping[str, int]) -> list[str]:
+        """Why this recipe cannot be trained on a delivery with these label names and counts; empty when it can."""
+        reasons = []
+        for name, task in self.tasks.items():
+            kind = LABEL_OF_TASK.get(name)
+            if kind is not None and not labels.get(kind):
+                reasons.append(f"task {name} needs '{kind}' labels, the delivery has none")
+            declared = _declared_classes(slices, kind)
+            if declared is not None and kind == "semantic" and declared != task.classes:
+                reasons.append(f"task {name} has classes {list(task.classes)}, the masks have {list(declared)}")
+            if declared is not None and kind == "boxes" and not set(declared) <= set(task.classes):
+                missing = sorted(set(declared) - set(task.classes))
+                reasons.append(f"task {name} does not know the box categories {missing}")
+        return reasons
+
+
+def _declared_classes(slices: Slices, kind: str | None) -> tuple[str, ...] | None:
+    if kind == "semantic" and slices.labels.semantic is not None:
+        return slices.labels.semantic.classes
+    return slices.labels.boxes if kind == "boxes" else None
+
+
+def read_config(
+    path: Path, overrides: Iterable[str] = (), environment: Mapping[str, str] = os.environ
+) -> TrainConfig:
+    """The recipe at ``path`` with the environment's and the given overrides (``a.b=c``) applied.
+
+    Raises:
+        ContractError: names each field that is wrong.
+    """
+    value = read_yaml(path)
+    if not isinstance(value, dict):
+        raise ContractError(f"{path} is not a recipe", [Problem(str(path), repr(value), "a mapping")])
+    for key, text, source in [*_environment_overrides(environment), *_given_overrides(overrides)]:
+        _put(value, key, parse_yaml(text, source), source)
+    try:
+        return TrainConfig.model_validate(value)
+    except ValidationError as error:
+        raise ContractError(f"{path} is not a usable recipe", problems_of(error, str(path))) from None
+
+
+Override = tuple[list[str], str, str]
+
+
+def _environment_overrides(environment: Mapping[str, str]) -> list[Override]:
+    return [
+        (name[len(ENVIRONMENT_PREFIX) :].lower().split("__"), text, f"environment {name}")
+        for name, text in sorted(environment.items())
+        if name.startswith(ENVIRONMENT_PREFIX)
+    ]
+
+
+def _given_overrides(overrides: Iterable[str]) -> list[Override]:
+    result = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            raise ContractError("an override is not usable", [Problem("--set", override, "the form a.b=c")])
+        result.append((key.strip().split("."), text, f"--set {override}"))
+    return result
+
+
+def _put(value: dict[str, Any], key: list[str], new: Any, source: str) -> None:
+    for part in key[:-1]:
+        value = value.setdefault(part, {})
+        if not isinstance(value, dict):
+            found = f"'{part}' has the value {value!r}"
+            raise ContractError("an override is not usable", [Problem(source, found, "a mapping to go into")])
+    value[key[-1]] = new
