@@ -13,11 +13,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from trainer.contract.errors import ContractError, Problem
-from trainer.contract.files import OutsideRoot, digest_of, inside, sha256_of
-from trainer.contract.manifest import IMAGE_SUFFIXES, SPLITS, Row, is_uri, read_manifest
-from trainer.contract.slices import Slices, read_slices
+from trainer.contract.files import digest_of, sha256_of
+from trainer.contract.images import ImageFacts, check_sample
+from trainer.contract.manifest import SPLITS, Row, read_manifest
+from trainer.contract.slices import SLICES_FILE, Slices, read_slices
 
-SLICES_FILE = "slices.yaml"
 CLOCK_SKEW = timedelta(days=1)
 
 
@@ -27,17 +27,6 @@ def manifest_name(split: str) -> str:
 
 FILES = (*(manifest_name(split) for split in SPLITS), SLICES_FILE)
 """What a delivery must hold."""
-
-
-@dataclass
-class ImageFacts:
-    """What decoding one sample told: image size, mean luma (0-255, Rec. 601), its spread, and the mask's digest."""
-
-    width: int
-    height: int
-    luma_mean: float
-    luma_std: float
-    semantic_sha256: str | None = None
 
 
 @dataclass
@@ -66,7 +55,9 @@ def file_digests(root: Path) -> dict[str, str]:
     return {name: sha256_of(root / name) for name in FILES}
 
 
-def read_delivery(root: Path, *, check_images: bool = True, progress: Callable[[int, int], None] | None = None) -> Delivery:
+def read_delivery(
+    root: Path, *, check_images: bool = True, progress: Callable[[int, int], None] | None = None
+) -> Delivery:
     """The delivery in ``root``, wholly checked.
 
     ``progress(done, total)`` is called while the images are decoded.
@@ -170,72 +161,6 @@ def _check_images(
                 facts[item[2].sample_id] = fact
             progress(done, len(work))
     return facts
-
-
-def check_sample(
-    root: Path, file: str, number: int, row: Row, slices: Slices
-) -> tuple[ImageFacts | None, list[Problem]]:
-    """Read and decode one row's image and mask; what is wrong with them and with the labels drawn on them."""
-    problems: list[Problem] = []
-    image = _decoded(root, row.source_ref, row.sha256, "source-ref", file, number, problems)
-    if image is None:
-        return None, problems
-    height, width = image.shape[:2]
-    luma = image @ (0.114, 0.587, 0.299)  # OpenCV decodes to BGR
-    facts = ImageFacts(width, height, float(luma.mean()), float(luma.std()))
-    for index, box in enumerate(row.boxes or ()):
-        x, y, w, h = box.bbox
-        if x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1:
-            expected = f"a box within the {width}×{height} image (to one pixel)"
-            problems.append(Problem(file, str(list(box.bbox)), expected, number, f"boxes.{index}.bbox"))
-    if row.semantic_ref is not None:
-        mask = _decoded(root, row.semantic_ref, row.semantic_sha256, "semantic-ref", file, number, problems)
-        if mask is not None:
-            facts.semantic_sha256 = row.semantic_sha256 or sha256_of(inside(root, row.semantic_ref))
-            problems += _mask_problems(mask, (height, width), slices, file, number)
-    return facts, problems
-
-
-def _mask_problems(mask, size: tuple[int, int], slices: Slices, file: str, number: int) -> Iterator[Problem]:  # type: ignore[no-untyped-def]
-    import numpy as np
-
-    if mask.ndim != 2 or mask.dtype != np.uint8:
-        yield Problem(file, f"shape {mask.shape}, {mask.dtype}", "one channel of 8 bits", number, "semantic-ref")
-        return
-    if mask.shape != size:
-        found, expected = (f"{shape[1]}×{shape[0]}" for shape in (mask.shape, size))
-        yield Problem(file, f"a mask of {found}", f"the image's size, {expected}", number, "semantic-ref")
-    names = slices.labels.semantic
-    if names is not None:
-        unknown = sorted(set(np.unique(mask).tolist()) - set(range(len(names.classes))) - {names.ignore_id})
-        if unknown:
-            expected = f"0…{len(names.classes) - 1} or {names.ignore_id} (labels.semantic of {SLICES_FILE})"
-            yield Problem(file, f"mask values {unknown}", expected, number, "semantic-ref")
-
-
-def _decoded(root: Path, reference: str, sha256: str | None, name: str, file: str, number: int, problems: list[Problem]):  # type: ignore[no-untyped-def]
-    """The decoded picture, or None with a problem that says why not."""
-    import cv2
-    import numpy as np
-
-    def refuse(found: str, expected: str, field: str = name) -> None:
-        problems.append(Problem(file, found, expected, number, field))
-
-    if is_uri(reference):
-        return refuse(f"'{reference}'", "a path relative to the manifest (remote URIs are not staged yet)")
-    try:
-        path = inside(root, reference)
-    except OutsideRoot:
-        return refuse(f"'{reference}'", "a path that stays inside the manifest's directory")
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        return refuse(f"'{reference}'", f"a file ending in one of {', '.join(IMAGE_SUFFIXES)}")
-    if not path.is_file():
-        return refuse(f"'{reference}'", "a file that exists")
-    if sha256 is not None and (actual := sha256_of(path)) != sha256:
-        return refuse(sha256, f"the sha256 of the file, {actual}", "sha256" if name == "source-ref" else f"{name[:-4]}-sha256")
-    flag = cv2.IMREAD_COLOR if name == "source-ref" else cv2.IMREAD_UNCHANGED
-    picture = cv2.imdecode(np.fromfile(path, dtype=np.uint8), flag) if path.stat().st_size else None
-    return picture if picture is not None else refuse(f"'{reference}'", "an image that can be decoded")
 
 
 def count_labels(rows: Iterable[Row]) -> Counter[str]:

@@ -25,6 +25,8 @@ from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.manifest import LABEL_FIELDS, Row
 from trainer.contract.yaml_io import read_yaml
 
+SLICES_FILE = "slices.yaml"
+
 Scalar = str | bool | int | FiniteFloat
 
 

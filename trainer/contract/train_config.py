@@ -9,11 +9,12 @@ A recipe can be changed without editing it, in this order (later wins):
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from trainer.contract.errors import ContractError, Problem, problems_of
+from trainer.contract.files import digest_of
 from trainer.contract.slices import Slices
 from trainer.contract.yaml_io import parse_yaml, read_yaml
 
@@ -21,6 +22,7 @@ ENVIRONMENT_PREFIX = "TRAIN__"
 
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 NonNegative = Annotated[FiniteFloat, Field(ge=0)]
+Zoom = Annotated[FiniteFloat, Field(ge=1)]
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 
@@ -36,7 +38,7 @@ class Augmentation(_Model):
     """Per-sample augmentation; the random numbers come from (seed, epoch, sample)."""
 
     flip: Share = Field(default=0.5, description="Probability of a left-right flip.")
-    scale: tuple[Positive, Positive] = Field(default=(1.0, 1.0), description="Zoom range; above 1 crops.")
+    scale: tuple[Zoom, Zoom] = Field(default=(1.0, 1.0), description="Zoom range: 1 is the whole image, 2 half of it.")
     brightness: NonNegative = Field(default=0.2, description="Largest relative change of brightness.")
     contrast: NonNegative = Field(default=0.2, description="Largest relative change of contrast.")
 
@@ -136,8 +138,15 @@ class TrainConfig(_Model):
     def _consistent(self) -> "TrainConfig":
         task = self.training.monitor.partition("/")[0]
         if task not in self.tasks:
-            raise ValueError(f"training.monitor '{self.training.monitor}' is not of one of the tasks {list(self.tasks)}")
+            raise ValueError(
+                f"training.monitor '{self.training.monitor}' is not of one of the tasks {list(self.tasks)}"
+            )
         return self
+
+    @property
+    def digest(self) -> str:
+        """sha256 of everything that decides what a training computes; not of where or how it is launched."""
+        return digest_of(self.model_dump(mode="json", exclude={"description", "owner", "launch"}))
 
     def misfits(self, slices: Slices, labels: Mapping[str, int]) -> list[str]:
         """Why this recipe cannot be trained on a delivery with these label names and counts; empty when it can."""
@@ -161,9 +170,7 @@ def _declared_classes(slices: Slices, kind: str | None) -> tuple[str, ...] | Non
     return slices.labels.boxes if kind == "boxes" else None
 
 
-def read_config(
-    path: Path, overrides: Iterable[str] = (), environment: Mapping[str, str] = os.environ
-) -> TrainConfig:
+def read_config(path: Path, overrides: Iterable[str] = (), environment: Mapping[str, str] = os.environ) -> TrainConfig:
     """The recipe at ``path`` with the environment's and the given overrides (``a.b=c``) applied.
 
     Raises:

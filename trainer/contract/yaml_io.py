@@ -9,7 +9,9 @@ import yaml
 from trainer.contract.errors import ContractError, Problem
 
 # YAML 1.2's float: PyYAML follows 1.1, where 1e-5 lacks the dot and stays a string.
-FLOAT = re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][-+]?\d+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$")
+FLOAT = re.compile(
+    r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][-+]?\d+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
+)
 
 
 class Loader(yaml.SafeLoader):
@@ -22,9 +24,7 @@ class Loader(yaml.SafeLoader):
             if isinstance(key, list | dict):
                 continue
             if key in seen and key_node.tag != "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", key_node.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 

@@ -1,0 +1,187 @@
+"""The trainer's command line: ``python -m trainer COMMAND``."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from trainer.contract.errors import ContractError
+from trainer.contract.manifest import SPLITS
+
+EXAMPLES = """\
+examples:
+  python -m trainer scenes --out deliveries/scenes
+  python -m trainer import camvid SRC deliveries/camvid --start 2026-01-05
+  torchrun --nproc-per-node 2 -m trainer train recipes/scenes_multitask.yaml \\
+      --data deliveries/scenes --run-dir runs/first --set training.epochs=4
+  python -m trainer evaluate runs/first/best.pt --data deliveries/scenes --out runs/first/evaluation
+  python -m trainer export runs/first/best.pt --out runs/first/export
+  python -m trainer score detection --ground-truth gt.json --predictions dt.json
+
+exit codes: 0 done, 2 bad input (the report says what), 75 stopped by SIGTERM with a checkpoint saved, 1 anything else
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except ContractError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer",
+        description="Train, evaluate and export perception models from curated manifests.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = command("train", _train, "Train a recipe; run under torchrun. Goes on where RUN_DIR was left.")
+    sub.add_argument("config", type=Path, metavar="CONFIG", help="the recipe (train.yaml)")
+    _data_argument(sub)
+    sub.add_argument("--run-dir", type=Path, required=True, help="checkpoints, best.pt and result.json go here")
+    sub.add_argument("--run-id", help="eight characters of a-z and 0-9; chosen at random when not given")
+    sub.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override a field of the recipe")
+
+    sub = command("evaluate", _evaluate, "Score a checkpoint on splits, overall and per slice.")
+    _checkpoint_argument(sub)
+    _data_argument(sub)
+    sub.add_argument("--out", type=Path, required=True, help="eval_report.json and pictures go here")
+    sub.add_argument("--split", action="append", choices=SPLITS, help="default: val and test")
+
+    sub = command("export", _export, "Write a checkpoint as ONNX, .pt2 and TorchScript, compared with eager.")
+    _checkpoint_argument(sub)
+    sub.add_argument("--out", type=Path, required=True, help="the models and exports.json go here")
+
+    sub = command("shard", _shard, "Stage rows of a delivery as content-addressed WebDataset shards.")
+    sub.add_argument("delivery", type=Path, help="directory with the golden manifests")
+    sub.add_argument("--out", type=Path, required=True, help="the shards go here")
+    sub.add_argument("--list", type=Path, required=True, help="directory for the list of each window's shards")
+    sub.add_argument("--split", choices=SPLITS, default="train")
+    sub.add_argument("--window", action="append", default=[], metavar="DATE", help="first day; default: all rows")
+    sub.add_argument("--cadence", choices=("weekly", "daily"), default="weekly")
+
+    sub = command("scenes", _scenes, "Make the synthetic driving delivery.")
+    sub.add_argument("--out", type=Path, required=True)
+    sub.add_argument("--seed", type=int, default=42)
+
+    _import_command(command("import", _import, "Turn a public data set into a delivery."))
+    _score_command(command("score", _score, "Score files in standard formats, made by anybody; prints JSON."))
+    return parser
+
+
+def _data_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a delivery or a data directory")
+
+
+def _checkpoint_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="best.pt of a run")
+
+
+def _import_command(parser: argparse.ArgumentParser) -> None:
+    from trainer.data.readers import READERS, reader_named
+
+    formats = parser.add_subparsers(title="formats", metavar="FORMAT", required=True)
+    for name in READERS:
+        reader = reader_named(name)
+        sub = formats.add_parser(name, help=(reader.__doc__ or "").splitlines()[0], description=reader.__doc__,
+                                 formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+        reader.add_arguments(sub)
+        sub.set_defaults(reader=reader)
+
+
+def _score_command(parser: argparse.ArgumentParser) -> None:
+    tasks = parser.add_subparsers(title="tasks", dest="task", metavar="TASK", required=True)
+    detection = tasks.add_parser("detection", help="COCO result list against a COCO ground-truth file")
+    detection.add_argument("--iou-type", choices=("bbox", "segm"), help="default: what the predictions have")
+    segmentation = tasks.add_parser("segmentation", help="folder of mask PNGs against another")
+    segmentation.add_argument("--ignore", type=int, action="append", help="mask value that is not scored (default 255)")
+    segmentation.add_argument("--classes", type=int, help="number of classes; default: from the ground truth")
+    for sub in (detection, segmentation):
+        sub.add_argument("--ground-truth", type=Path, required=True)
+        sub.add_argument("--predictions", type=Path, required=True)
+
+
+def _train(arguments: argparse.Namespace) -> int | None:
+    from trainer.contract.train_config import read_config
+    from trainer.engine.callbacks import Stop
+    from trainer.engine.run import train
+
+    config = read_config(arguments.config, arguments.set)
+    try:
+        train(config, arguments.data, arguments.run_dir, arguments.run_id)
+    except Stop as stop:
+        print(stop, flush=True)
+        return stop.exit_code
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from trainer.evaluation.report import REPORT_FILE, write_report
+
+    report = write_report(
+        arguments.checkpoint, arguments.data, arguments.out, arguments.split or ("val", "test"), print
+    )
+    for split, scores in report.splits.items():
+        metrics = {name: value for name, value in scores.metrics.items() if name.count("/") == 1}
+        print(f"{split}: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items() if v is not None))
+    print(f"wrote {arguments.out / REPORT_FILE}")
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from trainer.export.export import export
+
+    export(arguments.checkpoint, arguments.out, lambda text: print(text, flush=True))
+
+
+def _shard(arguments: argparse.Namespace) -> None:
+    from trainer.data.staging import stage_windows
+
+    stage_windows(
+        arguments.delivery, arguments.split, arguments.window, arguments.cadence, arguments.out, arguments.list, print
+    )
+
+
+def _scenes(arguments: argparse.Namespace) -> None:
+    from trainer.data.scenes import make_scenes
+
+    make_scenes(arguments.out, seed=arguments.seed, progress=_counted("scenes"))
+
+
+def _import(arguments: argparse.Namespace) -> None:
+    arguments.reader.run(arguments, _counted("images"))
+
+
+def _score(arguments: argparse.Namespace) -> None:
+    from trainer.evaluation.score import score_detection, score_segmentation
+
+    if arguments.task == "detection":
+        metrics = score_detection(arguments.ground_truth, arguments.predictions, arguments.iou_type)
+    else:
+        ignore = arguments.ignore or (255,)
+        metrics = score_segmentation(arguments.ground_truth, arguments.predictions, ignore, arguments.classes)
+    print(json.dumps(metrics, indent=2))
+
+
+def _counted(what: str) -> Callable[[int, int], None]:
+    """Progress for people: a line for each tenth of the way."""
+
+    def progress(done: int, total: int) -> None:
+        if done == total or done * 10 // total != (done - 1) * 10 // total:
+            print(f"  {done}/{total} {what}", flush=True)
+
+    return progress
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Manifest rows become shards, shards become batches."""

@@ -1,0 +1,146 @@
+"""Shards become batches: read, decode, augment, make each task's targets, collate."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from trainer.contract.shard_index import DataSpec, read_data_spec
+from trainer.contract.slices import Slices, read_slices
+from trainer.contract.train_config import Data
+from trainer.data.augment import View, jitter, random_view, whole
+from trainer.data.order import Order, sample_rng
+from trainer.data.shards import ShardReader
+from trainer.tasks import Labelled, Task
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data directory: ``data.json``, its slices, and a reader for each split."""
+
+    spec: DataSpec
+    slices: Slices
+    readers: dict[str, ShardReader]
+
+
+def open_data(directory: Path, splits: Sequence[str] | None = None) -> DataSet:
+    """The data set in ``directory``, with readers for ``splits`` (all by default)."""
+    spec = read_data_spec(directory)
+    wanted = spec.splits if splits is None else splits
+    readers = {split: ShardReader(directory / path for path in spec.splits.get(split, ())) for split in wanted}
+    return DataSet(spec, read_slices(directory / spec.slices), readers)
+
+
+class TrainingSamples(Dataset[Batch]):
+    """``(epoch, sample)`` → the augmented image (3×H×W uint8 RGB) and every task's targets."""
+
+    def __init__(self, reader: ShardReader, data: Data, tasks: Sequence[Task], seed: int) -> None:
+        self.reader, self.data, self.tasks, self.seed = reader, data, tasks, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        epoch, index = key
+        rng = sample_rng(self.seed, epoch, index)
+        source = read_image(self.reader, index)
+        view = random_view(source.shape[:2], self.data.image_size, self.data.augmentation, rng)
+        image = jitter(view.image(source), self.data.augmentation, rng)
+        labelled = labelled_sample(self.reader, index, view, source.shape[:2])
+        batch = {"image": to_tensor(image)}
+        for task in self.tasks:
+            batch |= {f"{task.name}.{name}": value for name, value in task.targets(labelled).items()}
+        return batch
+
+
+class EvaluationSamples(Dataset[tuple[int, tuple[int, int], torch.Tensor]]):
+    """Sample number → the number, the source's (height, width), the whole image (3×H×W uint8 RGB) for the network."""
+
+    def __init__(self, reader: ShardReader, image_size: tuple[int, int]) -> None:
+        self.reader, self.image_size = reader, image_size
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def __getitem__(self, index: int) -> tuple[int, tuple[int, int], torch.Tensor]:
+        source = read_image(self.reader, index)
+        size = source.shape[:2]
+        return index, size, to_tensor(whole(size, self.image_size).image(source))
+
+
+class TrainingLoader:
+    """The rank's batches of an epoch from any step on, by ``data.workers`` persistent worker processes."""
+
+    def __init__(self, samples: TrainingSamples, order: Order, rank: int, world_size: int, pin: bool) -> None:
+        self.order, self.rank, self.world_size = order, rank, world_size
+        self._schedule: list[list[tuple[int, int]]] = []
+        workers = samples.data.workers
+        self._loader = DataLoader(
+            samples,
+            batch_sampler=_Schedule(self._schedule),
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            prefetch_factor=4 if workers else None,
+            pin_memory=pin,
+            worker_init_fn=single_threaded,
+        )
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        self._schedule[:] = self.order.batches(epoch, first_step, self.rank, self.world_size)
+        return iter(self._loader)
+
+
+class _Schedule:
+    """A batch sampler that hands out whatever was planned for the epoch."""
+
+    def __init__(self, batches: list[list[tuple[int, int]]]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter(list(self.batches))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def single_threaded(worker: int = 0) -> None:
+    """Loader processes share the host's cores with the ranks: one thread each."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def read_image(reader: ShardReader, index: int) -> np.ndarray:
+    """The decoded image of a sample, H×W×3 uint8 RGB.
+
+    Raises:
+        ValueError: it cannot be decoded.
+    """
+    name = next(name for name in reader.members(index) if name not in ("json", "semantic.png"))
+    image = cv2.imdecode(np.frombuffer(reader.read(index, name), np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise ValueError(f"sample '{reader.row(index).sample_id}': member '{name}' cannot be decoded")
+    return image
+
+
+def read_mask(reader: ShardReader, index: int) -> np.ndarray | None:
+    """The label mask of a sample, H×W uint8, or None if it has none."""
+    if "semantic.png" not in reader.members(index):
+        return None
+    return cv2.imdecode(np.frombuffer(reader.read(index, "semantic.png"), np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def labelled_sample(reader: ShardReader, index: int, view: View, source_size: tuple[int, int]) -> Labelled:
+    mask = read_mask(reader, index)
+    return Labelled(reader.row(index), view, source_size, None if mask is None else view.mask(mask))
+
+
+def to_tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> Batch:
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}

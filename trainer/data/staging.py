@@ -1,0 +1,102 @@
+"""Deliveries become data directories: shards, ``data.json`` and ``slices.yaml``."""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer.contract.delivery import SLICES_FILE, count_labels, manifest_name, read_delivery
+from trainer.contract.errors import ContractError, Problem
+from trainer.contract.files import write_json, write_text
+from trainer.contract.manifest import LABEL_FIELDS, Row, read_manifest
+from trainer.contract.shard_index import DATA_FILE, DataSpec
+from trainer.contract.windows import Cadence, window_named, window_of
+from trainer.data.shards import StagedShard, stage
+
+Print = Callable[[str], None]
+
+
+def data_directory(given: Path, work: Path, say: Print) -> Path:
+    """``given`` if it is a data directory; a delivery is checked and staged into ``work/data`` first.
+
+    Raises:
+        ContractError: ``given`` is neither, or the delivery is not in order.
+    """
+    if (given / DATA_FILE).is_file():
+        return given
+    if not (given / SLICES_FILE).is_file():
+        expected = f"a data directory ({DATA_FILE}) or a delivery ({manifest_name('train')}, …, {SLICES_FILE})"
+        raise ContractError("no data to train on", [Problem(str(given), "neither", expected)])
+    delivery = read_delivery(given)
+    out = work / "data"
+    shards = {split: stage(rows, given, out / "shards") for split, rows in delivery.rows.items()}
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(given / SLICES_FILE, out / SLICES_FILE)
+    write_data_spec(out, shards)
+    fresh = sum(not shard.reused for split in shards.values() for shard in split)
+    say(
+        f"staged {given}: {', '.join(f'{len(rows)} {split}' for split, rows in delivery.rows.items())} ({fresh} new shards)"
+    )
+    return out
+
+
+def write_data_spec(out: Path, shards: dict[str, list[StagedShard]]) -> None:
+    splits = {split: tuple(str(shard.path.relative_to(out)) for shard in staged) for split, staged in shards.items()}
+    write_text(out / DATA_FILE, DataSpec(splits=splits).model_dump_json(indent=2) + "\n")
+
+
+def stage_windows(
+    delivery: Path, split: str, windows: Sequence[str], cadence: Cadence, out: Path, lists: Path, say: Print
+) -> None:
+    """Stage the rows of each window (all rows when none is named) and write ``lists/<window or split>.json``.
+
+    Raises:
+        ContractError: a row is bad, or a file is not what its row says.
+    """
+    problems: list[Problem] = []
+    rows = [row for _, row in read_manifest(delivery / manifest_name(split), problems)]
+    if problems:
+        raise ContractError(f"{manifest_name(split)} is refused", problems)
+    for name, chosen in _chosen(rows, split, windows, cadence):
+        staged = stage(chosen, delivery, out)
+        summary = _summary(name, chosen, staged)
+        write_json(lists / f"{name}.json", summary)
+        say(f"{split} {name}: {len(chosen)} samples, {summary['bytes_staged']} bytes staged, "
+            f"{summary['bytes_reused']} bytes already there")  # fmt: skip
+
+
+def _chosen(rows: list[Row], split: str, windows: Sequence[str], cadence: Cadence) -> Iterable[tuple[str, list[Row]]]:
+    if not windows:
+        yield split, rows
+    for name in windows:
+        window = window_named(name, cadence)
+        inside = [row for row in rows if window_of(row.captured_at, cadence) == window]
+        yield name, sorted(inside, key=lambda row: (row.captured_at, row.sample_id))
+
+
+def _summary(name: str, rows: list[Row], staged: list[StagedShard]) -> dict[str, Any]:
+    attributes: dict[str, Counter[str]] = {}
+    for row in rows:
+        for key, value in row.attributes.items():
+            attributes.setdefault(key, Counter())[str(value)] += 1
+    return {
+        "window": name,
+        "samples": len(rows),
+        "shards": [
+            {"key": s.index.key, "sha256": s.index.sha256, "bytes": s.index.bytes, "samples": len(s.index.samples)}
+            for s in staged
+        ],
+        "bytes_staged": sum(s.index.bytes for s in staged if not s.reused),
+        "bytes_reused": sum(s.index.bytes for s in staged if s.reused),
+        "label_counts": {
+            **{kind: sum(row.has_label(kind) for row in rows) for kind in LABEL_FIELDS},
+            **{f"boxes.{category}": n for category, n in _boxes(rows).items()},
+        },
+        "attribute_counts": {key: dict(counts) for key, counts in sorted(attributes.items())},
+    }
+
+
+def _boxes(rows: list[Row]) -> dict[str, int]:
+    counts = count_labels(rows)
+    return {name: counts[name] for name in sorted(counts) if name not in LABEL_FIELDS}

@@ -1,0 +1,39 @@
+"""Stops a run whose loss or gradients are no longer finite, before anything of it is saved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer.contract.results import Epoch
+from trainer.engine.callbacks.base import Callback
+
+if TYPE_CHECKING:
+    from trainer.engine.loop import Trainer
+
+
+class NotFinite(ArithmeticError):
+    """The loss or the gradient's norm is NaN or infinite."""
+
+
+class FiniteGuard(Callback):
+    """Looks at the step's device-side flag every ``every`` steps, and before each checkpoint and evaluation."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def after_step(self, trainer: Trainer) -> None:
+        if trainer.progress.global_step % self.every == 0:
+            self._look(trainer)
+
+    def after_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
+        self._look(trainer)
+
+    def _look(self, trainer: Trainer) -> None:
+        if not trainer.ranks.any(not bool(trainer.step.finite)):
+            return
+        losses = ", ".join(f"{name} {float(value):.4g}" for name, value in trainer.last_losses.items())
+        raise NotFinite(
+            f"loss or gradients are not finite within the {self.every} steps up to step {trainer.progress.global_step} "
+            f"(losses now: {losses}). Nothing was saved since the last checkpoint. "
+            "Lower optim.lr or optim.clip_norm, lengthen optim.warmup_steps, or look at the newest data."
+        )

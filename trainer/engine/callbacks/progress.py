@@ -1,0 +1,47 @@
+"""Tells people how far a run is: a line now and then within an epoch, one for each epoch."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from trainer.contract.results import Epoch
+from trainer.engine.callbacks.base import Callback
+from trainer.reporting import Reporter
+
+if TYPE_CHECKING:
+    from trainer.engine.loop import Trainer
+
+INTERVAL_S = 5.0
+
+
+class Progress(Callback):
+    """Reports on the leading rank only."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter, self.last = reporter, time.monotonic()
+
+    def before_training(self, trainer: Trainer) -> None:
+        if trainer.ranks.leads:
+            start = f"from step {trainer.progress.global_step}" if trainer.resumed_from else "from the beginning"
+            self.reporter.info(
+                f"training {trainer.config.name} {start}: {trainer.order.size} samples, {trainer.total_steps} steps of "
+                f"{trainer.config.data.batch_size} on {trainer.ranks.world_size} × {trainer.ranks.device.type}"
+            )
+
+    def after_step(self, trainer: Trainer) -> None:
+        if trainer.ranks.leads and time.monotonic() - self.last > INTERVAL_S:
+            self.last = time.monotonic()
+            step, total = trainer.progress.global_step, trainer.total_steps
+            losses = "  ".join(f"{name} {float(value):.4f}" for name, value in trainer.last_losses.items())
+            self.reporter.line(f"  step {step}/{total} ({step / total:.0%})  loss: {losses}")
+
+    def after_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
+        if trainer.ranks.leads:
+            losses = "  ".join(f"{name} {value:.4f}" for name, value in epoch.losses.items())
+            shown = {name: value for name, value in epoch.metrics.items() if name.count("/") == 1}
+            metrics = "  ".join(f"{name} {value:.4f}" for name, value in shown.items() if value is not None)
+            self.reporter.info(
+                f"epoch {epoch.epoch + 1}/{trainer.config.training.epochs}  loss: {losses}"
+                + (f"  val: {metrics}" if metrics else "")
+            )

@@ -1,0 +1,189 @@
+"""The training loop: what happens in which order."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.contract.results import Epoch, TrainResult
+from trainer.contract.train_config import TrainConfig
+from trainer.data.loader import DataSet, TrainingLoader, TrainingSamples, to_device
+from trainer.data.order import Order
+from trainer.engine.callbacks import Callback
+from trainer.engine.checkpointer import BEST, Checkpointer, state_sha256
+from trainer.engine.parallel import Ranks
+from trainer.engine.step import TrainStep, build_optimizer
+from trainer.evaluation.evaluate import evaluate, score
+from trainer.models.hydranet import HydraNet
+from trainer.tasks import build_tasks
+
+
+@dataclass
+class Progress:
+    """How far the run is; saved with every checkpoint."""
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    global_step: int = 0
+    best_metric: float | None = None
+    best_step: int = 0
+    train_seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    loss_sums: dict[str, float] = field(default_factory=dict)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Trainer:
+    """One run of one recipe on one data set, in ``run_dir``; goes on from the last checkpoint there."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: DataSet,
+        run_dir: Path,
+        run_id: str,
+        ranks: Ranks,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.data, self.run_id, self.ranks, self.callbacks = config, data, run_id, ranks, callbacks
+        self.tasks = build_tasks(config.tasks)
+        self.model = HydraNet(config, self.tasks).to(ranks.device)
+        self.order = Order(len(data.readers["train"]), config.data.batch_size, config.seed)
+        self.total_steps = self.order.steps_per_epoch * config.training.epochs
+        samples = TrainingSamples(data.readers["train"], config.data, self.tasks, config.seed)
+        self.loader = TrainingLoader(samples, self.order, ranks.rank, ranks.world_size, ranks.device.type == "cuda")
+        optimizer = build_optimizer(self.model, config.optim)
+        self.step = TrainStep(ranks.wrap(self.model), self.tasks, optimizer, config.optim, self.total_steps)
+        self.checkpointer = Checkpointer(run_dir, config.training.keep_last)
+        self.progress = Progress()
+        self.last_losses: dict[str, torch.Tensor] = {}
+        self._loss_sums: dict[str, torch.Tensor] = {}
+        self.resumed_from = self._restore()
+
+    def fit(self) -> TrainResult:
+        self._call("before_training")
+        while self.progress.epoch < self.config.training.epochs:
+            self._train_epoch()
+            epoch = self._finish_epoch()
+            self._call("after_epoch", epoch)
+        return self._result()
+
+    def _train_epoch(self) -> None:
+        progress, clock = self.progress, time.perf_counter()
+        sums = {name: torch.tensor(value, device=self.ranks.device) for name, value in progress.loss_sums.items()}
+        for batch in self.loader.epoch(progress.epoch, progress.step_in_epoch):
+            self.last_losses = self.step(to_device(batch, self.ranks.device), progress.global_step)
+            sums = {name: loss + sums.get(name, 0.0) for name, loss in self.last_losses.items()}
+            progress.global_step += 1
+            progress.step_in_epoch += 1
+            self._loss_sums = sums
+            progress.epoch_seconds += time.perf_counter() - clock
+            self._call("after_step")
+            clock = time.perf_counter()
+
+    def _finish_epoch(self) -> Epoch:
+        progress, training = self.progress, self.config.training
+        losses = {
+            name: float(self.ranks.mean(total)) / progress.step_in_epoch for name, total in self._loss_sums.items()
+        }
+        last = progress.epoch + 1 == training.epochs
+        metrics = self._evaluate() if last or (progress.epoch + 1) % training.eval_every == 0 else {}
+        epoch = Epoch(
+            epoch=progress.epoch,
+            global_step=progress.global_step,
+            losses=losses,
+            metrics=metrics,
+            seconds=progress.epoch_seconds,
+        )
+        progress.epochs.append(epoch.model_dump())
+        progress.train_seconds += progress.epoch_seconds
+        progress.epoch, progress.step_in_epoch, progress.epoch_seconds = progress.epoch + 1, 0, 0.0
+        self._loss_sums = {}
+        return epoch
+
+    def _evaluate(self) -> dict[str, float | None]:
+        """The metrics on val, each rank taking its share of the samples; the leader keeps the best model."""
+        reader, ranks = self.data.readers["val"], self.ranks
+        share = range(ranks.rank, len(reader), ranks.world_size)
+        own = evaluate(self.model, self.tasks, reader, self.config.data, share, ranks.device)
+        parts = ranks.gather(own)
+        metrics: dict[str, float | None] = {}
+        if ranks.leads:
+            together = sorted((one for part in parts for one in part), key=lambda one: one.index)
+            metrics = score(together, self.tasks)
+        metrics = ranks.gather(metrics)[0]
+        value = metrics.get(self.config.training.monitor)
+        if value is not None and (self.progress.best_metric is None or value > self.progress.best_metric):
+            self.progress.best_metric, self.progress.best_step = value, self.progress.global_step
+            self._save_best()
+        return metrics
+
+    def save(self) -> None:
+        """A checkpoint of this moment, written by the leader while the others wait."""
+        self.progress.loss_sums = {
+            name: float(self.ranks.mean(total.clone())) for name, total in self._loss_sums.items()
+        }
+        if self.ranks.leads:
+            state = {
+                "model": self.model.state_dict(),
+                "optimizer": self.step.optimizer.state_dict(),
+                "progress": asdict(self.progress),
+            }
+            self.checkpointer.save(self.progress.global_step, state)
+        self.ranks.barrier()
+
+    def _restore(self) -> int | None:
+        state = self.checkpointer.load_latest(self.ranks.device)
+        if state is None:
+            return None
+        self.model.load_state_dict(state["model"])
+        self.step.optimizer.load_state_dict(state["optimizer"])
+        self.progress = Progress(**state["progress"])
+        return self.progress.global_step
+
+    def _save_best(self) -> None:
+        if self.ranks.leads:
+            self.checkpointer.save_best(
+                {
+                    "config": self.config.model_dump_json(),
+                    "run_id": self.run_id,
+                    "global_step": self.progress.global_step,
+                    "model": self.model.state_dict(),
+                }
+            )
+
+    def _result(self) -> TrainResult:
+        progress = self.progress
+        if progress.best_metric is None:
+            # The monitored metric was never defined (no ground truth in val): the last model is the best known.
+            progress.best_step = progress.global_step
+            self._save_best()
+        samples = progress.global_step * self.config.data.batch_size
+        return TrainResult(
+            run_id=self.run_id,
+            recipe=self.config.name,
+            config_digest=self.config.digest,
+            data_digest=self.data.spec.digest,
+            seed=self.config.seed,
+            world_size=self.ranks.world_size,
+            global_step=progress.global_step,
+            epochs=tuple(Epoch.model_validate(epoch) for epoch in progress.epochs),
+            monitor=self.config.training.monitor,
+            best_metric=progress.best_metric,
+            best_step=progress.best_step,
+            samples_per_second=samples / progress.train_seconds if progress.train_seconds else 0.0,
+            train_seconds=progress.train_seconds,
+            resumed_from_step=self.resumed_from,
+            state_sha256=state_sha256(self.model, self.step.optimizer),
+            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            best_checkpoint=BEST,
+            last_checkpoint=f"checkpoints/step-{progress.global_step:08d}",
+        )
+
+    def _call(self, point: str, *arguments: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, point)(self, *arguments)

@@ -1,0 +1,75 @@
+"""Run a model over samples and score what it says, overall and for each slice."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from trainer.contract.eval_report import SliceScore, SplitScore
+from trainer.contract.manifest import Row
+from trainer.contract.slices import Slices
+from trainer.contract.train_config import Data
+from trainer.data.augment import whole
+from trainer.data.loader import EvaluationSamples, read_mask
+from trainer.data.shards import ShardReader
+from trainer.models.hydranet import of_task
+from trainer.tasks import Labelled, Record, Task
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One sample and what each task keeps of it for its metrics."""
+
+    index: int
+    row: Row
+    records: dict[str, Record]
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    tasks: Sequence[Task],
+    reader: ShardReader,
+    data: Data,
+    indices: Sequence[int],
+    device: torch.device,
+) -> list[Evaluated]:
+    """The records of the samples ``indices``, each once, in that order. The model's mode is left as it was."""
+    was_training, evaluated = model.training, []
+    model.eval()
+    samples = torch.utils.data.Subset(EvaluationSamples(reader, data.image_size), indices)
+    for numbers, (heights, widths), images in DataLoader(samples, batch_size=BATCH):
+        outputs = model(images.to(device))
+        for place, index in enumerate(numbers.tolist()):
+            size = (int(heights[place]), int(widths[place]))
+            sample = Labelled(reader.row(index), whole(size, data.image_size), size, read_mask(reader, index))
+            records = {
+                task.name: task.record({k: v[place] for k, v in of_task(outputs, task.name).items()}, sample)
+                for task in tasks
+            }
+            evaluated.append(Evaluated(index, sample.row, records))
+    model.train(was_training)
+    return evaluated
+
+
+def score(evaluated: Sequence[Evaluated], tasks: Sequence[Task]) -> dict[str, float | None]:
+    """``<task>/<metric>`` over ``evaluated``."""
+    return {
+        f"{task.name}/{name}": value
+        for task in tasks
+        for name, value in task.metrics([one.records[task.name] for one in evaluated]).items()
+    }
+
+
+def score_split(evaluated: Sequence[Evaluated], tasks: Sequence[Task], slices: Slices) -> SplitScore:
+    """The metrics over ``evaluated`` and over each slice's part of it."""
+    parts = {one.name: [sample for sample in evaluated if one.holds(sample.row)] for one in slices.slices}
+    return SplitScore(
+        samples=len(evaluated),
+        metrics=score(evaluated, tasks),
+        slices={name: SliceScore(samples=len(part), metrics=score(part, tasks)) for name, part in parts.items()},
+    )

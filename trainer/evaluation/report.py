@@ -1,0 +1,51 @@
+"""``evaluate``: a checkpoint on splits of a data directory becomes ``eval_report.json`` and pictures."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from trainer.contract.eval_report import EvalReport
+from trainer.contract.files import write_text
+from trainer.data.loader import open_data, single_threaded
+from trainer.data.staging import data_directory
+from trainer.evaluation.evaluate import evaluate, score_split
+from trainer.evaluation.model import load_checkpoint
+from trainer.evaluation.plots import write_confusion, write_samples
+
+REPORT_FILE = "eval_report.json"
+
+
+def write_report(
+    checkpoint_path: Path, data_dir: Path, out: Path, splits: Sequence[str], say: Callable[[str], None]
+) -> EvalReport:
+    """Evaluate ``checkpoint_path`` on ``splits`` and write the report and its pictures into ``out``.
+
+    Raises:
+        ContractError: no such checkpoint, data or split.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        single_threaded()
+    checkpoint = load_checkpoint(checkpoint_path, device)
+    data = open_data(data_directory(data_dir, out, say), splits)
+    out.mkdir(parents=True, exist_ok=True)
+    scores = {}
+    for split in splits:
+        reader = data.readers[split]
+        say(f"evaluating {checkpoint.config.name} on {split}: {len(reader)} samples")
+        indices = range(len(reader))
+        evaluated = evaluate(checkpoint.model, checkpoint.tasks, reader, checkpoint.config.data, indices, device)
+        scores[split] = score_split(evaluated, checkpoint.tasks, data.slices)
+        write_samples(out / f"samples_{split}.jpg", checkpoint, reader, evaluated, device)
+        for task in checkpoint.tasks:
+            write_confusion(out / f"confusion_{task.name}_{split}.png", task, evaluated)
+    report = EvalReport(
+        run_id=checkpoint.run_id,
+        recipe=checkpoint.config.name,
+        checkpoint_sha256=checkpoint.sha256,
+        data_digest=data.spec.digest,
+        splits=scores,
+    )
+    write_text(out / REPORT_FILE, report.model_dump_json(indent=2) + "\n")
+    return report

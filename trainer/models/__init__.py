@@ -1,0 +1,1 @@
+"""The network: backbone, neck, and one head for each task."""

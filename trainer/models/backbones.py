@@ -1,0 +1,59 @@
+"""Backbones: an image becomes feature maps at strides 4, 8, 16 and 32."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+
+def conv_norm(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs))
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions and a shortcut (He et al., Deep Residual Learning, 2015, figure 2)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = conv_norm(inputs, outputs, stride=stride)
+        self.second = conv_norm(outputs, outputs)
+        plain = stride == 1 and inputs == outputs
+        self.shortcut: nn.Module = nn.Identity() if plain else conv_norm(inputs, outputs, 1, stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = torch.relu(self.first(x))
+        return torch.relu(self.second(hidden) + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """A ResNet-style backbone with a stem of two 3×3 convolutions (ResNet-C of He et al., Bag of Tricks, 2018).
+
+    Input N×3×H×W, H and W multiples of 32; output: four maps N×(width·2^i)×H/2^(2+i)×W/2^(2+i).
+    """
+
+    def __init__(self, width: int, blocks: Sequence[int]) -> None:
+        super().__init__()
+        self.channels = [width * 2**stage for stage in range(len(blocks))]
+        self.stem = nn.Sequential(
+            conv_norm(3, width, stride=2),
+            nn.ReLU(inplace=True),
+            conv_norm(width, width, stride=2),
+            nn.ReLU(inplace=True),
+        )
+        self.stages = nn.ModuleList()
+        inputs = width
+        for stage, (outputs, count) in enumerate(zip(self.channels, blocks, strict=True)):
+            strides = [1 if stage == 0 else 2] + [1] * (count - 1)
+            layers = [BasicBlock(inputs if i == 0 else outputs, outputs, stride) for i, stride in enumerate(strides)]
+            self.stages.append(nn.Sequential(*layers))
+            inputs = outputs
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        x, maps = self.stem(image), []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+BACKBONES = {"resnet": ResNet}

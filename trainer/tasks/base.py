@@ -1,0 +1,66 @@
+"""What a task must offer, and the sample that it sees."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from trainer.contract.manifest import Row
+from trainer.data.augment import View
+
+Tensors = dict[str, torch.Tensor]
+Record = Any
+"""What a task keeps of one evaluated sample, enough to compute its metrics on any set of samples."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One sample as the tasks see it: its row, the view of it, and its mask if it has one.
+
+    ``mask`` is H×W uint8, in the view's size for training and as delivered for evaluation;
+    ``source_size`` is the delivered image's (height, width).
+    """
+
+    row: Row
+    view: View
+    source_size: tuple[int, int]
+    mask: np.ndarray | None
+
+
+class Task(Protocol):
+    """A head and all that belongs to it. Metrics are higher-is-better, ``primary`` is the one to watch."""
+
+    name: str
+    primary: str
+    weight: float
+
+    def head(self, channels: int) -> nn.Module:
+        """A module from the pyramid (strides 4, 8, 16, 32; ``channels`` each) to named outputs."""
+
+    def targets(self, sample: Labelled) -> Tensors:
+        """What the loss compares with, equal shapes for all samples; runs in the loader's workers."""
+
+    def loss(self, outputs: Tensors, targets: Tensors) -> torch.Tensor:
+        """The scalar loss of a batch, without the task's weight."""
+
+    def record(self, outputs: Tensors, sample: Labelled) -> Record:
+        """What one sample (``outputs`` without the batch dimension) adds to the metrics."""
+
+    def metrics(self, records: Sequence[Record]) -> dict[str, float | None]:
+        """The metrics over ``records``; None where one is not defined."""
+
+    def draw(self, image: np.ndarray, outputs: Tensors, sample: Labelled) -> np.ndarray:
+        """``image`` (H×W×3 RGB, as delivered) with one sample's prediction drawn on it."""
+
+
+PALETTE = np.array(
+    [
+        (128, 64, 128), (244, 210, 66), (244, 35, 232), (70, 130, 180), (90, 90, 90), (107, 142, 35),
+        (0, 0, 230), (220, 20, 60), (119, 11, 32), (250, 170, 30), (190, 153, 153), (0, 200, 200),
+    ],
+    dtype=np.uint8,
+)  # fmt: skip
+"""RGB colours of classes, after Cityscapes' labels; repeated beyond twelve."""

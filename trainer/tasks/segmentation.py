@@ -1,0 +1,141 @@
+"""Semantic segmentation: a class for every pixel."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import cv2
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+from torch import nn
+from torch.nn import functional
+
+from trainer.contract.errors import ContractError, problems_of
+from trainer.contract.train_config import Task as TaskConfig
+from trainer.models.backbones import conv_norm
+from trainer.tasks.base import PALETTE, Labelled, Tensors
+
+VOID = 255
+"""The target value of pixels that neither the loss nor the metric counts."""
+
+
+class Options(BaseModel):
+    """``tasks.segmentation.options`` of a recipe.
+
+    ``ignore_id`` is the mask value that is not scored (values beyond the classes never are);
+    ``class_weights`` weighs the classes in the loss.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    ignore_id: int = VOID
+    class_weights: list[FiniteFloat] | None = None
+
+
+class Segmentation:
+    """Cross-entropy on the finest pyramid level, upsampled; mIoU at the mask's own resolution."""
+
+    name = "segmentation"
+    primary = "mIoU"
+
+    def __init__(self, classes: Sequence[str], weight: float, options: Options) -> None:
+        self.classes, self.weight, self.options = list(classes), weight, options
+
+    def head(self, channels: int) -> nn.Module:
+        return _Head(channels, len(self.classes))
+
+    def targets(self, sample: Labelled) -> Tensors:
+        """``mask``: H×W uint8, VOID where nothing is known (the whole image when there is no mask)."""
+        if sample.mask is None:
+            return {"mask": torch.full((sample.view.out_height, sample.view.out_width), VOID, dtype=torch.uint8)}
+        return {"mask": torch.from_numpy(np.ascontiguousarray(self.scored(sample.mask)))}
+
+    def loss(self, outputs: Tensors, targets: Tensors) -> torch.Tensor:
+        mask = targets["mask"].long()
+        logits = functional.interpolate(outputs["logits"], size=mask.shape[1:], mode="bilinear", align_corners=False)
+        weight = self.options.class_weights
+        weights = None if weight is None else torch.tensor(weight, device=logits.device, dtype=logits.dtype)
+        # The sum over a mean: a batch without a single known pixel has loss 0, not 0/0.
+        total = functional.cross_entropy(logits, mask, weights, ignore_index=VOID, reduction="sum")
+        return total / (mask != VOID).sum().clamp(min=1)
+
+    def record(self, outputs: Tensors, sample: Labelled) -> np.ndarray | None:
+        """The sample's confusion matrix (C×C int64, truth by prediction), None without a mask."""
+        if sample.mask is None:
+            return None
+        return confusion_matrix(self.scored(sample.mask), self._prediction(outputs, sample), len(self.classes))
+
+    def metrics(self, records: Sequence[np.ndarray | None]) -> dict[str, float | None]:
+        matrices = [record for record in records if record is not None]
+        total = sum(matrices, np.zeros((len(self.classes), len(self.classes)), np.int64))
+        return iou_metrics(total, self.classes)
+
+    def draw(self, image: np.ndarray, outputs: Tensors, sample: Labelled) -> np.ndarray:
+        prediction = self._prediction(outputs, sample)
+        return cv2.addWeighted(image, 0.5, PALETTE[prediction % len(PALETTE)], 0.5, 0)
+
+    def scored(self, mask: np.ndarray) -> np.ndarray:
+        """``mask`` with VOID for everything that does not count."""
+        known = (mask < len(self.classes)) & (mask != self.options.ignore_id)
+        return np.where(known, mask, np.uint8(VOID))
+
+    def _prediction(self, outputs: Tensors, sample: Labelled) -> np.ndarray:
+        logits = functional.interpolate(
+            outputs["logits"][None].float(), size=sample.source_size, mode="bilinear", align_corners=False
+        )
+        return logits[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
+
+
+class _Head(nn.Module):
+    """Sums the pyramid at stride 4 (Kirillov et al., Panoptic FPN, 2019, reduced) and classifies."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.mix = conv_norm(channels, channels)
+        self.classify = nn.Conv2d(channels, classes, 1)
+
+    def forward(self, pyramid: list[torch.Tensor]) -> Tensors:
+        up = partial(functional.interpolate, mode="bilinear", align_corners=False)
+        merged = pyramid[0]
+        for step, level in enumerate(pyramid[1:], start=1):
+            merged = merged + up(level, scale_factor=float(2**step))
+        return {"logits": self.classify(torch.relu(self.mix(merged)))}
+
+
+def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
+    """C×C int64, truth by prediction, over the pixels of known truth.
+
+    Raises:
+        ValueError: the shapes differ, or a predicted value is no class.
+    """
+    if truth.shape != prediction.shape:
+        raise ValueError(f"truth has shape {truth.shape}, prediction {prediction.shape}")
+    known = truth < classes
+    if known.any() and int(prediction[known].max()) >= classes:
+        raise ValueError(f"predicted value {int(prediction[known].max())}, expected 0…{classes - 1}")
+    pairs = truth[known].astype(np.int64) * classes + prediction[known]
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def iou_metrics(matrix: np.ndarray, classes: Sequence[str]) -> dict[str, float | None]:
+    """mIoU, pixel accuracy and IoU of each class from a confusion matrix (truth by prediction).
+
+    IoU = TP / (TP + FP + FN) (Everingham et al., Pascal VOC, 2015); a class that is neither in the truth nor
+    predicted has none and does not count in the mean.
+    """
+    hits, union = np.diag(matrix), matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
+    iou = [float(hit / whole) if whole else None for hit, whole in zip(hits, union, strict=True)]
+    defined = [value for value in iou if value is not None]
+    return {
+        "mIoU": float(np.mean(defined)) if defined else None,
+        "pixel_accuracy": float(hits.sum() / matrix.sum()) if matrix.sum() else None,
+        **{f"IoU/{name}": value for name, value in zip(classes, iou, strict=True)},
+    }
+
+
+def build(config: TaskConfig) -> Segmentation:
+    try:
+        options = Options.model_validate(config.options)
+    except ValidationError as error:
+        raise ContractError("options are not usable", problems_of(error, "tasks.segmentation.options")) from None
+    return Segmentation(config.classes, config.weight, options)
