@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return arguments.run(arguments) or 0
     except ContractError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
 
 
@@ -115,11 +117,13 @@ def _score_command(parser: argparse.ArgumentParser) -> None:
 def _train(arguments: argparse.Namespace) -> int | None:
     from trainer.contract.train_config import read_config
     from trainer.engine.callbacks import Stop
+    from trainer.engine.failure import explained
     from trainer.engine.run import train
 
-    config = read_config(arguments.config, arguments.set)
     try:
-        train(config, arguments.data, arguments.run_dir, arguments.run_id)
+        with explained(arguments.run_dir):
+            config = read_config(arguments.config, arguments.set)
+            train(config, arguments.data, arguments.run_dir, arguments.run_id)
     except Stop as stop:
         print(stop, flush=True)
         return stop.exit_code

@@ -73,10 +73,14 @@ def inside(root: Path, reference: str) -> Path:
     """``root / reference``, refusing absolute paths, ``..`` and links that lead out of ``root``.
 
     Raises:
-        OutsideRoot: the resolved path is not below ``root``.
+        OutsideRoot: the resolved path is not below ``root``, or cannot be a path.
     """
     resolved_root = root.resolve()
-    resolved = (resolved_root / reference).resolve()
+    try:
+        resolved = (resolved_root / reference).resolve()
+        resolved.is_file()
+    except (OSError, RuntimeError, ValueError):  # too long, links in a circle, a null byte
+        raise OutsideRoot(reference) from None
     if not resolved.is_relative_to(resolved_root) or resolved == resolved_root:
         raise OutsideRoot(reference)
     return resolved_root / reference

@@ -36,7 +36,10 @@ Point = tuple[FiniteFloat, FiniteFloat]
 
 
 def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("should be a time that has a UTC date") from None
 
 
 class _Row(BaseModel):

@@ -1,6 +1,6 @@
 """What commands leave behind: ``result.json`` of a training, ``exports.json`` of an export."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
@@ -46,6 +46,17 @@ class TrainResult(_Model):
     parameters: int
     best_checkpoint: str
     last_checkpoint: str
+
+
+class Failure(_Model):
+    """``failure.json`` of a run directory: why the last attempt ended without a result.
+
+    torchrun turns every rank's exit code into 1; this is where the launcher reads what happened.
+    """
+
+    kind: Literal["bad_input", "stopped", "not_finite", "crash"]
+    message: str
+    rank: int
 
 
 class Latency(_Model):

@@ -1,4 +1,4 @@
-"""YAML as people write it: safe, ``1e-5`` is a number, a key given twice is an error."""
+"""YAML as people write it: safe, ``1e-5`` is a number, a date is text, a key given twice is an error."""
 
 import re
 from pathlib import Path
@@ -30,7 +30,7 @@ class Loader(yaml.SafeLoader):
 
 
 Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:float"]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("float", "timestamp")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789."))
@@ -53,10 +53,23 @@ def parse_yaml(text: str, name: str = "<text>") -> Any:
             expected="valid YAML",
         )
         raise ContractError(f"{name} cannot be read", [problem]) from None
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # PyYAML's constructors let these through: `0x_`, `!!int x`, a set as a key, ten thousand brackets.
+        raise ContractError(f"{name} cannot be read", [Problem(name, str(error), "valid YAML")]) from None
 
 
 def read_yaml(path: Path) -> Any:
-    return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    """The value of the file at ``path``.
+
+    Raises:
+        ContractError: no such file, not UTF-8, or not YAML; says the line where there is one.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        problem = Problem(str(path), str(error), "a YAML file in UTF-8")
+        raise ContractError(f"{path} cannot be read", [problem]) from None
+    return parse_yaml(text, str(path))
 
 
 def dump_yaml(value: Any) -> str:

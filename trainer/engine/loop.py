@@ -108,6 +108,7 @@ class Trainer:
     def _evaluate(self) -> dict[str, float | None]:
         """The metrics on val, each rank taking its share of the samples; the leader keeps the best model."""
         reader, ranks = self.data.readers["val"], self.ranks
+        ranks.share_buffers(self.model)
         share = range(ranks.rank, len(reader), ranks.world_size)
         own = evaluate(self.model, self.tasks, reader, self.config.data, share, ranks.device)
         parts = ranks.gather(own)

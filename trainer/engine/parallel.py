@@ -60,6 +60,12 @@ class Ranks:
         dist.all_reduce(value, dist.ReduceOp.MAX)
         return bool(value.item())
 
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every rank the leader's buffers: BatchNorm's running statistics differ after a rank's own batch."""
+        if self.world_size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+
     def barrier(self) -> None:
         if self.world_size > 1:
             dist.barrier()

@@ -1,5 +1,6 @@
 """``export``: each form is written, run, compared with eager, and timed."""
 
+import logging
 import math
 import time
 import warnings
@@ -74,6 +75,7 @@ def export(checkpoint_path: Path, out: Path, say: Callable[[str], None]) -> Expo
 def _onnx(model: Positional, image: torch.Tensor, names: list[str], path: Path) -> Run:
     import onnxruntime
 
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(

@@ -1,0 +1,42 @@
+"""Leaves word of why an attempt failed, where the launcher finds it."""
+
+import contextlib
+import os
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from trainer.contract.errors import ContractError
+from trainer.contract.files import write_text
+from trainer.contract.results import Failure
+from trainer.engine.callbacks import Stop
+from trainer.engine.callbacks.finite import NotFinite
+
+FAILURE_FILE = "failure.json"
+
+
+@contextlib.contextmanager
+def explained(run_dir: Path) -> Iterator[None]:
+    """Write ``run_dir/failure.json`` for what ends the block early, and pass it on; the first rank's word stays."""
+    path = run_dir / FAILURE_FILE
+    rank = int(os.environ.get("RANK", 0))
+    if rank == 0:
+        path.unlink(missing_ok=True)
+    try:
+        yield
+    except BaseException as error:
+        if not path.exists() and not (isinstance(error, SystemExit) and not error.code):
+            failure = Failure(kind=_kind(error), message=_message(error), rank=rank)
+            write_text(path, failure.model_dump_json(indent=2) + "\n")
+        raise
+
+
+def _kind(error: BaseException) -> str:
+    kinds = {ContractError: "bad_input", Stop: "stopped", NotFinite: "not_finite"}
+    return next((kind for cls, kind in kinds.items() if isinstance(error, cls)), "crash")
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, ContractError | Stop | NotFinite):
+        return str(error)
+    return "".join(traceback.format_exception(error)).strip()
