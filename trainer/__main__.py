@@ -133,12 +133,7 @@ def _train(arguments: argparse.Namespace) -> int | None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     from trainer.evaluation.report import REPORT_FILE, write_report
 
-    report = write_report(
-        arguments.checkpoint, arguments.data, arguments.out, arguments.split or ("val", "test"), print
-    )
-    for split, scores in report.splits.items():
-        metrics = {name: value for name, value in scores.metrics.items() if name.count("/") == 1}
-        print(f"{split}: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items() if v is not None))
+    write_report(arguments.checkpoint, arguments.data, arguments.out, arguments.split or ("val", "test"), print)
     print(f"wrote {arguments.out / REPORT_FILE}")
 
 

@@ -24,7 +24,7 @@ TILE_WIDTH = 320
 def write_samples(
     path: Path, checkpoint: Checkpoint, reader: ShardReader, evaluated: Sequence[Evaluated], device: torch.device
 ) -> None:
-    """A sheet of the best (left) and the worst samples (right) by the first task's primary metric, with overlays.
+    """A sheet of the best (left) and the worst samples (right) by the first task's first headline, with overlays.
 
     Chosen among at most ``RANKED`` samples, evenly spread.
     """
@@ -51,7 +51,7 @@ def write_samples(
 
 
 def _ranked(evaluated: Sequence[Evaluated], task: Task) -> list[tuple[Evaluated, float]]:
-    values = [(one, task.metrics([one.records[task.name]]).get(task.primary)) for one in evaluated]
+    values = [(one, task.metrics([one.records[task.name]]).get(task.headlines[0])) for one in evaluated]
     return sorted([(one, value) for one, value in values if value is not None], key=lambda pair: -pair[1])
 
 
@@ -67,8 +67,8 @@ def _tile(
     for task in checkpoint.tasks:
         image = task.draw(image, {k: v[0] for k, v in of_task(outputs, task.name).items()}, sample)
     tile = cv2.resize(image, (TILE_WIDTH, max(1, round(size[0] * TILE_WIDTH / size[1]))), interpolation=cv2.INTER_AREA)
-    label = f"{title} {checkpoint.tasks[0].primary} {value:.2f}  {one.row.sample_id}"
-    tile[:20] //= 3
+    label = f"{title} {checkpoint.tasks[0].headlines[0]} {value:.2f}  {one.row.sample_id}"
+    tile[:20] = tile[:20] // 3
     cv2.putText(tile, label, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
     return tile
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import torch
 
-from trainer.contract.eval_report import EvalReport
+from trainer.contract.eval_report import EvalReport, SplitScore
 from trainer.contract.files import write_text
 from trainer.data.loader import open_data, single_threaded
 from trainer.data.staging import data_directory
 from trainer.evaluation.evaluate import evaluate, score_split
 from trainer.evaluation.model import load_checkpoint
 from trainer.evaluation.plots import write_confusion, write_samples
+from trainer.tasks import Task
 
 REPORT_FILE = "eval_report.json"
 
@@ -37,6 +38,7 @@ def write_report(
         indices = range(len(reader))
         evaluated = evaluate(checkpoint.model, checkpoint.tasks, reader, checkpoint.config.data, indices, device)
         scores[split] = score_split(evaluated, checkpoint.tasks, data.slices)
+        say(f"{split}: {headlines(scores[split], checkpoint.tasks)}")
         write_samples(out / f"samples_{split}.jpg", checkpoint, reader, evaluated, device)
         for task in checkpoint.tasks:
             write_confusion(out / f"confusion_{task.name}_{split}.png", task, evaluated)
@@ -49,3 +51,8 @@ def write_report(
     )
     write_text(out / REPORT_FILE, report.model_dump_json(indent=2) + "\n")
     return report
+
+
+def headlines(scores: SplitScore, tasks: Sequence[Task]) -> str:
+    values = {f"{task.name}/{name}": scores.metrics[f"{task.name}/{name}"] for task in tasks for name in task.headlines}
+    return ", ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in values.items())

@@ -27,3 +27,13 @@ class FeaturePyramid(nn.Module):
             upper = functional.interpolate(merged[level + 1], scale_factor=2.0, mode="nearest")
             merged[level] = merged[level] + upper
         return [torch.relu(smooth(x)) for smooth, x in zip(self.smooth, merged, strict=True)]
+
+
+def merge_finest(pyramid: list[torch.Tensor]) -> torch.Tensor:
+    """The sum of all levels at the finest one's size (the merging of Kirillov et al., Panoptic FPN, 2019)."""
+    merged = pyramid[0]
+    for step, level in enumerate(pyramid[1:], start=1):
+        merged = merged + functional.interpolate(
+            level, scale_factor=float(2**step), mode="bilinear", align_corners=False
+        )
+    return merged

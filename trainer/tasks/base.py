@@ -31,10 +31,10 @@ class Labelled:
 
 
 class Task(Protocol):
-    """A head and all that belongs to it. Metrics are higher-is-better, ``primary`` is the one to watch."""
+    """A head and all that belongs to it. Metrics are higher-is-better; the first headline is the one to watch."""
 
     name: str
-    primary: str
+    headlines: tuple[str, ...]
     weight: float
 
     def head(self, channels: int) -> nn.Module:

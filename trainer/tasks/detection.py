@@ -17,6 +17,7 @@ from torch.nn import functional
 from trainer.contract.errors import ContractError, problems_of
 from trainer.contract.train_config import Task as TaskConfig
 from trainer.models.backbones import conv_norm
+from trainer.models.necks import merge_finest
 from trainer.tasks.base import PALETTE, Labelled, Tensors
 from trainer.tasks.coco import coco_metrics
 
@@ -42,7 +43,7 @@ class Detection:
     """Heat map and box distances at stride 4; COCO's metrics in pixels of the delivered image."""
 
     name = "detection"
-    primary = "AP"
+    headlines = ("AP", "AP50")
 
     def __init__(self, classes: Sequence[str], weight: float, options: Options) -> None:
         self.classes, self.weight, self.options = list(classes), weight, options
@@ -121,7 +122,7 @@ class Detection:
 
 
 class _Head(nn.Module):
-    """Two 3×3 towers on the finest level, which has the coarser ones' context from the neck."""
+    """A 3×3 tower each for the heat map and the distances, on the pyramid merged at stride 4."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -130,7 +131,8 @@ class _Head(nn.Module):
         nn.init.constant_(self.heat[-1].bias, float(np.log(PRIOR / (1 - PRIOR))))  # type: ignore[arg-type]
 
     def forward(self, pyramid: list[torch.Tensor]) -> Tensors:
-        return {"heat": self.heat(pyramid[0]), "box": self.box(pyramid[0])}
+        merged = merge_finest(pyramid)
+        return {"heat": self.heat(merged), "box": self.box(merged)}
 
 
 def _distances(raw: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,6 @@
 """Semantic segmentation: a class for every pixel."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import cv2
 import numpy as np
@@ -13,6 +12,7 @@ from torch.nn import functional
 from trainer.contract.errors import ContractError, problems_of
 from trainer.contract.train_config import Task as TaskConfig
 from trainer.models.backbones import conv_norm
+from trainer.models.necks import merge_finest
 from trainer.tasks.base import PALETTE, Labelled, Tensors
 
 VOID = 255
@@ -36,7 +36,7 @@ class Segmentation:
     """Cross-entropy on the finest pyramid level, upsampled; mIoU at the mask's own resolution."""
 
     name = "segmentation"
-    primary = "mIoU"
+    headlines = ("mIoU", "pixel_accuracy")
 
     def __init__(self, classes: Sequence[str], weight: float, options: Options) -> None:
         self.classes, self.weight, self.options = list(classes), weight, options
@@ -87,7 +87,7 @@ class Segmentation:
 
 
 class _Head(nn.Module):
-    """Sums the pyramid at stride 4 (Kirillov et al., Panoptic FPN, 2019, reduced) and classifies."""
+    """One 3×3 convolution and a classifier on the pyramid merged at stride 4."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -95,11 +95,7 @@ class _Head(nn.Module):
         self.classify = nn.Conv2d(channels, classes, 1)
 
     def forward(self, pyramid: list[torch.Tensor]) -> Tensors:
-        up = partial(functional.interpolate, mode="bilinear", align_corners=False)
-        merged = pyramid[0]
-        for step, level in enumerate(pyramid[1:], start=1):
-            merged = merged + up(level, scale_factor=float(2**step))
-        return {"logits": self.classify(torch.relu(self.mix(merged)))}
+        return {"logits": self.classify(torch.relu(self.mix(merge_finest(pyramid))))}
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:

@@ -39,8 +39,9 @@ class Progress(Callback):
     def after_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
         if trainer.ranks.leads:
             losses = "  ".join(f"{name} {value:.4f}" for name, value in epoch.losses.items())
-            shown = {name: value for name, value in epoch.metrics.items() if name.count("/") == 1}
-            metrics = "  ".join(f"{name} {value:.4f}" for name, value in shown.items() if value is not None)
+            headlines = [f"{task.name}/{name}" for task in trainer.tasks for name in task.headlines]
+            values = {name: epoch.metrics.get(name) for name in headlines}
+            metrics = "  ".join(f"{name} {value:.4f}" for name, value in values.items() if value is not None)
             self.reporter.info(
                 f"epoch {epoch.epoch + 1}/{trainer.config.training.epochs}  loss: {losses}"
                 + (f"  val: {metrics}" if metrics else "")
