@@ -3,6 +3,7 @@
 Coordinates are relative to the camera: ``x`` to the right, ``z`` ahead, ``y`` up from the ground.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -191,7 +192,7 @@ def _agents(road: RoadClass, left: float, right: float, rng: np.random.Generator
     return tuple(sorted(agents, key=lambda agent: -agent.z))
 
 
-def _place(agents: list[Agent], make) -> None:  # type: ignore[no-untyped-def]
+def _place(agents: list[Agent], make: Callable[[], Agent]) -> None:
     """Add an agent that stands free of the others, if a few attempts find one."""
     for _ in range(8):
         one = make()

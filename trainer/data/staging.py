@@ -35,9 +35,8 @@ def data_directory(given: Path, work: Path, say: Print) -> Path:
     shutil.copyfile(given / SLICES_FILE, out / SLICES_FILE)
     write_data_spec(out, shards)
     fresh = sum(not shard.reused for split in shards.values() for shard in split)
-    say(
-        f"staged {given}: {', '.join(f'{len(rows)} {split}' for split, rows in delivery.rows.items())} ({fresh} new shards)"
-    )
+    counts = ", ".join(f"{len(rows)} {split}" for split, rows in delivery.rows.items())
+    say(f"staged {given}: {counts} ({fresh} new shards)")
     return out
 
 

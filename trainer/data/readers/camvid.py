@@ -14,7 +14,7 @@ SRC). Ids end in the frame's number.
 import argparse
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import date
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -79,8 +79,9 @@ def run(arguments: argparse.Namespace, progress: Progress | None) -> None:
     table = read_table(arguments.src / "manifest.csv", COLUMNS)
     _refuse_bad(arguments.src, table)
     splits = split_frames([cells for _, cells in table])
+    times = {split: assigned_times(len(found), arguments.start, arguments.windows) for split, found in splits.items()}
     writer = DeliveryWriter(arguments.out)
-    import_frames(arguments.src, splits, writer, arguments.start, arguments.windows, origin_of(arguments), progress)
+    import_frames(arguments.src, splits, times, writer, origin_of(arguments), progress)
     summary({split: len(frames) for split, frames in splits.items()}, arguments.out)
 
 
@@ -101,9 +102,8 @@ def split_frames(frames: Iterable[Cells]) -> dict[str, list[Cells]]:
 def import_frames(
     src: Path,
     splits: dict[str, list[Cells]],
+    times: dict[str, list[datetime]],
     writer: DeliveryWriter,
-    start: date,
-    windows: int,
     origin: str,
     progress: Progress | None,
 ) -> None:
@@ -111,7 +111,7 @@ def import_frames(
     total, done = sum(map(len, splits.values())), 0
     rows: dict[str, list[Row]] = {split: [] for split in SPLITS}
     for split, frames in splits.items():
-        for cells, moment in zip(frames, assigned_times(len(frames), start, windows), strict=True):
+        for cells, moment in zip(frames, times[split], strict=True):
             rows[split].append(_row(src, cells, writer, captured_at=moment, origin=origin))
             done += 1
             if progress is not None:

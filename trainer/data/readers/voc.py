@@ -109,11 +109,11 @@ def _said(arguments: argparse.Namespace, bad: int, moved: int) -> list[str]:
 
 
 def _write(arguments: argparse.Namespace, splits: dict[str, list[Picture]]) -> None:
+    times = {split: assigned_times(len(found), arguments.start, arguments.windows) for split, found in splits.items()}
     writer = DeliveryWriter(arguments.out)
     rows: dict[str, list[Row]] = {split: [] for split in SPLITS}
     for split, pictures in splits.items():
-        times = assigned_times(len(pictures), arguments.start, arguments.windows)
-        for picture, moment in zip(pictures, times, strict=True):
+        for picture, moment in zip(pictures, times[split], strict=True):
             given = {"captured_at": moment, "licence": arguments.licence, "origin": origin_of(arguments)}
             rows[split].append(_row(picture, writer, given))
     writer.finish(rows, slices_of([picture for pictures in splits.values() for picture in pictures]))

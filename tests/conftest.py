@@ -1,0 +1,78 @@
+"""What many tests share: a small delivery, and the real data when it lies beside the project."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; tests that need it skip without it."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs the real data sets in {folder.name}/ beside the project")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def delivery(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A delivery of 48 train, 8 val and 8 test frames (64×64): a bright square on a dark road, boxes and masks."""
+    root = tmp_path_factory.mktemp("delivery")
+    rng = np.random.default_rng(7)
+    for split, count, first_day in (("train", 48, 5), ("val", 8, 5), ("test", 8, 5)):
+        rows = [_frame(root, f"{split}{number:03d}", number, first_day, rng) for number in range(count)]
+        (root / f"golden_{split}.manifest").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    slices = {
+        "labels": {"semantic": {"classes": ["road", "car"], "ignore_id": 255}, "boxes": ["car"]},
+        "slices": [{"name": "night", "where": {"attributes.time_of_day": "night"}, "min_samples": 2}],
+    }
+    (root / "slices.yaml").write_text(yaml.safe_dump(slices))
+    return root
+
+
+def _frame(root: Path, name: str, number: int, first_day: int, rng: np.random.Generator) -> dict:
+    image = rng.integers(0, 60, (64, 64, 3), dtype=np.uint8)
+    mask = np.zeros((64, 64), np.uint8)
+    x, y, side = (int(v) for v in (rng.integers(4, 30), rng.integers(4, 30), rng.integers(14, 28)))
+    image[y : y + side, x : x + side] = 220
+    mask[y : y + side, x : x + side] = 1
+    for folder, suffix, picture in (("images", "png", image), ("masks", "png", mask)):
+        (root / folder).mkdir(exist_ok=True)
+        cv2.imwrite(str(root / folder / f"{name}.{suffix}"), picture)
+    content = (root / "images" / f"{name}.png").read_bytes()
+    return {
+        "sample_id": name,
+        "source-ref": f"images/{name}.png",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "captured_at": f"2026-01-{first_day + number % 14:02d}T12:00:00Z",
+        "attributes": {"time_of_day": "night" if number % 4 == 0 else "day"},
+        "boxes": [{"category": "car", "bbox": [x, y, side, side]}],
+        "semantic-ref": f"masks/{name}.png",
+        "licence": "CC0-1.0",
+        "origin": "test",
+    }
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny recipe with both tasks for ``delivery``."""
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    value = {
+        "name": "tiny",
+        "project": "tests",
+        "window": {"count": 2, "min_samples": 4},
+        "data": {"image_size": [64, 64], "batch_size": 8, "workers": 1, "augmentation": {"scale": [1.0, 1.2]}},
+        "model": {"width": 8, "blocks": [1, 1, 1, 1], "neck_channels": 8},
+        "tasks": {"detection": {"classes": ["car"]}, "segmentation": {"classes": ["road", "car"]}},
+        "optim": {"lr": 0.01, "warmup_steps": 2},
+        "training": {"epochs": 2, "checkpoint_every": 4, "monitor": "segmentation/mIoU"},
+    }
+    path.write_text(yaml.safe_dump(value))
+    return path

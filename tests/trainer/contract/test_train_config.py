@@ -1,0 +1,156 @@
+"""Recipes: what they must say, and how the environment and --set change them."""
+
+from pathlib import Path
+
+import pytest
+
+from trainer.contract.errors import ContractError
+from trainer.contract.slices import parse_slices
+from trainer.contract.train_config import TrainConfig, read_config
+
+RECIPE = """\
+name: demo
+project: driving
+data: {image_size: [64, 96], batch_size: 8}
+tasks:
+  segmentation: {classes: [road, sky]}
+  detection: {classes: [car, person]}
+optim: {lr: 1e-3}
+training: {epochs: 3, monitor: segmentation/mIoU}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "demo.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def problems(recipe: Path, *overrides: str, environment: dict[str, str] | None = None):
+    with pytest.raises(ContractError) as caught:
+        read_config(recipe, overrides, environment or {})
+    return caught.value.problems
+
+
+def test_a_recipe_is_read_with_numbers_as_people_write_them(recipe):
+    config = read_config(recipe, environment={})
+    assert config.optim.lr == 0.001
+    assert config.data.image_size == (64, 96)
+
+
+def test_set_changes_what_it_names_and_nothing_else(recipe):
+    changed = read_config(recipe, ["optim.lr=1e-5", "training.epochs=7"], {})
+    assert (changed.optim.lr, changed.training.epochs) == (1e-5, 7)
+    plain = read_config(recipe, environment={})
+    assert changed.model_copy(update={"optim": plain.optim, "training": plain.training}) == plain
+
+
+def test_set_takes_lists_and_mappings_and_opens_sections(recipe):
+    given = ["data.image_size=[32, 32]", "model.blocks=[1,1,1,1]", "tasks.lanes={classes: [lane]}"]
+    config = read_config(recipe, given, {})
+    assert config.data.image_size == (32, 32)
+    assert config.model.blocks == (1, 1, 1, 1)
+    assert config.tasks["lanes"].classes == ("lane",)
+
+
+def test_the_environment_changes_a_recipe_in_any_case(recipe):
+    assert read_config(recipe, (), {"TRAIN__OPTIM__LR": "1e-4", "OTHER": "x"}).optim.lr == 1e-4
+
+
+def test_set_wins_over_the_environment(recipe):
+    assert read_config(recipe, ["optim.lr=3e-4"], {"TRAIN__OPTIM__LR": "1e-4"}).optim.lr == 3e-4
+
+
+def test_of_two_sets_the_later_wins(recipe):
+    assert read_config(recipe, ["seed=1", "seed=2"], {}).seed == 2
+
+
+@pytest.mark.parametrize("override", ["optim.lr", "=3", " =3"])
+def test_a_set_of_another_form_is_refused(recipe, override):
+    (problem,) = problems(recipe, override)
+    assert (problem.file, problem.found) == ("--set", override)
+
+
+def test_a_set_that_goes_through_a_value_is_refused(recipe):
+    (problem,) = problems(recipe, "name.first=3")
+    assert "--set name.first=3" in problem.file
+    assert "'demo'" in problem.found
+
+
+@pytest.mark.parametrize("override", ["optim.lr=[", "optim.lr={a: 1, a: 2}"])
+def test_a_set_whose_value_is_no_yaml_names_itself(recipe, override):
+    (problem,) = problems(recipe, override)
+    assert override in problem.file
+
+
+def test_an_environment_variable_of_no_yaml_names_itself(recipe):
+    (problem,) = problems(recipe, environment={"TRAIN__SEED": "["})
+    assert "TRAIN__SEED" in problem.file
+
+
+@pytest.mark.parametrize(
+    ("override", "field"),
+    [
+        ("optim.lrr=1", "optim.lrr"),
+        ("optim.lr=0", "optim.lr"),
+        ("optim.lr=.nan", "optim.lr"),
+        ("optim.lr=.inf", "optim.lr"),
+        ("optim.lr=fast", "optim.lr"),
+        ("data.batch_size=0", "data.batch_size"),
+        ("data.image_size=[60, 64]", "data"),
+        ("data.image_size=[64]", "data.image_size.1"),
+        ("data.image_size=[0, 64]", "data"),
+        ("seed=-1", "seed"),
+        ("name=Has Spaces", "name"),
+        ("tasks={}", "tasks"),
+    ],
+)
+def test_what_cannot_be_is_named_by_its_field(recipe, override, field):
+    found = problems(recipe, override)
+    assert field in {problem.field for problem in found}
+
+
+def test_all_wrong_fields_come_in_one_report(recipe):
+    found = problems(recipe, "optim.lr=0", "data.batch_size=0", "nonsense=1")
+    assert {"optim.lr", "data.batch_size", "nonsense"} <= {problem.field for problem in found}
+
+
+def test_a_monitor_of_no_task_is_refused(recipe):
+    (problem,) = problems(recipe, "training.monitor=lanes/F1")
+    assert "lanes/F1" in problem.expected
+
+
+@pytest.mark.parametrize("content", ["", "- a\n", "just text"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, content):
+    path = tmp_path / "demo.yaml"
+    path.write_text(content)
+    with pytest.raises(ContractError, match="mapping"):
+        read_config(path, (), {})
+
+
+def test_a_recipe_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ContractError, match=r"nowhere\.yaml"):
+        read_config(tmp_path / "nowhere.yaml", (), {})
+
+
+def test_a_recipe_survives_its_own_dump(recipe):
+    config = read_config(recipe, environment={})
+    assert TrainConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def misfits(recipe: Path, labels: dict[str, int], **declared: object) -> list[str]:
+    return read_config(recipe, environment={}).misfits(parse_slices({"labels": declared}), labels)
+
+
+def test_a_recipe_that_fits_has_no_misfits(recipe):
+    labels = {"semantic": 3, "boxes": 4}
+    assert misfits(recipe, labels, semantic={"classes": ["road", "sky"]}, boxes=["car"]) == []
+
+
+def test_misfits_name_labels_classes_and_categories(recipe):
+    found = misfits(recipe, {"boxes": 4}, semantic={"classes": ["sky", "road"]}, boxes=["car", "tram"])
+    assert len(found) == 3
+    assert "'semantic' labels" in found[0]
+    assert "['sky', 'road']" in found[1]
+    assert "['tram']" in found[2]

@@ -1,0 +1,92 @@
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from trainer.contract.delivery import read_delivery
+from trainer.contract.errors import ContractError
+from trainer.contract.shard_index import read_index
+from trainer.data.shards import ShardReader, stage
+
+
+@pytest.fixture
+def rows(delivery: Path):
+    return read_delivery(delivery, check_images=False).rows["train"]
+
+
+def test_members_read_by_offset_are_the_files_as_delivered(delivery, rows, tmp_path):
+    staged = stage(rows, delivery, tmp_path, samples_per_shard=20)
+    reader = ShardReader(shard.path for shard in staged)
+    assert len(staged) == 3
+    assert [reader.row(index) for index in range(len(reader))] == rows
+    for index, row in enumerate(rows):
+        assert reader.read(index, "png") == (delivery / row.source_ref).read_bytes()
+        assert reader.read(index, "semantic.png") == (delivery / str(row.semantic_ref)).read_bytes()
+
+
+def test_the_webdataset_library_reads_the_shards_as_they_are(delivery, rows, tmp_path):
+    import webdataset
+
+    staged = stage(rows, delivery, tmp_path)
+    samples = list(webdataset.WebDataset(str(staged[0].path.with_suffix(".tar")), shardshuffle=False))
+    assert [sample["__key__"] for sample in samples] == [row.sample_id for row in rows]
+    assert samples[0]["png"] == (delivery / rows[0].source_ref).read_bytes()
+    assert {"png", "semantic.png", "json"} <= set(samples[0])
+
+
+def test_the_index_names_the_sha256_of_the_tar_file(delivery, rows, tmp_path):
+    for shard in stage(rows, delivery, tmp_path, samples_per_shard=20):
+        tar = shard.path.with_suffix(".tar").read_bytes()
+        assert hashlib.sha256(tar).hexdigest() == shard.index.sha256
+        assert len(tar) == shard.index.bytes
+
+
+def test_a_second_run_stages_nothing_and_gives_the_same_shards(delivery, rows, tmp_path):
+    first = stage(rows, delivery, tmp_path)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    second = stage(rows, delivery, tmp_path)
+    assert [shard.reused for shard in first] == [False]
+    assert [shard.reused for shard in second] == [True]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == times
+
+
+def test_the_same_rows_make_byte_identical_shards_elsewhere(delivery, rows, tmp_path):
+    first, second = (stage(rows, delivery, tmp_path / name)[0].index for name in ("one", "two"))
+    assert (first.key, first.sha256) == (second.key, second.sha256)
+
+
+def test_a_changed_mask_changes_the_shard(delivery, rows, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(delivery, copy)
+    before = stage(rows, copy, tmp_path / "shards")[0].index.key
+    first, second = (copy / str(row.semantic_ref) for row in rows[:2])
+    first.write_bytes(second.read_bytes())
+    assert stage(rows, copy, tmp_path / "shards")[0].index.key != before
+
+
+def test_an_image_that_is_not_what_its_row_says_is_refused_and_leaves_no_shard(delivery, rows, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(delivery, copy)
+    (copy / rows[3].source_ref).write_bytes(b"something else")
+    with pytest.raises(ContractError, match=rows[3].sample_id):
+        stage(rows, copy, tmp_path / "shards")
+    assert list((tmp_path / "shards").iterdir()) == []
+
+
+def test_a_tar_without_its_index_is_written_again(delivery, rows, tmp_path):
+    shard = stage(rows, delivery, tmp_path)[0]
+    shard.path.unlink()
+    shard.path.with_suffix(".tar").write_bytes(b"half")
+    again = stage(rows, delivery, tmp_path)[0]
+    assert not again.reused
+    assert read_index(again.path).sha256 == shard.index.sha256
+
+
+def test_a_truncated_shard_is_an_error_not_a_short_read(delivery, rows, tmp_path):
+    shard = stage(rows, delivery, tmp_path)[0]
+    reader = ShardReader([shard.path])
+    with open(shard.path.with_suffix(".tar"), "r+b") as stream:
+        stream.truncate(1000)
+    with pytest.raises(OSError, match=shard.index.key):
+        reader.read(len(rows) - 1, "png")

@@ -1,0 +1,62 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from trainer.contract.errors import ContractError
+from trainer.contract.results import Exports
+from trainer.contract.train_config import read_config
+from trainer.engine.checkpointer import Checkpointer
+from trainer.export.export import export, relative_error
+from trainer.models.hydranet import HydraNet
+from trainer.tasks import build_tasks
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def checkpoint(recipe: Path, tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    config = read_config(recipe)
+    model = HydraNet(config, build_tasks(config.tasks))
+    model.train()(torch.randint(0, 256, (4, 3, 64, 64)))  # moves the running statistics away from their start
+    folder = tmp_path_factory.mktemp("checkpoint")
+    state = {"config": config.model_dump_json(), "run_id": "abcd1234", "global_step": 1, "model": model.state_dict()}
+    Checkpointer(folder, 1).save_best(state)
+    return folder / "best.pt"
+
+
+def test_every_form_gives_eagers_outputs_and_stands_in_the_summary(checkpoint, tmp_path):
+    export(checkpoint, tmp_path, lambda text: None)
+    exports = Exports.model_validate_json((tmp_path / "exports.json").read_bytes())
+    assert [file.name for file in exports.files] == ["model.onnx", "model.pt2", "model.torchscript.pt"]
+    for file in exports.files:
+        assert file.bytes == (tmp_path / file.name).stat().st_size
+        assert file.max_relative_error < 1e-4
+        assert 0 < file.latency.p50_ms <= file.latency.p95_ms
+
+
+def test_the_onnx_file_runs_without_torch_and_names_its_outputs(checkpoint, tmp_path):
+    import onnxruntime
+
+    export(checkpoint, tmp_path, lambda text: None)
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    assert names == ["detection.heat", "detection.box", "segmentation.logits"]
+    assert names == list(json.loads((tmp_path / "exports.json").read_text())["outputs"])
+    assert not list(tmp_path.glob("*.data"))
+
+
+def test_a_different_output_counts_as_an_error():
+    eager = [np.array([1.0, 2.0]), np.array([10.0])]
+    assert relative_error(eager, eager) == 0
+    assert relative_error([np.array([1.0, 2.2]), np.array([10.0])], eager) == pytest.approx(0.1)
+    assert relative_error([np.array([1.0, np.nan]), np.array([10.0])], eager) == 1e30
+
+
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path):
+    (tmp_path / "best.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(ContractError, match=r"best\.pt"):
+        export(tmp_path / "best.pt", tmp_path / "out", lambda text: None)

@@ -1,0 +1,213 @@
+"""A code location of its own for each test: the small delivery, one tiny recipe, an empty store, a fake trainer."""
+
+import shutil
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from trainer.contract.eval_report import EvalReport, SliceScore, SplitScore
+from trainer.contract.files import digest_of, sha256_of
+from trainer.contract.results import Epoch, ExportedFile, Exports, Latency, TrainResult
+from trainer.contract.shard_index import read_data_spec
+from trainer.contract.train_config import read_config
+from training_assets.definitions import build_defs
+from training_assets.launchers import Handle, LaunchSpec, LocalLauncher, Status
+from training_assets.places import Places
+from training_assets.profiles import Profile
+from training_assets.stores.record_store import RecordStore, T
+
+
+@pytest.fixture
+def profile(tmp_path: Path, delivery: Path, recipe: Path) -> Profile:
+    """Paths below ``tmp_path``; the delivery is a copy that the test may change."""
+    shutil.copytree(delivery, tmp_path / "delivery")
+    (tmp_path / "recipes").mkdir()
+    shutil.copy(recipe, tmp_path / "recipes")
+    return Profile.model_validate(
+        {
+            "name": "test",
+            "delivery": tmp_path / "delivery",
+            "store": tmp_path / "store",
+            "recipes": tmp_path / "recipes",
+            "launcher": "local",
+            "windows": {"start": "2025-12-29"},
+        }
+    )
+
+
+class FakeTrainer:
+    """A launcher that really stages shards, and writes at once what train, evaluate and export would leave behind."""
+
+    def __init__(self) -> None:
+        self.local = LocalLauncher()
+        self.launched: list[LaunchSpec] = []
+        self.metrics = {"segmentation/mIoU": 0.7, "detection/AP50": 0.6}
+        self.error = 1e-6
+        self.p95 = 5.0
+
+    def commands(self, what: str) -> list[LaunchSpec]:
+        return [spec for spec in self.launched if spec.what == what]
+
+    def launch(self, spec: LaunchSpec) -> Handle:
+        self.launched.append(spec)
+        if spec.what == "shard":
+            return self.local.launch(spec)
+        spec.log.parent.mkdir(parents=True, exist_ok=True)
+        spec.log.write_text(f"pretending to {spec.what}\n")
+        getattr(self, spec.what)(spec)
+        return Handle(spec.attempt, spec, time.time())
+
+    def poll(self, handle: Handle) -> Status:
+        return self.local.poll(handle) if handle.spec.what == "shard" else Status("succeeded", 0)
+
+    def logs(self, handle: Handle, offset: int = 0) -> tuple[str, int]:
+        return self.local.logs(handle, offset) if handle.spec.what == "shard" else ("", offset)
+
+    def stop(self, handle: Handle) -> None:
+        if handle.spec.what == "shard":
+            self.local.stop(handle)
+
+    def train(self, spec: LaunchSpec) -> None:
+        options = _options(spec)
+        config = read_config(Path(spec.arguments[1]), environment={})
+        data = read_data_spec(Path(options["--data"]))
+        (spec.run_dir / "best.pt").write_text(f"weights of {options['--run-id']}")
+        epoch = Epoch(epoch=1, global_step=4, losses={"total": 1.0}, metrics=dict(self.metrics), seconds=1.0)
+        result = TrainResult(
+            run_id=options["--run-id"],
+            recipe=config.name,
+            config_digest=config.digest,
+            data_digest=data.digest,
+            seed=config.seed,
+            world_size=spec.processes,
+            global_step=4,
+            epochs=(epoch,),
+            monitor=config.training.monitor,
+            best_metric=0.7,
+            best_step=4,
+            samples_per_second=10.0,
+            train_seconds=1.0,
+            resumed_from_step=None,
+            state_sha256=digest_of(data.digest),
+            parameters=10,
+            best_checkpoint="best.pt",
+            last_checkpoint="checkpoints/step-4",
+        )
+        (spec.run_dir / "result.json").write_text(result.model_dump_json())
+        (spec.run_dir / "train.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+
+    def evaluate(self, spec: LaunchSpec) -> None:
+        options = _options(spec)
+        scores = SplitScore(
+            samples=8, metrics=dict(self.metrics), slices={"night": SliceScore(samples=4, metrics=dict(self.metrics))}
+        )
+        data = read_data_spec(Path(options["--data"]))
+        report = EvalReport(
+            run_id=Path(spec.arguments[1]).parent.name[-8:],
+            recipe="tiny",
+            checkpoint_sha256=sha256_of(Path(spec.arguments[1])),
+            data_digest=data.digest,
+            splits=dict.fromkeys(data.splits, scores),
+        )
+        (Path(options["--out"]) / "eval_report.json").write_text(report.model_dump_json())
+
+    def export(self, spec: LaunchSpec) -> None:
+        out = Path(_options(spec)["--out"])
+        latency = Latency(p50_ms=self.p95 / 2, p95_ms=self.p95, threads=1, repeats=40)
+        files = []
+        for name in ("model.onnx", "model.torchscript.pt", "model.pt2"):
+            (out / name).write_text(f"{name} of {spec.arguments[1]}")
+            size, digest = (out / name).stat().st_size, sha256_of(out / name)
+            kind = {"model.onnx": "onnx", "model.pt2": "exported_program"}.get(name, "torchscript")
+            files.append(
+                ExportedFile(
+                    name=name, format=kind, bytes=size, sha256=digest, max_relative_error=self.error, latency=latency
+                )
+            )
+        exports = Exports(
+            checkpoint_sha256=sha256_of(Path(spec.arguments[1])),
+            inputs=(1, 3, 64, 64),
+            outputs=("out",),
+            eager_latency=latency,
+            files=tuple(files),
+        )
+        (out / "exports.json").write_text(exports.model_dump_json())
+
+
+def _options(spec: LaunchSpec) -> dict[str, str]:
+    given = spec.arguments
+    return {name: given[place + 1] for place, name in enumerate(given) if name.startswith("--")}
+
+
+class Graph:
+    """Materialises assets of one code location and reads back their records."""
+
+    def __init__(self, profile: Profile, instance: dg.DagsterInstance, **overrides: object) -> None:
+        self.profile, self.instance = profile, instance
+        self.places = Places(profile.store)
+        self.records = RecordStore(self.places)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.defs = build_defs(profile=profile, resource_overrides=overrides)
+            self.job = self.defs.resolve_implicit_global_asset_job_def()
+
+    def run(
+        self, *keys: str, window: str | None = None, windows: tuple[str, str] | None = None
+    ) -> dg.ExecuteInProcessResult:
+        ends = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+        return self.job.execute_in_process(
+            instance=self.instance,
+            asset_selection=[key_of(key) for key in keys],
+            partition_key=window,
+            tags=dict(zip(ends, windows, strict=True)) if windows else None,
+            raise_on_error=False,
+        )
+
+    def record(self, key: str, kind: type[T], partition: str = "whole") -> T:
+        return self.records.read(key_of(key), partition, kind)
+
+    def metadata(self, key: str, partition: str | None = None) -> dict[str, object]:
+        records = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(key_of(key), asset_partitions=[partition] if partition else None), limit=1
+        ).records
+        materialization = records[0].asset_materialization
+        assert materialization is not None
+        return {name: value.value for name, value in materialization.metadata.items()}
+
+
+def key_of(key: str) -> dg.AssetKey:
+    return dg.AssetKey(key.split("/"))
+
+
+def failure_of(result: dg.ExecuteInProcessResult) -> str:
+    """What the failed step said."""
+    event = next(event for event in result.all_events if event.is_step_failure)
+    failure = event.step_failure_data.user_failure_data
+    return str(failure.description) if failure else str(event.step_failure_data.error)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def trainer() -> FakeTrainer:
+    return FakeTrainer()
+
+
+@pytest.fixture
+def graph(profile: Profile, instance: dg.DagsterInstance, trainer: FakeTrainer) -> Graph:
+    """The graph with the fake trainer."""
+    return Graph(profile, instance, launcher=trainer)
+
+
+@pytest.fixture
+def failure() -> object:
+    return failure_of

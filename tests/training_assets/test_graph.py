@@ -1,0 +1,184 @@
+"""The assets: what they hand on, what they refuse, what a second materialisation does."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.contract.delivery import read_delivery
+from trainer.contract.shard_index import read_data_spec, read_index
+from training_assets.launchers import Status
+from training_assets.records import Checkpoint, DatasetVersion, EvalShards, Evaluation, ShardList, TrainingSet
+
+WINDOWS = ("2026-01-05", "2026-01-12")
+PREPARED = ("dataset_version", "eval_shards")
+
+
+def prepared(graph: Any) -> Any:
+    """The graph with the dataset pinned and both windows staged."""
+    assert graph.run(*PREPARED).success
+    assert graph.run("staged_shards", windows=WINDOWS).success
+    return graph
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_dataset_version_counts_what_the_delivery_holds(graph: Any) -> None:
+    assert graph.run("dataset_version").success
+    record = graph.record("dataset_version", DatasetVersion)
+    assert record.version == read_delivery(graph.profile.delivery).digest
+    assert record.rows == {"train": 48, "val": 8, "test": 8}
+    assert sum(record.windows.values()) == 48
+    assert record.labels["boxes"] == record.labels["semantic"] == 64
+    facts = json.loads((graph.places.absolute(record.directory) / "dataset.json").read_text())
+    assert facts["slices"]["night"] == {"train": 12, "val": 2, "test": 2}
+    assert facts["attributes"]["time_of_day"] == {"day": 48, "night": 16}
+    assert facts["licences"] == {"CC0-1.0": 64}
+
+
+def test_a_bad_delivery_is_refused_with_every_problem_and_not_retried(graph: Any, failure: Any) -> None:
+    manifest = graph.profile.delivery / "golden_val.manifest"
+    edit(manifest, '"category": "car"', '"category": "tram"')
+    edit(manifest, "val001", "val000")
+    result = graph.run("dataset_version")
+    assert not result.success
+    assert "'tram'" in failure(result)
+    assert "a sample_id used once" in failure(result)
+    assert len([event for event in result.all_events if event.is_step_start]) == 1
+
+
+def test_features_have_a_row_for_each_sample(graph: Any) -> None:
+    import pandas as pd
+
+    assert graph.run("dataset_version").success
+    directory = graph.places.absolute(graph.record("dataset_version", DatasetVersion).directory)
+    features = pd.read_parquet(directory / "features.parquet")
+    assert len(features) == 64
+    assert set(features["split"]) == {"train", "val", "test"}
+    assert (features["luma_mean"] > 0).all()
+    assert (features["boxes.car"] == 1).all()
+
+
+def test_a_range_of_windows_is_staged_by_one_launch_and_each_row_once(graph: Any, trainer: Any) -> None:
+    prepared(graph)
+    assert len(trainer.commands("shard")) == 1 + 2  # the windows; val and test
+    lists = [graph.record("staged_shards", ShardList, window) for window in WINDOWS]
+    names = [
+        sample.row.sample_id
+        for part in lists
+        for shard in part.shards
+        for sample in read_index(graph.places.shards / f"{shard.key}.json").samples
+    ]
+    assert len(names) == len(set(names)) == 48
+    assert graph.metadata("staged_shards", WINDOWS[0])["samples"] == lists[0].samples
+
+
+def test_a_second_materialisation_stages_nothing(graph: Any) -> None:
+    prepared(graph)
+    before = {path: path.stat().st_mtime_ns for path in graph.places.shards.iterdir()}
+    assert graph.run("staged_shards", windows=WINDOWS).success
+    assert graph.run("eval_shards").success
+    for window in WINDOWS:
+        assert graph.metadata("staged_shards", window)["bytes_staged"] == 0
+        assert graph.metadata("staged_shards", window)["bytes_reused"] > 0
+    assert {path: path.stat().st_mtime_ns for path in graph.places.shards.iterdir()} == before
+
+
+def test_staging_refuses_a_delivery_that_is_not_the_pinned_one(graph: Any, failure: Any) -> None:
+    assert graph.run("dataset_version").success
+    edit(graph.profile.delivery / "golden_train.manifest", "CC0-1.0", "CC-BY-4.0")
+    result = graph.run("staged_shards", window=WINDOWS[0])
+    assert "golden_train.manifest. Materialise dataset_version first" in failure(result)
+
+
+def test_a_training_set_is_its_windows_and_val_but_never_test(graph: Any) -> None:
+    prepared(graph)
+    assert graph.run("tiny/training_set", window=WINDOWS[1]).success
+    record = graph.record("tiny/training_set", TrainingSet, WINDOWS[1])
+    assert record.windows_found == WINDOWS
+    assert record.samples == 48
+    spec = read_data_spec(graph.places.absolute(record.directory))
+    assert spec.digest == record.digest
+    assert set(spec.splits) == {"train", "val"}
+    for name in (name for names in spec.splits.values() for name in names):
+        assert not os.path.isabs(name)
+        assert (graph.places.absolute(record.directory) / name).is_file()
+
+
+def test_a_training_set_names_the_windows_that_are_missing(graph: Any) -> None:
+    prepared(graph)
+    assert graph.run("tiny/training_set", window=WINDOWS[0]).success
+    record = graph.record("tiny/training_set", TrainingSet, WINDOWS[0])
+    assert record.windows_missing == ("2025-12-29",)
+    assert graph.metadata("tiny/training_set", WINDOWS[0])["windows_found"] == 1
+
+
+def test_too_few_samples_are_refused_with_what_to_do(graph: Any, failure: Any) -> None:
+    assert graph.run(*PREPARED).success
+    result = graph.run("tiny/training_set", window=WINDOWS[1])
+    assert "found 0 samples in 0 of the 2 windows" in failure(result)
+    assert "Materialise staged_shards" in failure(result)
+
+
+def test_a_recipe_that_does_not_fit_the_data_is_refused(graph: Any, failure: Any, profile: Any) -> None:
+    edit(profile.recipes / "tiny.yaml", "- road\n", "- sky\n")
+    other = type(graph)(profile, graph.instance, launcher=graph.defs.resources["launcher"])
+    prepared(other)
+    result = other.run("tiny/training_set", window=WINDOWS[1])
+    assert "tiny does not fit this data: task segmentation has classes" in failure(result)
+
+
+def test_the_chain_hands_records_on_to_the_evaluation(graph: Any, trainer: Any) -> None:
+    prepared(graph)
+    chain = ("tiny/training_set", "tiny/checkpoint", "tiny/exported_model", "tiny/eval_report")
+    assert graph.run(*chain, window=WINDOWS[1]).success
+    checkpoint = graph.record("tiny/checkpoint", Checkpoint, WINDOWS[1])
+    report = graph.record("tiny/eval_report", Evaluation, WINDOWS[1]).report
+    assert report.checkpoint_sha256 == checkpoint.sha256
+    assert report.run_id == checkpoint.run_id
+    assert set(report.splits) == {"val", "test"}
+    assert trainer.commands("train")[0].distributed
+    assert graph.metadata("tiny/eval_report", WINDOWS[1])["test/segmentation/mIoU"] == pytest.approx(0.7)
+
+
+def test_a_retried_step_resumes_the_same_run_and_a_new_run_does_not(graph: Any, trainer: Any) -> None:
+    prepared(graph)
+    assert graph.run("tiny/training_set", window=WINDOWS[1]).success
+    crash, train = {"left": 1}, trainer.poll
+
+    def poll(handle: Any) -> Any:
+        if handle.spec.what == "train" and crash["left"]:
+            crash["left"] -= 1
+            return Status("failed", 1, "train exited with code 1")
+        return train(handle)
+
+    trainer.poll = poll
+    assert graph.run("tiny/checkpoint", window=WINDOWS[1]).success
+    first, second = trainer.commands("train")
+    assert first.run_dir == second.run_dir
+    assert first.attempt != second.attempt
+    assert graph.run("tiny/checkpoint", window=WINDOWS[1]).success
+    assert trainer.commands("train")[2].run_dir != first.run_dir
+
+
+def test_refused_input_is_not_retried_and_says_the_last_lines(graph: Any, trainer: Any, failure: Any) -> None:
+    prepared(graph)
+    assert graph.run("tiny/training_set", window=WINDOWS[1]).success
+    trainer.poll = lambda handle: Status("failed", 2, "train exited with code 2")
+    result = graph.run("tiny/checkpoint", window=WINDOWS[1])
+    assert not result.success
+    assert len(trainer.commands("train")) == 1
+    assert "pretending to train" in failure(result)
+
+
+def test_val_and_test_are_staged_apart(graph: Any) -> None:
+    assert graph.run(*PREPARED).success
+    record = graph.record("eval_shards", EvalShards)
+    assert record.val.samples == record.test.samples == 8
+    assert not {shard.key for shard in record.val.shards} & {shard.key for shard in record.test.shards}

@@ -1,0 +1,51 @@
+"""Profiles: defaults, expansion, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from trainer.contract.errors import ContractError
+from training_assets.profiles import REPOSITORY, load_profile, parse_profile
+
+GOOD = {"delivery": "d", "store": "s", "recipes": "r", "launcher": "local", "windows": {"start": "2024-01-01"}}
+
+
+def test_the_local_profile_lies_under_var_of_the_repository() -> None:
+    profile = load_profile("local", {})
+    assert (profile.delivery, profile.store) == (REPOSITORY / "var/delivery", REPOSITORY / "var/store")
+    assert profile.recipes == REPOSITORY / "recipes"
+
+
+def test_the_environment_moves_the_store_and_the_delivery() -> None:
+    environment = {"TRAINING_ASSETS_STORE": "/elsewhere/store", "TRAINING_ASSETS_DELIVERY": "relative/delivery"}
+    profile = load_profile("local", environment)
+    assert profile.store == Path("/elsewhere/store")
+    assert profile.delivery == REPOSITORY / "relative/delivery"
+
+
+def test_a_value_from_the_environment_stays_text_whatever_it_holds() -> None:
+    profile = load_profile("local", {"TRAINING_ASSETS_STORE": "/a: [b]\nlauncher: other"})
+    assert str(profile.store) == "/a: [b]\nlauncher: other"
+    assert profile.launcher == "local"
+
+
+def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ContractError, match="found 'nope', expected one of .*local"):
+        load_profile(None, {"TRAINING_ASSETS_PROFILE": "nope"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"store": "${AWS_SECRET_ACCESS_KEY}"}, "a variable whose name begins with TRAINING_ASSETS_"),
+        ({"store": "${TRAINING_ASSETS_UNSET}"}, "which is not set"),
+        ({"stor": "x"}, "field 'stor': found 'x', expected no field of this name"),
+        ({"windows": {"start": "2024-01-02"}}, "not the first day of a weekly window"),
+        ({"launcher": None}, "field 'launcher'"),
+    ],
+)
+def test_a_bad_profile_is_refused_by_field(change: dict[str, object], message: str) -> None:
+    environment = {"AWS_SECRET_ACCESS_KEY": "hush"}
+    with pytest.raises(ContractError, match=message) as refusal:
+        parse_profile({**GOOD, **change}, Path("bad.yaml"), environment)
+    assert "hush" not in str(refusal.value)
