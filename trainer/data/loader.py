@@ -1,5 +1,6 @@
 """Shards become batches: read, decode, augment, make each task's targets, collate."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from trainer.contract.train_config import Data
 from trainer.data.augment import View, jitter, random_view, whole
 from trainer.data.order import Order, sample_rng
 from trainer.data.shards import ShardReader
+from trainer.process import die_with_parent
 from trainer.tasks import Labelled, Task
 
 Batch = dict[str, torch.Tensor]
@@ -86,7 +88,7 @@ class TrainingLoader:
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
             pin_memory=pin,
-            worker_init_fn=single_threaded,
+            worker_init_fn=_start_worker,
         )
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
@@ -107,8 +109,16 @@ class _Schedule:
         return len(self.batches)
 
 
-def single_threaded(worker: int = 0) -> None:
-    """Loader processes share the host's cores with the ranks: one thread each."""
+def _start_worker(worker: int) -> None:
+    # A stop signal reaches the whole process group, but the rank needs its loader to reach the step's end:
+    # the worker leaves the group, and dies with its rank instead.
+    os.setpgid(0, 0)
+    die_with_parent()
+    single_threaded()
+
+
+def single_threaded() -> None:
+    """One thread for OpenCV and torch, where several processes share the host's cores."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

@@ -86,6 +86,7 @@ class Trainer:
             clock = time.perf_counter()
 
     def _finish_epoch(self) -> Epoch:
+        self._call("before_save")
         progress, training = self.progress, self.config.training
         losses = {
             name: float(self.ranks.mean(total)) / progress.step_in_epoch for name, total in self._loss_sums.items()
@@ -125,6 +126,7 @@ class Trainer:
 
     def save(self) -> None:
         """A checkpoint of this moment, written by the leader while the others wait."""
+        self._call("before_save")
         self.progress.loss_sums = {
             name: float(self.ranks.mean(total.clone())) for name, total in self._loss_sums.items()
         }

@@ -1,10 +1,7 @@
 """The ranks of a run: who I am, and the few things that ranks tell each other."""
 
 import contextlib
-import ctypes
 import os
-import signal
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-PR_SET_PDEATHSIG = 1
+from trainer.process import die_with_parent
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,8 @@ def join(threads: int) -> Iterator[Ranks]:
 
     NCCL on CUDA, gloo on CPU; ``threads`` CPU threads for torch.
     """
-    _die_with_parent()
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        die_with_parent()
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("high")
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -92,9 +90,3 @@ def join(threads: int) -> Iterator[Ranks]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
-
-
-def _die_with_parent() -> None:
-    """A rank must not outlive its torchrun, which may be killed without a chance to stop it."""
-    if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -36,7 +36,6 @@ def train(config: TrainConfig, data_dir: Path, run_dir: Path, run_id: str | None
         _check_ranks(config, ranks)
         data = _open(config, data_dir, run_dir, ranks, report)
         run_id = _identify(config, data, run_dir, run_id, ranks)
-        # Order matters: nothing is evaluated or saved before the guard has looked at it.
         callbacks = [
             FiniteGuard(every=LOOK_EVERY),
             Progress(report),

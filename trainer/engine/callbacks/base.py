@@ -18,10 +18,15 @@ class Stop(Exception):
 
 
 class Callback:
-    """Does nothing at every point of the loop; a policy overrides the points that it needs."""
+    """Does nothing at every point of the loop; a policy overrides the points that it needs.
+
+    ``before_save`` comes before each checkpoint and at each end of an epoch, whose model may be kept as the best.
+    """
 
     def before_training(self, trainer: Trainer) -> None: ...
 
     def after_step(self, trainer: Trainer) -> None: ...
+
+    def before_save(self, trainer: Trainer) -> None: ...
 
     def after_epoch(self, trainer: Trainer, epoch: Epoch) -> None: ...

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer.contract.results import Epoch
 from trainer.engine.callbacks.base import Callback
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ class FiniteGuard(Callback):
         if trainer.progress.global_step % self.every == 0:
             self._look(trainer)
 
-    def after_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
+    def before_save(self, trainer: Trainer) -> None:
         self._look(trainer)
 
     def _look(self, trainer: Trainer) -> None:
