@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, required=True, help="the shards go here")
     sub.add_argument("--list", type=Path, required=True, help="directory for the list of each window's shards")
     sub.add_argument("--split", choices=SPLITS, default="train")
+    sub.add_argument("--manifest", type=Path, help="another manifest instead, a mined slice; paths relative to it")
     sub.add_argument("--window", action="append", default=[], metavar="DATE", help="first day; default: all rows")
     sub.add_argument("--cadence", choices=("weekly", "daily"), default="weekly")
 
@@ -144,11 +145,11 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _shard(arguments: argparse.Namespace) -> None:
-    from trainer.data.staging import stage_windows
+    from trainer.contract.delivery import manifest_name
+    from trainer.data.staging import stage_manifest
 
-    stage_windows(
-        arguments.delivery, arguments.split, arguments.window, arguments.cadence, arguments.out, arguments.list, print
-    )
+    manifest = arguments.manifest or arguments.delivery / manifest_name(arguments.split)
+    stage_manifest(manifest, arguments.window, arguments.cadence, arguments.out, arguments.list, print)
 
 
 def _scenes(arguments: argparse.Namespace) -> None:

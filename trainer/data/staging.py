@@ -45,33 +45,37 @@ def write_data_spec(out: Path, shards: dict[str, list[StagedShard]]) -> None:
     write_text(out / DATA_FILE, DataSpec(splits=splits).model_dump_json(indent=2) + "\n")
 
 
-def stage_windows(
-    delivery: Path, split: str, windows: Sequence[str], cadence: Cadence, out: Path, lists: Path, say: Print
+def stage_manifest(
+    manifest: Path, windows: Sequence[str], cadence: Cadence, out: Path, lists: Path, say: Print
 ) -> None:
-    """Stage the rows of each window (all rows when none is named) and write ``lists/<window or split>.json``.
+    """Stage the rows of each window of ``manifest`` and write ``lists/<window>.json`` for each.
+
+    Without windows: all rows, and one list named after the manifest (``train`` for ``golden_train.manifest``).
 
     Raises:
         ContractError: a row is bad, or a file is not what its row says.
     """
     problems: list[Problem] = []
-    rows = [row for _, row in read_manifest(delivery / manifest_name(split), problems)]
+    rows = [row for _, row in read_manifest(manifest, problems)]
     if problems:
-        raise ContractError(f"{manifest_name(split)} is refused", problems)
-    for name, chosen in _chosen(rows, split, windows, cadence):
-        staged = stage(chosen, delivery, out)
+        raise ContractError(f"{manifest} is refused", problems)
+    for name, chosen in _chosen(rows, manifest.stem.removeprefix("golden_"), windows, cadence):
+        staged = stage(chosen, manifest.parent, out)
         summary = _summary(name, chosen, staged)
         write_json(lists / f"{name}.json", summary)
-        say(f"{split} {name}: {len(chosen)} samples, {summary['bytes_staged']} bytes staged, "
-            f"{summary['bytes_reused']} bytes already there")  # fmt: skip
+        staged_bytes, reused = summary["bytes_staged"], summary["bytes_reused"]
+        say(f"{name}: {len(chosen)} samples, {staged_bytes} bytes staged, {reused} bytes already there")
 
 
-def _chosen(rows: list[Row], split: str, windows: Sequence[str], cadence: Cadence) -> Iterable[tuple[str, list[Row]]]:
+def _chosen(rows: list[Row], name: str, windows: Sequence[str], cadence: Cadence) -> Iterable[tuple[str, list[Row]]]:
     if not windows:
-        yield split, rows
-    for name in windows:
-        window = window_named(name, cadence)
-        inside = [row for row in rows if window_of(row.captured_at, cadence) == window]
-        yield name, sorted(inside, key=lambda row: (row.captured_at, row.sample_id))
+        yield name, rows
+    by_window: dict[str, list[Row]] = {}
+    for row in rows:
+        by_window.setdefault(window_of(row.captured_at, cadence).name, []).append(row)
+    for window in windows:
+        chosen = by_window.get(window_named(window, cadence).name, [])
+        yield window, sorted(chosen, key=lambda row: (row.captured_at, row.sample_id))
 
 
 def _summary(name: str, rows: list[Row], staged: list[StagedShard]) -> dict[str, Any]:
