@@ -1,31 +1,13 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from trainer.contract.errors import ContractError
 from trainer.contract.results import Exports
-from trainer.contract.train_config import read_config
-from trainer.engine.checkpointer import Checkpointer
 from trainer.export.export import export, relative_error
-from trainer.models.hydranet import HydraNet
-from trainer.tasks import build_tasks
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def checkpoint(recipe: Path, tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    config = read_config(recipe)
-    model = HydraNet(config, build_tasks(config.tasks))
-    model.train()(torch.randint(0, 256, (4, 3, 64, 64)))  # moves the running statistics away from their start
-    folder = tmp_path_factory.mktemp("checkpoint")
-    state = {"config": config.model_dump_json(), "run_id": "abcd1234", "global_step": 1, "model": model.state_dict()}
-    Checkpointer(folder, 1).save_best(state)
-    return folder / "best.pt"
 
 
 def test_every_form_gives_eagers_outputs_and_stands_in_the_summary(checkpoint, tmp_path):

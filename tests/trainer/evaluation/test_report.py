@@ -1,0 +1,69 @@
+import json
+from itertools import chain
+
+import numpy as np
+import pytest
+
+from trainer.__main__ import main
+from trainer.contract.errors import ContractError
+from trainer.contract.eval_report import EvalReport
+from trainer.data.loader import open_data
+from trainer.data.staging import data_directory
+from trainer.evaluation.evaluate import evaluate, score, score_split
+from trainer.evaluation.model import load_checkpoint
+
+
+@pytest.fixture
+def data(delivery, tmp_path):
+    return data_directory(delivery, tmp_path, lambda text: None)
+
+
+def test_the_report_holds_every_split_and_slice_with_its_sample_count(checkpoint, data, tmp_path):
+    assert main(["evaluate", str(checkpoint), "--data", str(data), "--out", str(tmp_path / "out")]) == 0
+    report = EvalReport.model_validate_json((tmp_path / "out" / "eval_report.json").read_bytes())
+    assert {split: one.samples for split, one in report.splits.items()} == {"val": 8, "test": 8}
+    assert report.splits["test"].slices["night"].samples == 2
+    assert set(report.splits["test"].metrics) >= {"segmentation/mIoU", "segmentation/IoU/car", "detection/AP50/car"}
+    assert (tmp_path / "out" / "samples_test.jpg").stat().st_size > 1000
+    assert (tmp_path / "out" / "confusion_segmentation_val.png").stat().st_size > 1000
+
+
+def test_a_slices_metrics_are_those_of_its_samples_alone(checkpoint, data):
+    loaded, opened = load_checkpoint(checkpoint), open_data(data)
+    reader = opened.readers["train"]
+    everything = evaluate(loaded.model, loaded.tasks, reader, loaded.config.data, range(len(reader)), "cpu")
+    night = [i for i in range(len(reader)) if reader.row(i).attributes["time_of_day"] == "night"]
+    alone = evaluate(loaded.model, loaded.tasks, reader, loaded.config.data, night, "cpu")
+    split = score_split(everything, loaded.tasks, opened.slices)
+    assert 0 < len(night) < len(reader)
+    assert split.slices["night"].samples == len(night)
+    expected = score(alone, loaded.tasks)
+    assert {k: v for k, v in split.slices["night"].metrics.items() if v is not None} == pytest.approx(
+        {k: v for k, v in expected.items() if v is not None}, abs=1e-6
+    )
+
+
+def test_two_ranks_shares_together_score_as_one(checkpoint, data):
+    loaded, reader = load_checkpoint(checkpoint), open_data(data).readers["train"]
+    one, *shares = (
+        evaluate(loaded.model, loaded.tasks, reader, loaded.config.data, part, "cpu")
+        for part in (range(48), range(0, 48, 2), range(1, 48, 2))
+    )
+    together = sorted(chain(*shares), key=lambda sample: sample.index)
+    assert [sample.index for sample in together] == list(range(48))
+    for ours, theirs in zip(together, one, strict=True):
+        assert np.abs(ours.records["segmentation"] - theirs.records["segmentation"]).sum() <= 4
+
+
+def test_a_split_without_samples_of_a_slice_says_none_not_zero(checkpoint, data):
+    loaded, opened = load_checkpoint(checkpoint), open_data(data)
+    empty = score_split([], loaded.tasks, opened.slices)
+    assert empty.samples == 0
+    assert empty.metrics["segmentation/mIoU"] is None
+    assert empty.metrics["detection/AP"] is None
+    assert json.loads(empty.model_dump_json())["slices"]["night"]["samples"] == 0
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(ContractError, match=r"nothing\.pt"):
+        load_checkpoint(tmp_path / "nothing.pt")
