@@ -117,7 +117,7 @@ def _score_command(parser: argparse.ArgumentParser) -> None:
 
 def _train(arguments: argparse.Namespace) -> int | None:
     from trainer.contract.train_config import read_config
-    from trainer.engine.callbacks import Stop
+    from trainer.engine.callbacks.checkpoints import Stop
     from trainer.engine.failure import explained
     from trainer.engine.run import train
 

@@ -1,7 +1,7 @@
 """Shards become batches: read, decode, augment, make each task's targets, collate."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ from trainer.contract.slices import Slices, read_slices
 from trainer.contract.train_config import Data
 from trainer.data.augment import View, jitter, random_view, whole
 from trainer.data.order import Order, sample_rng
+from trainer.data.sample import Labelled
 from trainer.data.shards import ShardReader
 from trainer.process import die_with_parent
-from trainer.tasks import Labelled, Task
 
 Batch = dict[str, torch.Tensor]
+
+MakeTargets = Callable[[Labelled], Batch]
+"""A task's targets for one sample, equal shapes for all samples."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,10 @@ def open_data(directory: Path, splits: Sequence[str] | None = None) -> DataSet:
 
 
 class TrainingSamples(Dataset[Batch]):
-    """``(epoch, sample)`` → the augmented image (3×H×W uint8 RGB) and every task's targets."""
+    """``(epoch, sample)`` → the augmented image (3×H×W uint8 RGB) and every task's targets, ``<task>.<target>``."""
 
-    def __init__(self, reader: ShardReader, data: Data, tasks: Sequence[Task], seed: int) -> None:
-        self.reader, self.data, self.tasks, self.seed = reader, data, tasks, seed
+    def __init__(self, reader: ShardReader, data: Data, targets: Mapping[str, MakeTargets], seed: int) -> None:
+        self.reader, self.data, self.targets, self.seed = reader, data, targets, seed
 
     def __getitem__(self, key: tuple[int, int]) -> Batch:
         epoch, index = key
@@ -54,8 +57,8 @@ class TrainingSamples(Dataset[Batch]):
         image = jitter(view.image(source), self.data.augmentation, rng)
         labelled = labelled_sample(self.reader, index, view, source.shape[:2])
         batch = {"image": to_tensor(image)}
-        for task in self.tasks:
-            batch |= {f"{task.name}.{name}": value for name, value in task.targets(labelled).items()}
+        for task, make in self.targets.items():
+            batch |= {f"{task}.{name}": value for name, value in make(labelled).items()}
         return batch
 
 

@@ -12,12 +12,12 @@ from trainer.contract.results import Epoch, TrainResult
 from trainer.contract.train_config import TrainConfig
 from trainer.data.loader import DataSet, TrainingLoader, TrainingSamples, to_device
 from trainer.data.order import Order
-from trainer.engine.callbacks import Callback
-from trainer.engine.checkpointer import BEST, Checkpointer, state_sha256
+from trainer.engine.checkpointer import BEST, Checkpointer
 from trainer.engine.parallel import Ranks
 from trainer.engine.step import TrainStep, build_optimizer
 from trainer.evaluation.evaluate import evaluate, score
 from trainer.models.hydranet import HydraNet
+from trainer.models.state import state_sha256
 from trainer.tasks import build_tasks
 
 
@@ -36,6 +36,21 @@ class Progress:
     epochs: list[dict[str, Any]] = field(default_factory=list)
 
 
+class Callback:
+    """A policy: does nothing at every point of the loop and overrides the points that it needs.
+
+    ``before_save`` comes before each checkpoint and at each end of an epoch, whose model may be kept as the best.
+    """
+
+    def before_training(self, trainer: "Trainer") -> None: ...
+
+    def after_step(self, trainer: "Trainer") -> None: ...
+
+    def before_save(self, trainer: "Trainer") -> None: ...
+
+    def after_epoch(self, trainer: "Trainer", epoch: Epoch) -> None: ...
+
+
 class Trainer:
     """One run of one recipe on one data set, in ``run_dir``; goes on from the last checkpoint there."""
 
@@ -51,10 +66,12 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.config, self.data, self.run_id, self.ranks, self.callbacks = config, data, run_id, ranks, callbacks
         self.tasks = build_tasks(config.tasks)
-        self.model = HydraNet(config, self.tasks).to(ranks.device)
+        self.model = HydraNet(config.model, {task.name: task.head for task in self.tasks}).to(ranks.device)
         self.order = Order(len(data.readers["train"]), config.data.batch_size, config.seed)
         self.total_steps = self.order.steps_per_epoch * config.training.epochs
-        samples = TrainingSamples(data.readers["train"], config.data, self.tasks, config.seed)
+        samples = TrainingSamples(
+            data.readers["train"], config.data, {task.name: task.targets for task in self.tasks}, config.seed
+        )
         self.loader = TrainingLoader(samples, self.order, ranks.rank, ranks.world_size, ranks.device.type == "cuda")
         optimizer = build_optimizer(self.model, config.optim)
         self.step = TrainStep(ranks.wrap(self.model), self.tasks, optimizer, config.optim, self.total_steps)

@@ -13,9 +13,10 @@ from trainer.contract.slices import Slices
 from trainer.contract.train_config import Data
 from trainer.data.augment import whole
 from trainer.data.loader import EvaluationSamples, read_mask
+from trainer.data.sample import Labelled
 from trainer.data.shards import ShardReader
 from trainer.models.hydranet import of_task
-from trainer.tasks import Labelled, Record, Task
+from trainer.tasks import Record, Task
 
 BATCH = 8
 

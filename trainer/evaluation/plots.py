@@ -10,11 +10,12 @@ import torch
 from trainer.contract.files import write_bytes
 from trainer.data.augment import whole
 from trainer.data.loader import read_image, read_mask, to_tensor
+from trainer.data.sample import Labelled
 from trainer.data.shards import ShardReader
 from trainer.evaluation.evaluate import Evaluated
 from trainer.evaluation.model import Checkpoint
 from trainer.models.hydranet import of_task
-from trainer.tasks import Labelled, Task
+from trainer.tasks import Task
 
 SHOWN = 4
 RANKED = 200

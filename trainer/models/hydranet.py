@@ -1,14 +1,13 @@
 """HydraNet: one backbone and neck shared by the heads of all tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 
-from trainer.contract.train_config import TrainConfig
+from trainer.contract.train_config import Model as ModelConfig
 from trainer.models.backbones import BACKBONES
 from trainer.models.necks import FeaturePyramid
-from trainer.tasks import Task
 
 # ImageNet's channel statistics, the customary normalisation of RGB images in 0…255.
 MEAN = (123.675, 116.28, 103.53)
@@ -19,18 +18,21 @@ Outputs = dict[str, torch.Tensor]
 
 
 class HydraNet(nn.Module):
-    """``forward(image)``: N×3×H×W RGB in 0…255 (any dtype) → each task's outputs, ``<task>.<output>``."""
+    """``forward(image)``: N×3×H×W RGB in 0…255 (any dtype) → each task's outputs, ``<task>.<output>``.
+
+    ``heads`` maps a task to what builds its head for a depth of the pyramid.
+    """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, config: TrainConfig, tasks: Sequence[Task]) -> None:
+    def __init__(self, config: ModelConfig, heads: Mapping[str, Callable[[int], nn.Module]]) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
-        self.backbone = BACKBONES[config.model.backbone](config.model.width, config.model.blocks)
-        self.neck = FeaturePyramid(self.backbone.channels, config.model.neck_channels)
-        self.heads = nn.ModuleDict({task.name: task.head(self.neck.channels) for task in tasks})
+        self.backbone = BACKBONES[config.backbone](config.width, config.blocks)
+        self.neck = FeaturePyramid(self.backbone.channels, config.neck_channels)
+        self.heads = nn.ModuleDict({task: build(self.neck.channels) for task, build in heads.items()})
 
     def forward(self, image: torch.Tensor) -> Outputs:
         pyramid = self.neck(self.backbone((image.to(self.mean.dtype) - self.mean) / self.std))

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from importlib import import_module
 
 from trainer.contract.train_config import Task as TaskConfig
-from trainer.tasks.base import Labelled, Record, Task
+from trainer.tasks.base import Record, Task
 
-__all__ = ["Labelled", "Record", "Task", "build_tasks"]
+__all__ = ["Record", "Task", "build_tasks"]
 
 
 def build_tasks(configs: Mapping[str, TaskConfig]) -> list[Task]:

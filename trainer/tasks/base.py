@@ -1,33 +1,17 @@
-"""What a task must offer, and the sample that it sees."""
+"""What a task must offer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
-from trainer.contract.manifest import Row
-from trainer.data.augment import View
+from trainer.data.sample import Labelled
 
 Tensors = dict[str, torch.Tensor]
 Record = Any
 """What a task keeps of one evaluated sample, enough to compute its metrics on any set of samples."""
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """One sample as the tasks see it: its row, the view of it, and its mask if it has one.
-
-    ``mask`` is H×W uint8, in the view's size for training and as delivered for evaluation;
-    ``source_size`` is the delivered image's (height, width).
-    """
-
-    row: Row
-    view: View
-    source_size: tuple[int, int]
-    mask: np.ndarray | None
 
 
 class Task(Protocol):

@@ -16,9 +16,10 @@ from torch.nn import functional
 
 from trainer.contract.errors import ContractError, problems_of
 from trainer.contract.train_config import Task as TaskConfig
+from trainer.data.sample import Labelled
 from trainer.models.backbones import conv_norm
 from trainer.models.necks import merge_finest
-from trainer.tasks.base import PALETTE, Labelled, Tensors
+from trainer.tasks.base import PALETTE, Tensors
 from trainer.tasks.coco import coco_metrics
 
 STRIDE = 4

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.engine.checkpointer import Checkpointer, load, state_sha256
+from trainer.engine.checkpointer import Checkpointer
+from trainer.models.state import load, state_sha256
 
 
 def state(step: int) -> dict:

@@ -6,7 +6,7 @@ from trainer.contract.errors import ContractError
 from trainer.contract.manifest import Box, Row
 from trainer.contract.train_config import Task as TaskConfig
 from trainer.data.augment import whole
-from trainer.tasks.base import Labelled
+from trainer.data.sample import Labelled
 from trainer.tasks.detection import build, suppress
 
 CLASSES = ("car", "person")

@@ -1,5 +1,1 @@
-"""Policies of a run, each in a file of its own; the loop calls them at fixed points."""
-
-from trainer.engine.callbacks.base import Callback, Stop
-
-__all__ = ["Callback", "Stop"]
+"""Policies of a run, each in a file of its own; ``loop.Callback`` has the points where the loop calls them."""

@@ -1,18 +1,21 @@
 """When to save: every N steps, after each epoch, and when the host asks the run to stop."""
 
-from __future__ import annotations
-
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trainer.contract.results import Epoch
-from trainer.engine.callbacks.base import Callback, Stop
-
-if TYPE_CHECKING:
-    from trainer.engine.loop import Trainer
+from trainer.engine.loop import Callback, Trainer
 
 STOPPED = 75
 """Exit code of a run that saved and stopped because it was told to (BSD's EX_TEMPFAIL: try again)."""
+
+
+class Stop(Exception):
+    """Ends the run in an orderly way, with the exit code that tells why."""
+
+    def __init__(self, reason: str, exit_code: int) -> None:
+        super().__init__(reason)
+        self.exit_code = exit_code
 
 
 class SaveCheckpoints(Callback):

@@ -1,13 +1,6 @@
 """Stops a run whose loss or gradients are no longer finite, before anything of it is saved."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from trainer.engine.callbacks.base import Callback
-
-if TYPE_CHECKING:
-    from trainer.engine.loop import Trainer
+from trainer.engine.loop import Callback, Trainer
 
 
 class NotFinite(ArithmeticError):

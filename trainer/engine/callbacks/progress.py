@@ -1,16 +1,10 @@
 """Tells people how far a run is: a line now and then within an epoch, one for each epoch."""
 
-from __future__ import annotations
-
 import time
-from typing import TYPE_CHECKING
 
 from trainer.contract.results import Epoch
-from trainer.engine.callbacks.base import Callback
+from trainer.engine.loop import Callback, Trainer
 from trainer.reporting import Reporter
-
-if TYPE_CHECKING:
-    from trainer.engine.loop import Trainer
 
 INTERVAL_S = 5.0
 
