@@ -1,7 +1,6 @@
 """The assets: what they hand on, what they refuse, what a second materialisation does."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +106,7 @@ def test_a_training_set_is_its_windows_and_val_but_never_test(graph: Any) -> Non
     assert spec.digest == record.digest
     assert set(spec.splits) == {"train", "val"}
     for name in (name for names in spec.splits.values() for name in names):
-        assert not os.path.isabs(name)
+        assert not Path(name).is_absolute()
         assert (graph.places.absolute(record.directory) / name).is_file()
 
 

@@ -30,7 +30,7 @@ def test_a_value_from_the_environment_stays_text_whatever_it_holds() -> None:
 
 
 def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ContractError, match="found 'nope', expected one of .*local"):
+    with pytest.raises(ContractError, match=r"found 'nope', expected one of .*local"):
         load_profile(None, {"TRAINING_ASSETS_PROFILE": "nope"})
 
 

@@ -1,0 +1,157 @@
+"""A second materialisation does what changed, and nothing else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from trainer.contract.errors import ContractError
+from training_assets.demo import (
+    Stopped,
+    chosen_window,
+    fitting_recipes,
+    make_current,
+    refresh,
+    run_chain,
+    stage_windows,
+)
+from training_assets.jobs import DATASET_ASSETS, DATASET_JOB
+from training_assets.recipes import load_recipes
+from training_assets.records import DatasetVersion
+from training_assets.refresh import Refresher
+
+WINDOW = "2026-01-12"
+DATASET_KEYS = [dg.AssetKey(name) for name in DATASET_ASSETS if name != "reference_profile"]
+
+
+class Demo:
+    """What ``demo`` does, with the test's instance and launcher."""
+
+    def __init__(self, graph: Any) -> None:
+        self.graph = graph
+        self.refresher = Refresher(graph.defs, graph.instance)
+        self.recipe = load_recipes(graph.profile.recipes)[0]["tiny"]
+
+    def run(self) -> list[str]:
+        """The assets that were materialised."""
+        before = {record.run_id for record in self.graph.instance.get_runs()}
+        self.refresher.observe_delivery(self.graph.profile.delivery)
+        refresh(self.refresher, DATASET_JOB, [DATASET_KEYS])
+        stage_windows(self.refresher, self.graph.profile, [self.recipe], WINDOW)
+        run_chain(self.refresher, self.recipe, WINDOW)
+        runs = [run.run_id for run in self.graph.instance.get_runs() if run.run_id not in before]
+        events = [event for run in runs for event in self.graph.instance.all_logs(run)]
+        keys = {e.dagster_event.asset_key.to_user_string() for e in events if e.is_dagster_event and _made(e)}
+        return sorted(keys)
+
+
+def _made(event: Any) -> bool:
+    return bool(event.dagster_event.is_step_materialization)
+
+
+@pytest.fixture
+def demo(graph: Any) -> Demo:
+    demo = Demo(graph)
+    assert len(demo.run()) == 9
+    return demo
+
+
+def test_nothing_is_run_when_nothing_changed(demo: Demo, graph: Any) -> None:
+    launched = len(graph.defs.resources["launcher"].launched)
+    assert demo.run() == []
+    assert len(graph.defs.resources["launcher"].launched) == launched
+
+
+def test_another_slices_file_is_judged_anew_but_not_trained_anew(demo: Demo, graph: Any) -> None:
+    path = graph.profile.delivery / "slices.yaml"
+    path.write_text(path.read_text().replace("min_samples: 2", "min_samples: 3"))
+    made = demo.run()
+    assert "dataset_version" in made
+    assert "tiny/eval_report" in made
+    assert "tiny/checkpoint" not in made
+    assert len(graph.defs.resources["launcher"].commands("train")) == 1
+
+
+def test_a_row_that_is_taken_away_is_trained_anew(demo: Demo, graph: Any) -> None:
+    path = graph.profile.delivery / "golden_train.manifest"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    made = demo.run()
+    assert {"dataset_version", "staged_shards", "tiny/training_set", "tiny/checkpoint", "tiny/registry_entry"} <= set(
+        made
+    )
+
+
+def test_a_recipe_that_changed_is_trained_anew_on_the_same_shards(demo: Demo, graph: Any, trainer: Any) -> None:
+    path = graph.profile.recipes / "tiny.yaml"
+    path.write_text(path.read_text().replace("lr: 0.01", "lr: 0.02"))
+    other = type(graph)(graph.profile, graph.instance, launcher=trainer)
+    made = Demo(other).run()
+    assert "tiny/checkpoint" in made
+    assert not {"dataset_version", "staged_shards", "eval_shards"} & set(made)
+
+
+def test_a_failed_gate_stops_with_its_name(graph: Any, trainer: Any, profile: Any) -> None:
+    with open(profile.recipes / "tiny.yaml", "a") as recipe:
+        recipe.write("release: {targets: {segmentation/mIoU: 0.9}}\n")
+    other = type(graph)(profile, graph.instance, launcher=trainer)
+    with pytest.raises(Stopped, match="gate not passed: tiny/eval_report: targets_met"):
+        Demo(other).run()
+    with pytest.raises(Stopped, match="gate targets_met"):  # nothing but the registration is left to run
+        Demo(other).run()
+
+
+def test_the_current_delivery_is_a_link_that_moves(delivery: Path, tmp_path: Path) -> None:
+    link = tmp_path / "var" / "delivery"
+    make_current(delivery, link)
+    assert link.resolve() == delivery.resolve()
+    with pytest.raises(ContractError, match="golden_train.manifest: found nothing"):
+        make_current(tmp_path, link)
+    assert link.resolve() == delivery.resolve()
+    link.unlink()
+    link.mkdir()
+    with pytest.raises(ContractError, match="cannot be replaced"):
+        make_current(delivery, link)
+
+
+def test_recipes_that_do_not_fit_are_named_with_their_reasons(
+    demo: Demo, graph: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (graph.profile.recipes / "tiny.yaml").read_text()
+    other = text.replace("name: tiny", "name: lanes_only").replace("detection:", "lanes:")
+    (graph.profile.recipes / "lanes_only.yaml").write_text(other)
+    dataset = graph.record("dataset_version", DatasetVersion)
+    assert [one.name for one in fitting_recipes(graph.profile, dataset, None)] == ["tiny"]
+    assert "recipe lanes_only: does not fit: task lanes needs 'lanes' labels" in capsys.readouterr().out
+    with pytest.raises(ContractError, match="no recipe fits this delivery"):
+        fitting_recipes(graph.profile, dataset, "lanes_only")
+    with pytest.raises(ContractError, match="no such recipe"):
+        fitting_recipes(graph.profile, dataset, "nope")
+
+
+def test_the_newest_window_with_rows_is_trained_unless_another_is_asked_for(demo: Demo, graph: Any) -> None:
+    dataset = graph.record("dataset_version", DatasetVersion)
+    assert chosen_window(graph.profile, dataset, None) == WINDOW
+    assert chosen_window(graph.profile, dataset, "2026-01-05") == "2026-01-05"
+    with pytest.raises(ContractError, match="found 2026-01-06, expected one of the windows with rows: 2026-01-05"):
+        chosen_window(graph.profile, dataset, "2026-01-06")
+
+
+def test_lineage_prints_every_delivered_frame_and_promotion_moves_production(
+    demo: Demo, graph: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from training_assets.__main__ import main
+
+    for name in ("store", "delivery", "recipes"):
+        monkeypatch.setenv(f"TRAINING_ASSETS_{name.upper()}", str(getattr(graph.profile, name)))
+    assert main(["lineage", "tests@1.0.0", "--frames"]) == 0
+    printed = capsys.readouterr().out
+    rows = (graph.profile.delivery / "golden_train.manifest").read_text().splitlines()
+    assert all(json.loads(row)["sha256"] in printed for row in rows)
+    assert main(["lineage", "tests@production"]) == 2
+    assert main(["promote", "tests@1.0.0", "--reason", "looks good"]) == 0
+    assert main(["lineage", "tests@production"]) == 0
+    assert "looks good" in capsys.readouterr().out
+    assert main(["summary"]) == 0
+    assert "tests@1.0.0" in capsys.readouterr().out

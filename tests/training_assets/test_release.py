@@ -1,0 +1,143 @@
+"""The gates in the graph, and what the registry keeps: nothing is registered behind a red gate, by no road."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from training_assets.lineage import frames
+from training_assets.records import Evaluation, Registered
+from training_assets.stores.registry import Registry
+
+WINDOWS = ("2026-01-05", "2026-01-12")
+JUDGED = ("tiny/training_set", "tiny/checkpoint", "tiny/exported_model", "tiny/eval_report")
+CHAIN = (*JUDGED, "tiny/model_card", "tiny/registry_entry")
+
+
+@pytest.fixture
+def staged(graph: Any) -> Any:
+    assert graph.run("dataset_version", "eval_shards").success
+    assert graph.run("staged_shards", windows=WINDOWS).success
+    return graph
+
+
+def set_target(profile: Any, value: float) -> None:
+    with open(profile.recipes / "tiny.yaml", "a") as recipe:
+        recipe.write(f"release: {{targets: {{segmentation/mIoU: {value}}}}}\n")
+
+
+def checks_of(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    return {one.check_name: one.passed for one in result.get_asset_check_evaluations()}
+
+
+def test_a_green_chain_is_registered_with_its_lineage_down_to_the_frames(staged: Any) -> None:
+    result = staged.run(*CHAIN, window=WINDOWS[1])
+    assert result.success
+    gates = ("targets_met", "no_regression", "latency_within_budget", "exports_match_eager")
+    assert checks_of(result) == dict.fromkeys(gates, True)
+    record = staged.record("tiny/registry_entry", Registered, WINDOWS[1])
+    registry = Registry(staged.profile.store)
+    entry = registry.find(f"tests@{record.version}")
+    assert entry.version == "1.0.0"
+    assert not registry.verify(entry)
+    assert {"best.pt", "model.onnx", "eval_report.json", "model_card.md", "train.yaml", "slices.yaml"} <= set(
+        entry.files
+    )
+    manifests = [staged.profile.delivery / f"golden_{split}.manifest" for split in ("train", "val", "test")]
+    delivered = {json.loads(line)["sha256"] for path in manifests for line in path.read_text().splitlines()}
+    assert {frame.sha256 for frame in frames(entry, staged.profile.store)} == delivered
+    assert entry.lineage.run.dagster_run_id == result.run_id
+
+
+def test_the_first_version_is_a_candidate_and_not_in_production(staged: Any) -> None:
+    assert staged.run(*CHAIN, window=WINDOWS[1]).success
+    aliases = Registry(staged.profile.store).aliases("tests")
+    assert {alias.rpartition("/")[0] for alias in aliases} == {"candidate/detection", "candidate/segmentation"}
+
+
+def test_a_missed_target_blocks_registration_and_is_named(staged: Any, profile: Any, trainer: Any) -> None:
+    set_target(profile, 0.9)
+    graph = type(staged)(profile, staged.instance, launcher=trainer)
+    result = graph.run(*CHAIN, window=WINDOWS[1])
+    assert not result.success
+    assert checks_of(result)["targets_met"] is False
+    assert Registry(profile.store).versions("tests") == []
+    assert "tiny__registry_entry" not in {event.step_key for event in result.all_events if event.is_step_start}
+
+
+def test_registration_asks_the_gates_itself_when_it_is_run_alone(
+    staged: Any, profile: Any, trainer: Any, failure: Any
+) -> None:
+    assert staged.run(*CHAIN[:-1], window=WINDOWS[1]).success
+    set_target(profile, 0.9)
+    graph = type(staged)(profile, staged.instance, launcher=trainer)
+    result = graph.run("tiny/registry_entry", window=WINDOWS[1])
+    assert "gate targets_met" in failure(result)
+    assert Registry(profile.store).versions("tests") == []
+
+
+def test_registration_reads_the_report_on_disk_not_the_record(staged: Any, profile: Any, failure: Any) -> None:
+    assert staged.run(*CHAIN[:-1], window=WINDOWS[1]).success
+    record = staged.record("tiny/eval_report", Evaluation, WINDOWS[1])
+    path = staged.places.absolute(record.directory) / "eval_report.json"
+    report = json.loads(path.read_text())
+    report["splits"]["test"]["metrics"]["segmentation/mIoU"] = 0.0
+    path.write_text(json.dumps(report))
+    with open(profile.recipes / "tiny.yaml", "a") as recipe:
+        recipe.write("release: {targets: {segmentation/mIoU: 0.1}}\n")
+    graph = type(staged)(profile, staged.instance, launcher=staged.defs.resources["launcher"])
+    assert "segmentation/mIoU on all: 0.0" in failure(graph.run("tiny/registry_entry", window=WINDOWS[1]))
+
+
+@pytest.mark.parametrize(("what", "gate"), [("error", "exports_match_eager"), ("p95", "latency_within_budget")])
+def test_a_bad_export_blocks_registration(staged: Any, trainer: Any, what: str, gate: str) -> None:
+    setattr(trainer, what, 1e6)
+    result = staged.run(*CHAIN, window=WINDOWS[1])
+    assert not result.success
+    assert checks_of(result)[gate] is False
+    assert Registry(staged.profile.store).versions("tests") == []
+
+
+def test_a_model_worse_than_production_is_not_registered(staged: Any, trainer: Any) -> None:
+    assert staged.run(*CHAIN, window=WINDOWS[1]).success
+    registry = Registry(staged.profile.store)
+    registry.promote("tests", "1.0.0", by="test")
+    trainer.metrics["segmentation/mIoU"] = 0.5
+    result = staged.run(*CHAIN, window=WINDOWS[1])
+    assert not result.success
+    assert checks_of(result)["no_regression"] is False
+    assert registry.versions("tests") == ["1.0.0"]
+
+
+def test_another_models_report_is_not_taken_for_this_ones(staged: Any, failure: Any) -> None:
+    assert staged.run(*CHAIN[:-1], window=WINDOWS[1]).success
+    assert staged.run("tiny/checkpoint", window=WINDOWS[1]).success
+    assert "not one model" in failure(staged.run("tiny/registry_entry", window=WINDOWS[1]))
+
+
+def test_a_mined_slice_is_staged_judged_with_production_and_then_trained_on(staged: Any, delivery: Path) -> None:
+    rows = [json.loads(line) for line in (delivery / "golden_train.manifest").read_text().splitlines()]
+    slices = staged.profile.delivery / "slices"
+    (slices / "images").mkdir(parents=True)
+    content = b"\x89PNG" + (delivery / rows[0]["source-ref"]).read_bytes()[4:]
+    (slices / "images" / "mined.png").write_bytes(content)
+    row = {key: value for key, value in rows[0].items() if not key.startswith("semantic")}
+    row |= {"sample_id": "mined0", "source-ref": "images/mined.png"}
+    (slices / "wet-nights.manifest").write_text(json.dumps(row) + "\n")
+    staged.instance.add_dynamic_partitions("slices", ["wet-nights", "../escape"])
+    assert staged.run("mined_slice", window="wet-nights").success
+
+    assert staged.run(*CHAIN, window=WINDOWS[1]).success
+    assert "mined_slices" in staged.metadata("tiny/training_set", WINDOWS[1])
+    assert staged.metadata("tiny/training_set", WINDOWS[1])["mined_slices"] == "wet-nights"
+    assert not staged.run("tiny/slice_eval", window="wet-nights").success  # nothing is in production
+    Registry(staged.profile.store).promote("tests", "1.0.0", by="test")
+    assert staged.run("tiny/slice_eval", window="wet-nights").success
+    assert staged.metadata("tiny/slice_eval", "wet-nights")["production"] == "1.0.0"
+
+
+def test_a_slices_name_that_leaves_the_delivery_is_refused(staged: Any, failure: Any) -> None:
+    staged.instance.add_dynamic_partitions("slices", ["../golden_val"])
+    assert "expected a manifest that mining delivered" in failure(staged.run("mined_slice", window="../golden_val"))

@@ -1,0 +1,1 @@
+"""The Dagster side: the asset graph, its launchers and its stores. Imports from ``trainer`` its contract only."""

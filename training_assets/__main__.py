@@ -1,0 +1,150 @@
+"""The command line of the graph: ``python -m training_assets COMMAND``. What a command does is in its own module."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+EXAMPLES = """\
+examples:
+  python -m training_assets demo                         synthetic scenes, newest window
+  python -m training_assets demo --data deliveries/camvid --recipe camvid_segmentation
+  python -m training_assets ui                           Dagster's web page on the same storage
+  python -m training_assets lineage scenes@1.0.0         from a registered model back to its frames
+  python -m training_assets promote scenes@1.0.0         make it the production model
+  python -m training_assets restore 3f1c0a9b deliveries/restored
+
+Places are relative to the repository: var/delivery is the current delivery, var/store holds everything that was made,
+var/dagster_home is Dagster's own. Environment: TRAINING_ASSETS_PROFILE, _DELIVERY, _STORE, _RECIPES.
+
+exit codes: 0 done, 1 a gate or a run failed (the report names it), 2 bad input (the report says what)
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    from trainer.contract.errors import ContractError
+
+    try:
+        run: Callable[[argparse.Namespace], int] = arguments.run
+        return run(arguments)
+    except ContractError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training_assets",
+        description="Drive the asset graph from a terminal: from a delivery to a registered model, and back.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = command("demo", _demo, "Materialise everything that is out of date for the newest window of a delivery.")
+    sub.add_argument("--data", type=Path, metavar="DIR", help="a delivery; default: synthetic scenes, made on the spot")
+    sub.add_argument("--recipe", metavar="NAME", help="only this recipe; default: each one that fits the delivery")
+    sub.add_argument("--window", metavar="DATE", help="first day of the window; default: the newest one with rows")
+
+    sub = command("ui", _ui, "Open Dagster's web page on this code location and storage.")
+    sub.add_argument("--port", type=int, default=3000)
+
+    command("summary", _summary, "What was made last: scores, gates, latency, versions, places.")
+
+    sub = command("lineage", _lineage, "Print the way from a registered model back to its frames.")
+    _reference(sub)
+    form = sub.add_mutually_exclusive_group()
+    form.add_argument("--frames", action="store_true", help="only the frames, one a line")
+    form.add_argument("--json", action="store_true", help="for programs")
+
+    sub = command("promote", _promote, "Make a registered model the production model of its project.")
+    _reference(sub)
+    sub.add_argument("--reason", default="", help="kept in the alias's history")
+
+    sub = command("restore", _restore, "Bring a pinned dataset version back, byte for byte.")
+    sub.add_argument("version", metavar="DATASET_VERSION", help="its digest, or the first characters of it")
+    sub.add_argument("out", type=Path, metavar="OUT", help="a directory that does not exist yet")
+    return parser
+
+
+def _reference(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("reference", metavar="REF", help="PROJECT@VERSION or PROJECT@ALIAS, as in scenes@production")
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from training_assets.demo import Stopped, demo
+
+    try:
+        return demo(arguments.data, arguments.recipe, arguments.window)
+    except Stopped as stopped:
+        print(f"stopped: {stopped}", file=sys.stderr)
+        return 1
+
+
+def _ui(arguments: argparse.Namespace) -> int:
+    from training_assets.home import prepare_home
+    from training_assets.profiles import REPOSITORY
+
+    home = prepare_home()
+    print(f"http://127.0.0.1:{arguments.port} (storage in {home}; Ctrl-C ends it)", flush=True)
+    os.chdir(REPOSITORY)
+    dagster = str(Path(sys.executable).with_name("dagster"))
+    os.execv(dagster, [dagster, "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(arguments.port)])  # noqa: S606
+
+
+def _summary(arguments: argparse.Namespace) -> int:
+    from training_assets.summary import summary
+
+    return summary()
+
+
+def _lineage(arguments: argparse.Namespace) -> int:
+    import json
+
+    from training_assets.lineage import as_dict, describe, frame_line, frames
+    from training_assets.profiles import load_profile
+    from training_assets.stores.registry import Registry
+
+    store = load_profile().store
+    entry = Registry(store).find(arguments.reference)
+    if arguments.json:
+        print(json.dumps(as_dict(entry, store), indent=2, ensure_ascii=False))
+    elif arguments.frames:
+        for frame in frames(entry, store):
+            print(frame_line(frame))
+    else:
+        print(describe(entry, store))
+    return 0
+
+
+def _promote(arguments: argparse.Namespace) -> int:
+    import getpass
+
+    from training_assets.profiles import load_profile
+    from training_assets.stores.registry import Registry
+
+    registry = Registry(load_profile().store)
+    entry = registry.find(arguments.reference)
+    move = registry.promote(entry.project, entry.version, by=getpass.getuser(), reason=arguments.reason)
+    print(f"{entry.project}@{move.alias} is {move.version} (before: {move.previous or 'nothing'})")
+    return 0
+
+
+def _restore(arguments: argparse.Namespace) -> int:
+    from training_assets.profiles import load_profile
+    from training_assets.stores.dvc import DvcStore
+
+    pin = DvcStore(load_profile().store).restore(arguments.version, arguments.out)
+    print(f"restored {pin.version} (DVC {pin.dvc_hash}): {pin.files} files, {pin.bytes:,} bytes in {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""The data as curation delivers it: observed, checked, pinned, described. Staging it is in ``shards.py``."""
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from trainer.contract.delivery import FILES, Delivery, count_labels, file_digests, read_delivery
+from trainer.contract.errors import ContractError
+from trainer.contract.files import digest_of, sha256_of, write_json
+from trainer.contract.windows import Cadence, window_of
+from training_assets import metadata
+from training_assets.places import Places
+from training_assets.profiles import Profile
+from training_assets.records import DatasetVersion
+from training_assets.stores.dvc import DvcStore
+from training_assets.versions import CONTRACT, code_version
+
+GOLDEN = {"train": "golden_train.manifest", "val": "golden_val.manifest", "test": "golden_test.manifest"}
+GOLDEN_FILES = {**GOLDEN, "slices": "slices.yaml"}
+HERE = "training_assets/assets/dataset.py"
+PROGRESS_SECONDS = 5.0
+
+
+def golden_key(part: str) -> dg.AssetKey:
+    return dg.AssetKey(["golden", part])
+
+
+def dataset_assets() -> list[dg.AssetsDefinition]:
+    return [golden, dataset_version, reference_profile]
+
+
+def observed_digest(delivery: Path, part: str) -> str:
+    """The data version of ``golden/<part>``: the sha256 of its file."""
+    return sha256_of(delivery / GOLDEN_FILES[part])
+
+
+@dg.multi_observable_source_asset(
+    name="golden",
+    specs=[
+        dg.AssetSpec(golden_key(part), description=f"`{file}` of the delivery, as curation made it.")
+        for part, file in GOLDEN_FILES.items()
+    ],
+)
+def golden(profile: dg.ResourceParam[Profile]) -> Iterator[dg.ObserveResult]:
+    """The delivery's files; their data versions are their sha256."""
+    for part, file in GOLDEN_FILES.items():
+        path = profile.delivery / file
+        if not path.is_file():
+            raise dg.Failure(f"found no {path}, expected a delivery with {', '.join(FILES)}", allow_retries=False)
+        found: dict[str, Any] = {"bytes": path.stat().st_size, "path": dg.MetadataValue.path(str(path.resolve()))}
+        version = dg.DataVersion(observed_digest(profile.delivery, part))
+        yield dg.ObserveResult(asset_key=golden_key(part), data_version=version, metadata=found)
+
+
+@dg.asset(deps=[golden_key(part) for part in GOLDEN_FILES], code_version=code_version(CONTRACT, HERE))
+def dataset_version(
+    context: dg.AssetExecutionContext,
+    profile: dg.ResourceParam[Profile],
+    places: dg.ResourceParam[Places],
+    dvc: dg.ResourceParam[DvcStore],
+) -> dg.MaterializeResult[DatasetVersion]:
+    """The delivery, wholly checked and pinned with DVC: every row, every image, no sample in two splits.
+
+    Its data version is the digest of the delivery; `restore` brings any pinned version back byte for byte.
+    """
+    delivery = checked_delivery(profile.delivery, _reporter(context))
+    version = delivery.digest
+    directory = places.dataset(version)
+    pinned = dvc.pin(profile.delivery.resolve(), version)
+    context.log.info(f"pinned as {pinned.dvc_hash}")
+    facts = _facts(delivery, profile.windows.cadence)
+    directory.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(delivery.root / "slices.yaml", directory / "slices.yaml")
+    _write_features(delivery, directory / "features.parquet")
+    record = DatasetVersion(
+        version=version,
+        directory=places.relative(directory),
+        files=file_digests(delivery.root),
+        dvc_hash=pinned.dvc_hash,
+        rows={split: len(rows) for split, rows in delivery.rows.items()},
+        labels=dict(count_labels(row for _, row in delivery.all_rows())) | _label_kinds(delivery),
+        windows=facts["windows"],
+        licences=facts["licences"],
+    )
+    write_json(directory / "dataset.json", {**record.model_dump(mode="json"), **facts})
+    return dg.MaterializeResult(
+        value=record, data_version=dg.DataVersion(version), metadata=_dataset_metadata(record, facts, directory)
+    )
+
+
+@dg.asset(code_version=code_version(HERE))
+def reference_profile(dataset_version: DatasetVersion, places: dg.ResourceParam[Places]) -> dg.MaterializeResult[None]:
+    """Statistics of the train split's features (Evidently): what later batches are compared with for drift."""
+    directory = places.absolute(dataset_version.directory)
+    features = _train_features(directory / "features.parquet")
+    snapshot = _evidently_summary(features)
+    snapshot.save_json(str(directory / "reference_profile.json"))
+    snapshot.save_html(str(directory / "reference_profile.html"))
+    numeric = features.select_dtypes("number")
+    rows = [(name, *(float(value) for value in numeric[name].agg(["mean", "std", "min", "max"]))) for name in numeric]
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(digest_of([dataset_version.version, code_version(HERE)])),
+        metadata={
+            "samples": len(features),
+            "features": metadata.table(("feature", "mean", "std", "min", "max"), rows),
+            "report": dg.MetadataValue.path(str(directory / "reference_profile.html")),
+            "profile": dg.MetadataValue.path(str(directory / "reference_profile.json")),
+        },
+    )
+
+
+def checked_delivery(root: Path, progress: Callable[[int, int], None]) -> Delivery:
+    """The delivery, or a failure that holds the whole report and is not retried."""
+    try:
+        return read_delivery(root, progress=progress)
+    except ContractError as error:
+        raise dg.Failure(str(error), metadata={"problems": len(error.problems)}, allow_retries=False) from None
+
+
+def _reporter(context: dg.AssetExecutionContext) -> Callable[[int, int], None]:
+    last = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        if done == total or time.monotonic() - last > PROGRESS_SECONDS:
+            last = time.monotonic()
+            context.log.info(f"checked {done} of {total} samples")
+
+    return report
+
+
+def _facts(delivery: Delivery, cadence: Cadence) -> dict[str, Any]:
+    """Counts by window, slice, attribute, licence and origin, and labels of each split."""
+    everything = [row for _, row in delivery.all_rows()]
+    attributes: dict[str, Counter[str]] = {}
+    for row in everything:
+        for name, value in row.attributes.items():
+            attributes.setdefault(name, Counter())[str(value)] += 1
+    return {
+        "windows": dict(
+            sorted(Counter(window_of(r.captured_at, cadence).name for r in delivery.rows["train"]).items())
+        ),
+        "slices": {
+            one.name: {split: sum(map(one.holds, rows)) for split, rows in delivery.rows.items()}
+            for one in delivery.slices.slices
+        },
+        "classes": {split: dict(count_labels(rows)) for split, rows in delivery.rows.items()},
+        "attributes": {name: dict(found.most_common()) for name, found in sorted(attributes.items())},
+        "licences": dict(Counter(row.licence for row in everything).most_common()),
+        "origins": dict(Counter(row.origin for row in everything).most_common()),
+        "captured_at": dict(Counter(row.captured_at_source for row in everything)),
+    }
+
+
+def _label_kinds(delivery: Delivery) -> dict[str, int]:
+    """How many rows were annotated with each kind of label: what ``TrainConfig.misfits`` asks."""
+    rows = [row for _, row in delivery.all_rows()]
+    return {kind: sum(row.has_label(kind) for row in rows) for kind in ("boxes", "semantic", "lanes", "tracks")}
+
+
+def _write_features(delivery: Delivery, path: Path) -> None:
+    import pandas as pd
+
+    pd.DataFrame([_features(delivery, split, row) for split, row in delivery.all_rows()]).to_parquet(path, index=False)
+
+
+def _features(delivery: Delivery, split: str, row: Any) -> dict[str, Any]:
+    facts = delivery.facts[row.sample_id]
+    boxes = Counter(box.category for box in row.boxes or ())
+    return {
+        "sample_id": row.sample_id,
+        "split": split,
+        **{f"attributes.{name}": str(value) for name, value in row.attributes.items()},
+        "luma_mean": facts.luma_mean,
+        "luma_std": facts.luma_std,
+        "width": facts.width,
+        "height": facts.height,
+        "boxes": sum(boxes.values()),
+        **{f"boxes.{category}": count for category, count in boxes.items()},
+    }
+
+
+def _train_features(path: Path) -> Any:
+    import pandas as pd
+
+    features = pd.read_parquet(path)
+    train = features[features["split"] == "train"].drop(columns=["sample_id", "split"])
+    counts = [name for name in train.columns if name.startswith("boxes.")]
+    return train.fillna(dict.fromkeys(counts, 0))
+
+
+def _evidently_summary(features: Any) -> Any:
+    import os
+
+    os.environ["DO_NOT_TRACK"] = "1"  # before the import: Evidently reports its use when it is imported
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataSummaryPreset
+
+    numeric = list(features.select_dtypes("number").columns)
+    definition = DataDefinition(
+        numerical_columns=numeric, categorical_columns=[name for name in features.columns if name not in numeric]
+    )
+    return Report([DataSummaryPreset()]).run(Dataset.from_pandas(features, data_definition=definition), None)
+
+
+def _dataset_metadata(record: DatasetVersion, facts: dict[str, Any], directory: Path) -> dict[str, Any]:
+    splits: Sequence[str] = list(record.rows)
+    slices = [(name, *(by_split[split] for split in splits)) for name, by_split in facts["slices"].items()]
+    labels = sorted({name for found in facts["classes"].values() for name in found})
+    return {
+        "dvc_hash": record.dvc_hash,
+        **{f"rows/{split}": count for split, count in record.rows.items()},
+        "windows": metadata.counts(record.windows, "window"),
+        "slices": metadata.table(("slice", *splits), slices),
+        "labels": metadata.table(
+            ("label", *splits), [(name, *(facts["classes"][s].get(name, 0) for s in splits)) for name in labels]
+        ),
+        "attributes": metadata.table(
+            ("attribute", "values"),
+            [(name, ", ".join(f"{v} {n}" for v, n in found.items())) for name, found in facts["attributes"].items()],
+        ),
+        "licences": metadata.counts(record.licences, "licence"),
+        "directory": dg.MetadataValue.path(str(directory)),
+    }

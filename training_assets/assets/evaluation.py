@@ -1,0 +1,197 @@
+"""What a checkpoint is worth: its exported forms, its scores overall and per slice. The gates are in ``checks.py``."""
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from trainer.contract.eval_report import EvalReport, SplitScore
+from trainer.contract.files import digest_of
+from trainer.contract.results import Exports
+from trainer.contract.shard_index import DataSpec
+from trainer.contract.train_config import TrainConfig
+from training_assets import metadata, partitions
+from training_assets.assets.training import write_data_directory
+from training_assets.launchers import Launcher, LaunchSpec
+from training_assets.launchers.session import new_attempt, run_to_end
+from training_assets.places import Places
+from training_assets.records import Checkpoint, DatasetVersion, EvalShards, Evaluation, ExportedModel, ShardList
+from training_assets.stores.registry import Registry
+from training_assets.versions import CONTRACT, code_version
+
+HERE = "training_assets/assets/evaluation.py"
+EVALUATION_SOURCES = (CONTRACT, "trainer/evaluation", "trainer/models", "trainer/tasks", HERE)
+EXPORT_SOURCES = (CONTRACT, "trainer/export", "trainer/models", HERE)
+THREADS = 2
+
+
+def evaluation_chain(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    return [_exported_model(recipe, windows), _eval_report(recipe, windows), _slice_eval(recipe)]
+
+
+def _exported_model(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=[recipe.name, "exported_model"],
+        partitions_def=windows,
+        ins={"checkpoint": dg.AssetIn([recipe.name, "checkpoint"])},
+        code_version=code_version(*EXPORT_SOURCES),
+        description="ONNX, TorchScript and `.pt2` of the checkpoint, each compared with eager and timed.",
+    )
+    def exported_model(
+        context: dg.AssetExecutionContext,
+        checkpoint: Checkpoint,
+        places: dg.ResourceParam[Places],
+        launcher: dg.ResourceParam[Launcher],
+    ) -> dg.MaterializeResult[ExportedModel]:
+        run_directory = places.absolute(checkpoint.directory)
+        out = run_directory / "export"
+        best = run_directory / checkpoint.result.best_checkpoint
+        command = ("export", str(best), "--out", str(out))
+        run_to_end(context, launcher, LaunchSpec(command, out, new_attempt(), threads=THREADS))
+        exports = Exports.model_validate_json((out / "exports.json").read_bytes())
+        return dg.MaterializeResult(
+            value=ExportedModel(directory=places.relative(out), exports=exports),
+            data_version=dg.DataVersion(digest_of([file.sha256 for file in exports.files])),
+            metadata=_export_metadata(exports, out),
+        )
+
+    return exported_model
+
+
+def _eval_report(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=[recipe.name, "eval_report"],
+        partitions_def=windows,
+        ins={"checkpoint": dg.AssetIn([recipe.name, "checkpoint"])},
+        code_version=code_version(*EVALUATION_SOURCES),
+        description="`eval_report.json`: metrics on val and test, overall and on every slice. Carries the gates.",
+    )
+    def eval_report(
+        context: dg.AssetExecutionContext,
+        checkpoint: Checkpoint,
+        eval_shards: EvalShards,
+        dataset_version: DatasetVersion,
+        places: dg.ResourceParam[Places],
+        launcher: dg.ResourceParam[Launcher],
+    ) -> dg.MaterializeResult[Evaluation]:
+        run_directory = places.absolute(checkpoint.directory)
+        # The slices belong to the evaluation's name: another slices.yaml is another evaluation.
+        name = digest_of([eval_shards.digest, dataset_version.files["slices.yaml"]])[:8]
+        record = evaluate(
+            context,
+            launcher,
+            places,
+            dataset_version,
+            checkpoint=run_directory / checkpoint.result.best_checkpoint,
+            splits={"val": eval_shards.val, "test": eval_shards.test},
+            out=run_directory / f"evaluation-{name}",
+        )
+        return dg.MaterializeResult(
+            value=record,
+            data_version=dg.DataVersion(digest_of(record.report.model_dump(mode="json"))),
+            metadata=evaluation_metadata(record, places),
+        )
+
+    return eval_report
+
+
+def _slice_eval(recipe: TrainConfig) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=[recipe.name, "slice_eval"],
+        partitions_def=partitions.slices,
+        code_version=code_version(*EVALUATION_SOURCES),
+        description="The production model on a slice that was mined.",
+    )
+    def slice_eval(
+        context: dg.AssetExecutionContext,
+        mined_slice: ShardList,
+        dataset_version: DatasetVersion,
+        places: dg.ResourceParam[Places],
+        launcher: dg.ResourceParam[Launcher],
+        registry: dg.ResourceParam[Registry],
+    ) -> dg.MaterializeResult[Evaluation]:
+        entry = registry.resolve(recipe.project, "production")
+        if entry is None:
+            raise dg.Failure(
+                f"project {recipe.project} has no production model, so there is nothing to evaluate on this slice."
+                " Promote one: python -m training_assets promote PROJECT@VERSION",
+                allow_retries=False,
+            )
+        record = evaluate(
+            context,
+            launcher,
+            places,
+            dataset_version,
+            checkpoint=places.model(recipe.project, entry.version) / "best.pt",
+            splits={"test": mined_slice},
+            out=places.root / "slice_evals" / recipe.name / f"{context.partition_key}-{entry.version}",
+        )
+        return dg.MaterializeResult(
+            value=record,
+            data_version=dg.DataVersion(digest_of(record.report.model_dump(mode="json"))),
+            metadata={"production": entry.version, **evaluation_metadata(record, places)},
+        )
+
+    return slice_eval
+
+
+def evaluate(
+    context: dg.AssetExecutionContext,
+    launcher: Launcher,
+    places: Places,
+    dataset: DatasetVersion,
+    *,
+    checkpoint: Path,
+    splits: dict[str, ShardList],
+    out: Path,
+) -> Evaluation:
+    """Launch ``trainer evaluate`` on ``splits``, with the pinned slices."""
+    data = out / "data"
+    spec = DataSpec(splits={name: tuple(f"{s.key}.json" for s in part.shards) for name, part in splits.items()})
+    write_data_directory(spec, places, data, dataset)
+    chosen = [argument for name in splits for argument in ("--split", name)]
+    command = ("evaluate", str(checkpoint), "--data", str(data), "--out", str(out), *chosen)
+    run_to_end(context, launcher, LaunchSpec(command, out, new_attempt(), threads=THREADS))
+    report = EvalReport.model_validate_json((out / "eval_report.json").read_bytes())
+    return Evaluation(directory=places.relative(out), data=places.relative(data), report=report)
+
+
+def evaluation_metadata(record: Evaluation, places: Places) -> dict[str, Any]:
+    directory = places.absolute(record.directory)
+    found: dict[str, Any] = {}
+    for split, scores in record.report.splits.items():
+        found |= metadata.numbers(overall(scores), f"{split}/")
+        found[f"{split}/slices"] = slice_table(scores)
+        if (directory / f"samples_{split}.jpg").is_file():
+            found[f"{split}/samples"] = metadata.image(directory / f"samples_{split}.jpg")
+    for picture in sorted(directory.glob("confusion_*_test.png")):
+        found[picture.stem] = metadata.image(picture)
+    return {**found, "report": dg.MetadataValue.path(str(directory / "eval_report.json"))}
+
+
+def overall(scores: SplitScore) -> dict[str, float | None]:
+    """The metrics that are not of one class: ``<task>/<metric>``."""
+    return {name: value for name, value in scores.metrics.items() if name.count("/") == 1}
+
+
+def slice_table(scores: SplitScore) -> dg.MarkdownMetadataValue:
+    names = list(overall(scores))
+    rows = [("all", scores.samples, *(scores.metrics[name] for name in names))]
+    rows += [(name, part.samples, *(part.metrics.get(m) for m in names)) for name, part in scores.slices.items()]
+    return metadata.table(("slice", "samples", *names), rows)
+
+
+def _export_metadata(exports: Exports, out: Path) -> dict[str, Any]:
+    rows = [
+        (f.name, f.bytes, f.max_relative_error, f.latency.p50_ms, f.latency.p95_ms, f.sha256[:12])
+        for f in exports.files
+    ]
+    header = ("file", "bytes", "max relative error", "p50 ms", "p95 ms", "sha256")
+    return {
+        **{f"{file.format}/p95_ms": file.latency.p95_ms for file in exports.files},
+        **{f"{file.format}/max_relative_error": file.max_relative_error for file in exports.files},
+        "eager/p95_ms": exports.eager_latency.p95_ms,
+        "files": metadata.table(header, rows),
+        "input": " × ".join(map(str, exports.inputs)),
+        "directory": dg.MetadataValue.path(str(out)),
+    }

@@ -1,0 +1,255 @@
+"""From a judged checkpoint to a registered version: the model card, and the registration behind the gates.
+
+Promotion is not here: a person does it (``python -m training_assets promote``).
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+
+from trainer.contract.errors import ContractError
+from trainer.contract.eval_report import EvalReport
+from trainer.contract.files import digest_of, sha256_of, write_text
+from trainer.contract.results import Exports
+from trainer.contract.shard_index import read_data_spec, read_index
+from trainer.contract.train_config import TrainConfig
+from training_assets import gates, lineage, metadata
+from training_assets.assets.evaluation import overall
+from training_assets.checks import production_report, slices_of
+from training_assets.model_card import CardInputs, model_card
+from training_assets.places import Places
+from training_assets.records import Checkpoint, Evaluation, ExportedModel, ModelCard, Registered
+from training_assets.stores.entries import (
+    DatasetLineage,
+    Draft,
+    Lineage,
+    RegistryEntry,
+    RunLineage,
+    ShardRef,
+    TrainingSetLineage,
+)
+from training_assets.stores.registry import Registry
+from training_assets.versions import CONTRACT, code_version
+
+HERE = "training_assets/assets/release.py"
+CARD_SOURCES = (CONTRACT, "training_assets/model_card.py", "training_assets/gates.py", HERE)
+ENTRY_SOURCES = (CONTRACT, "training_assets/gates.py", "training_assets/stores/entries.py", HERE)
+
+
+def release_chain(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    return [_model_card(recipe, windows), _registry_entry(recipe, windows)]
+
+
+def _inputs(recipe: TrainConfig, *names: str) -> dict[str, dg.AssetIn]:
+    return {name: dg.AssetIn([recipe.name, name]) for name in names}
+
+
+def _version(recipe: TrainConfig, *sources: str) -> str:
+    """The gates' limits belong to the version: another limit is another verdict."""
+    return f"{digest_of(recipe.release.model_dump(mode='json'))[:12]}-{code_version(*sources)}"
+
+
+def _model_card(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=[recipe.name, "model_card"],
+        partitions_def=windows,
+        ins=_inputs(recipe, "checkpoint", "exported_model", "eval_report"),
+        code_version=_version(recipe, *CARD_SOURCES),
+        description="`model_card.md`: what the model is for, what it was made from, its scores and caveats.",
+    )
+    def model_card_asset(
+        checkpoint: Checkpoint,
+        exported_model: ExportedModel,
+        eval_report: Evaluation,
+        places: dg.ResourceParam[Places],
+        registry: dg.ResourceParam[Registry],
+    ) -> dg.MaterializeResult[ModelCard]:
+        shards = shards_of(checkpoint, eval_report, places)
+        text = model_card(
+            CardInputs(
+                config=recipe,
+                slices=slices_of(eval_report, places),
+                dataset=checkpoint.training_set.dataset,
+                training_set=checkpoint.training_set,
+                provenance=lineage.count(lineage.frames_of(shards, places.root)),
+                result=checkpoint.result,
+                report=eval_report.report,
+                exports=exported_model.exports,
+                gates=judge(recipe, eval_report, exported_model.exports, places, registry),
+                code=checkpoint.code,
+            )
+        )
+        path = places.absolute(eval_report.directory) / "model_card.md"
+        write_text(path, text)
+        return dg.MaterializeResult(
+            value=ModelCard(path=places.relative(path)),
+            data_version=dg.DataVersion(digest_of(text)),
+            metadata={"card": dg.MetadataValue.md(text), "path": dg.MetadataValue.path(str(path))},
+        )
+
+    return model_card_asset
+
+
+def _registry_entry(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=[recipe.name, "registry_entry"],
+        partitions_def=windows,
+        ins=_inputs(recipe, "checkpoint", "exported_model", "eval_report", "model_card"),
+        code_version=_version(recipe, *ENTRY_SOURCES),
+        description="The registered version with its lineage, as `candidate/<task>/<date>`; only behind green gates.",
+    )
+    def registry_entry(
+        context: dg.AssetExecutionContext,
+        checkpoint: Checkpoint,
+        exported_model: ExportedModel,
+        eval_report: Evaluation,
+        model_card: ModelCard,
+        places: dg.ResourceParam[Places],
+        registry: dg.ResourceParam[Registry],
+    ) -> dg.MaterializeResult[Registered]:
+        refuse_other_model(checkpoint, eval_report, exported_model, places)
+        draft = draft_of(recipe, checkpoint, eval_report, exported_model, places, registry)
+        files = released_files(checkpoint, eval_report, exported_model, model_card, places)
+        try:
+            entry = registry.register(draft, files)
+        except ContractError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+        today = datetime.now(UTC).date().isoformat()
+        aliases = tuple(f"candidate/{task}/{today}" for task in recipe.tasks)
+        for alias in aliases:
+            reason = f"registered from window {context.partition_key}"
+            registry.promote(entry.project, entry.version, alias, by=f"dagster run {context.run.run_id}", reason=reason)
+        context.log.info(f"registered {entry.reference} as {', '.join(aliases)}")
+        return _registered(entry, aliases, registry, places)
+
+    return registry_entry
+
+
+def judge(
+    recipe: TrainConfig, evaluation: Evaluation, exports: Exports, places: Places, registry: Registry
+) -> list[gates.GateResult]:
+    """Every gate, asked of the report as it lies on disk: a record is no proof of what was scored."""
+    report = EvalReport.model_validate_json((places.absolute(evaluation.directory) / "eval_report.json").read_bytes())
+    production = production_report(registry, recipe.project)
+    return gates.all_gates(report, exports, slices_of(evaluation, places), recipe, production)
+
+
+def refuse_other_model(checkpoint: Checkpoint, evaluation: Evaluation, exported: ExportedModel, places: Places) -> None:
+    """
+    Raises:
+        dg.Failure: the checkpoint, the report and the exports are not of one and the same model.
+    """
+    best = places.absolute(checkpoint.directory) / checkpoint.result.best_checkpoint
+    found = {
+        "the checkpoint on disk": sha256_of(best) if best.is_file() else "nothing",
+        "eval_report": evaluation.report.checkpoint_sha256,
+        "exported_model": exported.exports.checkpoint_sha256,
+    }
+    wrong = [f"{name} is of {value[:12]}" for name, value in found.items() if value != checkpoint.sha256]
+    if wrong:
+        raise dg.Failure(
+            f"not one model: {', '.join(wrong)}, expected {checkpoint.sha256[:12]} of run {checkpoint.run_id}."
+            " Materialise exported_model and eval_report of this window again.",
+            allow_retries=False,
+        )
+
+
+def draft_of(
+    recipe: TrainConfig,
+    checkpoint: Checkpoint,
+    evaluation: Evaluation,
+    exported: ExportedModel,
+    places: Places,
+    registry: Registry,
+) -> Draft:
+    exports = Exports.model_validate_json((places.absolute(exported.directory) / "exports.json").read_bytes())
+    return Draft(
+        project=recipe.project,
+        recipe=recipe.name,
+        lineage=lineage_of(recipe, checkpoint, evaluation, places),
+        metrics={split: scores.metrics for split, scores in evaluation.report.splits.items()},
+        gates=tuple(judge(recipe, evaluation, exports, places, registry)),
+    )
+
+
+def lineage_of(recipe: TrainConfig, checkpoint: Checkpoint, evaluation: Evaluation, places: Places) -> Lineage:
+    used, result = checkpoint.training_set, checkpoint.result
+    return Lineage(
+        dataset=DatasetLineage(
+            version=used.dataset.version, dvc_hash=used.dataset.dvc_hash, manifests=used.dataset.files
+        ),
+        training_set=TrainingSetLineage(
+            digest=used.digest,
+            window=used.window,
+            windows=used.windows_found,
+            windows_missing=used.windows_missing,
+            mined_slices=used.slices,
+            shards=shards_of(checkpoint, evaluation, places),
+        ),
+        code=checkpoint.code,
+        run=RunLineage(
+            run_id=checkpoint.run_id,
+            dagster_run_id=checkpoint.dagster_run_id,
+            config=recipe.model_dump(mode="json"),
+            config_digest=result.config_digest,
+            seeds=(result.seed,),
+            world_size=result.world_size,
+        ),
+    )
+
+
+def shards_of(checkpoint: Checkpoint, evaluation: Evaluation, places: Places) -> dict[str, tuple[ShardRef, ...]]:
+    """The shards that were trained (train), chosen (val) and judged (test) on."""
+    trained = read_data_spec(places.absolute(checkpoint.training_set.directory)).splits
+    judged = read_data_spec(places.absolute(evaluation.data)).splits
+    paths = {"train": trained["train"], "val": trained["val"], "test": judged["test"]}
+    return {split: tuple(_shard_ref(places, name) for name in names) for split, names in paths.items()}
+
+
+def _shard_ref(places: Places, index_path: str) -> ShardRef:
+    index = read_index(places.shards / Path(index_path).name)
+    return ShardRef(key=index.key, sha256=index.sha256)
+
+
+def released_files(
+    checkpoint: Checkpoint, evaluation: Evaluation, exported: ExportedModel, card: ModelCard, places: Places
+) -> Mapping[str, Path]:
+    """What a release holds: name in the version → where it lies now."""
+    run, export = places.absolute(checkpoint.directory), places.absolute(exported.directory)
+    scored = places.absolute(evaluation.directory)
+    pictures = {path.name: path for pattern in ("*.jpg", "*.png") for path in sorted(scored.glob(pattern))}
+    return {
+        "best.pt": run / checkpoint.result.best_checkpoint,
+        **{name: run / name for name in ("train.yaml", "result.json")},
+        **{name: export / name for name in ("exports.json", *(file.name for file in exported.exports.files))},
+        **{name: scored / name for name in ("eval_report.json",)},
+        **pictures,
+        "slices.yaml": places.absolute(evaluation.data) / "slices.yaml",
+        "model_card.md": places.absolute(card.path),
+    }
+
+
+def _registered(
+    entry: RegistryEntry, aliases: tuple[str, ...], registry: Registry, places: Places
+) -> dg.MaterializeResult[Registered]:
+    directory = registry.directory(entry)
+    record = Registered(
+        project=entry.project, version=entry.version, directory=places.relative(directory), aliases=aliases
+    )
+    report = EvalReport.model_validate_json((directory / "eval_report.json").read_bytes())
+    files = [(name, found.bytes, found.sha256[:12]) for name, found in entry.files.items()]
+    return dg.MaterializeResult(
+        value=record,
+        data_version=dg.DataVersion(entry.reference),
+        metadata={
+            "version": entry.reference,
+            "aliases": ", ".join(aliases),
+            **metadata.numbers(overall(report.splits[gates.JUDGED_SPLIT]), "test/"),
+            "gates": dg.MetadataValue.md(gates.markdown(entry.gates)),
+            "files": metadata.table(("file", "bytes", "sha256"), files),
+            "directory": dg.MetadataValue.path(str(directory)),
+            "next": f"python -m training_assets promote {entry.reference}",
+        },
+    )

@@ -1,0 +1,85 @@
+"""The gates as blocking asset checks: what they compare and when they pass is in ``gates.py``, and only there.
+
+A blocking check stops the run that it is in; ``registry_entry`` asks the gates again itself.
+"""
+
+import dagster as dg
+
+from trainer.contract.eval_report import EvalReport
+from trainer.contract.slices import Slices, read_slices
+from trainer.contract.train_config import TrainConfig
+from training_assets import gates
+from training_assets.places import Places
+from training_assets.records import Evaluation, ExportedModel
+from training_assets.stores.entries import PRODUCTION
+from training_assets.stores.registry import Registry
+
+
+def recipe_checks(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetChecksDefinition]:
+    report_key = dg.AssetKey([recipe.name, "eval_report"])
+    export_key = dg.AssetKey([recipe.name, "exported_model"])
+
+    @dg.asset_check(asset=report_key, blocking=True, partitions_def=windows, description=_first_line(gates.targets_met))
+    def targets_met(eval_report: Evaluation, places: dg.ResourceParam[Places]) -> dg.AssetCheckResult:
+        return _result(gates.targets_met(eval_report.report, slices_of(eval_report, places), recipe))
+
+    @dg.asset_check(
+        asset=report_key, blocking=True, partitions_def=windows, description=_first_line(gates.no_regression)
+    )
+    def no_regression(
+        eval_report: Evaluation, places: dg.ResourceParam[Places], registry: dg.ResourceParam[Registry]
+    ) -> dg.AssetCheckResult:
+        production = production_report(registry, recipe.project)
+        slices = slices_of(eval_report, places)
+        return _result(gates.no_regression(eval_report.report, slices, recipe, production))
+
+    @dg.asset_check(
+        asset=report_key,
+        additional_ins={"exported_model": dg.AssetIn(export_key)},
+        blocking=True,
+        partitions_def=windows,
+        description=_first_line(gates.latency_within_budget),
+    )
+    def latency_within_budget(eval_report: Evaluation, exported_model: ExportedModel) -> dg.AssetCheckResult:
+        return _result(gates.latency_within_budget(exported_model.exports, recipe))
+
+    @dg.asset_check(
+        asset=export_key, blocking=True, partitions_def=windows, description=_first_line(gates.exports_match_eager)
+    )
+    def exports_match_eager(exported_model: ExportedModel) -> dg.AssetCheckResult:
+        return _result(gates.exports_match_eager(exported_model.exports, recipe))
+
+    return [targets_met, no_regression, latency_within_budget, exports_match_eager]
+
+
+def slices_of(evaluation: Evaluation, places: Places) -> Slices:
+    """The slices that the model was scored on."""
+    return read_slices(places.absolute(evaluation.data) / "slices.yaml")
+
+
+def production_report(registry: Registry, project: str) -> EvalReport | None:
+    """The report that the production model was registered with."""
+    entry = registry.resolve(project, PRODUCTION)
+    if entry is None:
+        return None
+    return EvalReport.model_validate_json((registry.directory(entry) / "eval_report.json").read_bytes())
+
+
+def _result(gate: gates.GateResult) -> dg.AssetCheckResult:
+    failed = [row for row in gate.rows if row.passed is False]
+    said = "; ".join(f"{row.metric} on {row.slice}: {row.value} against {row.limit}" for row in failed)
+    return dg.AssetCheckResult(
+        passed=gate.passed,
+        severity=dg.AssetCheckSeverity.ERROR if gate.severity == "block" else dg.AssetCheckSeverity.WARN,
+        description=said or f"{len(gate.rows)} comparisons, none failed",
+        metadata={
+            "comparisons": len(gate.rows),
+            "failed": len(failed),
+            "undecided": sum(row.passed is None for row in gate.rows),
+            "table": dg.MetadataValue.md(gates.markdown([gate])),
+        },
+    )
+
+
+def _first_line(function: object) -> str:
+    return (function.__doc__ or "").strip().splitlines()[0]

@@ -1,0 +1,47 @@
+"""Jobs: which assets a person launches together. What is in them is in ``assets/``."""
+
+from collections.abc import Iterable
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from trainer.contract.train_config import TrainConfig
+from training_assets.assets.dataset import GOLDEN_FILES, golden_key
+
+DATASET_JOB = "dataset_job"
+STAGING_JOB = "staging_job"
+DATASET_ASSETS = ("dataset_version", "reference_profile", "eval_shards")
+CHAIN = ("training_set", "checkpoint", "exported_model", "eval_report", "model_card", "registry_entry")
+"""The assets of one recipe and window, in their order."""
+
+
+def job_name(recipe: str) -> str:
+    return f"{recipe}_job"
+
+
+def dataset_job() -> UnresolvedAssetJobDefinition:
+    """A new delivery: observe it, check and pin it, describe it, stage what models are judged on."""
+    golden = [golden_key(part) for part in GOLDEN_FILES]
+    return dg.define_asset_job(
+        DATASET_JOB,
+        selection=dg.AssetSelection.assets(*golden, *DATASET_ASSETS),
+        description="Checks and pins the current delivery, and stages val and test.",
+    )
+
+
+def staging_job() -> UnresolvedAssetJobDefinition:
+    """Apart from the recipes' jobs: a range of windows is staged in one run, a window is trained in one."""
+    selection = dg.AssetSelection.assets("staged_shards")
+    return dg.define_asset_job(STAGING_JOB, selection=selection, description="Stages the shards of windows.")
+
+
+def recipe_jobs(recipes: Iterable[TrainConfig]) -> list[UnresolvedAssetJobDefinition]:
+    """For each recipe: from the staged windows to a registered model."""
+    return [
+        dg.define_asset_job(
+            job_name(recipe.name),
+            selection=dg.AssetSelection.assets(*([recipe.name, name] for name in CHAIN)),
+            description=f"Trains, judges and registers {recipe.name} for a window. {recipe.description}",
+        )
+        for recipe in recipes
+    ]

@@ -1,0 +1,244 @@
+"""``model_card.md``: what a model is for, what it was made from, what it scores, and what the figures warn of.
+
+A pure function of typed inputs: the same model has the same card, byte for byte.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from trainer.contract.eval_report import EvalReport, SplitScore
+from trainer.contract.results import Exports, TrainResult
+from trainer.contract.slices import Slice, Slices
+from trainer.contract.train_config import TrainConfig
+from training_assets.gates import BY_SIZE, JUDGED_SPLIT, GateResult, markdown
+from training_assets.lineage import Counts
+from training_assets.records import DatasetVersion, TrainingSet
+from training_assets.stores.source import CodeVersion
+
+RESTRICTED = re.compile(r"research|non-?commercial|\bNC\b|-NC-|unstated|unknown", re.IGNORECASE)
+CLASS_SCORE = re.compile(r"^(?P<task>[^/]+)/(?P<metric>[^/]+)/(?P<name>.+)$")
+WEAK_SCORE = 0.1
+NOTABLE_GAP = 0.01
+
+
+@dataclass(frozen=True)
+class CardInputs:
+    """All that a card tells. ``provenance`` counts the frames of the training set, val and test."""
+
+    config: TrainConfig
+    slices: Slices
+    dataset: DatasetVersion
+    training_set: TrainingSet
+    provenance: Counts
+    result: TrainResult
+    report: EvalReport
+    exports: Exports
+    gates: Sequence[GateResult]
+    code: CodeVersion
+
+    @property
+    def judged(self) -> SplitScore | None:
+        return self.report.splits.get(JUDGED_SPLIT)
+
+
+def model_card(card: CardInputs) -> str:
+    """The card as Markdown."""
+    sections = {
+        "Intended use": _intended_use(card),
+        "Caveats": _list(caveats(card)) or "The figures below give no reason for one.",
+        "Scores": _scores(card),
+        "Gates": markdown(card.gates) or "No gates were asked.",
+        "Latency": _latency(card.exports),
+        "Data": _data(card),
+        "Training": _training(card),
+    }
+    title = f"# {card.config.name}, run {card.report.run_id}"
+    return "\n\n".join([title, *(f"## {name}\n\n{text}" for name, text in sections.items())]) + "\n"
+
+
+def caveats(card: CardInputs) -> list[str]:
+    """What follows from the figures, the gravest first."""
+    return [
+        *_failed_gates(card.gates),
+        *_restricted_licences(card.provenance.licences),
+        *_judged_slices(card),
+        *_classes(card.judged),
+        *_capture_times(card.provenance.captured_at_sources),
+        *_windows(card.training_set),
+        *_reproducibility(card.code),
+    ]
+
+
+def _failed_gates(gates: Iterable[GateResult]) -> Iterator[str]:
+    for gate in gates:
+        if not gate.passed:
+            word = "must not be released" if gate.severity == "block" else "passed with a warning"
+            yield f"Gate {gate.name} is not passed: the model {word}."
+
+
+def _restricted_licences(licences: Mapping[str, int]) -> Iterator[str]:
+    for licence, count in licences.items():
+        if RESTRICTED.search(licence):
+            yield f"{count} frames have the licence “{licence}”: not for products unless their owner agrees."
+
+
+def _judged_slices(card: CardInputs) -> Iterator[str]:
+    if card.judged is None:
+        yield f"The report has no {JUDGED_SPLIT} split: nothing was judged."
+        return
+    for one in card.slices.slices:
+        samples = card.judged.slices[one.name].samples if one.name in card.judged.slices else 0
+        if samples < one.min_samples:
+            what = "Safety-critical slice" if one.safety_critical else "Slice"
+            found = "no samples" if not samples else f"{samples} samples, {one.min_samples} are needed"
+            yield f"{what} {one.name} was not judged: {found}."
+    for metric in dict.fromkeys([card.config.training.monitor, *card.config.release.targets]):
+        yield from _weakest_slice(card.judged, card.slices.slices, metric)
+
+
+def _weakest_slice(judged: SplitScore, slices: Sequence[Slice], metric: str) -> Iterator[str]:
+    """The slice, of those with enough samples, that scores lowest; said when that is notably below the whole split."""
+    parts = {
+        one.name: part for one in slices if (part := judged.slices.get(one.name)) and part.samples >= one.min_samples
+    }
+    scored = {name: value for name, part in parts.items() if (value := part.metrics.get(metric)) is not None}
+    overall = judged.metrics.get(metric)
+    name = min(scored, key=lambda one: scored[one], default=None)
+    if name is not None and overall is not None and overall - scored[name] >= NOTABLE_GAP:
+        yield (
+            f"Weakest slice by {metric}: {name}, {scored[name]:.3f} on {parts[name].samples} samples,"
+            f" {overall - scored[name]:.3f} below {overall:.3f} on the whole {JUDGED_SPLIT} split."
+        )
+
+
+def _classes(judged: SplitScore | None) -> Iterator[str]:
+    """Classes without a defined score (no sample of them in the test split), and those that score next to nothing."""
+    scores: dict[tuple[str, str], list[float | None]] = {}
+    for name, value in (judged.metrics if judged else {}).items():
+        if match := CLASS_SCORE.match(name):
+            scores.setdefault((match["task"], match["name"]), []).append(value)
+    best = {
+        pair: max((value for value in values if value is not None), default=None) for pair, values in scores.items()
+    }
+    for task, absent in _by_task(pair for pair, value in best.items() if value is None).items():
+        yield f"No samples of {', '.join(absent)} in the {JUDGED_SPLIT} split: how {task} does on them is not known."
+    for task, names in _by_task(
+        pair for pair, value in best.items() if value is not None and value < WEAK_SCORE
+    ).items():
+        yield f"{task} hardly finds {', '.join(names)}: a score below {WEAK_SCORE}."
+
+
+def _by_task(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for task, name in pairs:
+        found.setdefault(task, []).append(name)
+    return found
+
+
+def _capture_times(sources: Mapping[str, int]) -> Iterator[str]:
+    if assigned := sources.get("assigned"):
+        yield (
+            f"{assigned} of {sum(sources.values())} frames have an assigned capture time, not the recorded one:"
+            " their windows say nothing about when they were taken."
+        )
+
+
+def _windows(used: TrainingSet) -> Iterator[str]:
+    if used.windows_missing:
+        asked = len(used.windows_found) + len(used.windows_missing)
+        yield f"Trained on {len(used.windows_found)} of {asked} windows: {', '.join(used.windows_missing)} had no rows."
+
+
+def _reproducibility(code: CodeVersion) -> Iterator[str]:
+    if code.git_sha is None:
+        yield "The commit of the code is not known: the training cannot be repeated exactly."
+    elif code.dirty:
+        yield f"The code had changes that are not in commit {code.git_sha[:12]}: it cannot be repeated exactly."
+
+
+def _intended_use(card: CardInputs) -> str:
+    tasks = [
+        f"{name} of {', '.join(task.classes)}" if task.classes else name for name, task in card.config.tasks.items()
+    ]
+    height, width = card.config.data.image_size
+    return "\n\n".join(
+        [
+            card.config.description or f"Recipe {card.config.name} of project {card.config.project}.",
+            _list([*tasks, f"Input: RGB images of {width}×{height} from a forward-looking camera on a road vehicle."]),
+            "Out of scope: use without a human or another system that checks it, and conditions that the slices below"
+            " do not cover. The scores hold for data like the test split.",
+        ]
+    )
+
+
+def _scores(card: CardInputs) -> str:
+    if card.judged is None:
+        return "None."
+    general = [name for name in card.judged.metrics if name.count("/") == 1 and not BY_SIZE.search(name)]
+    marked = {one.name: f"{one.name} (safety-critical)" for one in card.slices.slices if one.safety_critical}
+    parts = {f"whole {JUDGED_SPLIT} split": card.judged, **card.judged.slices}
+    rows = [(marked.get(name, name), p.samples, *(p.metrics.get(m) for m in general)) for name, p in parts.items()]
+    parted = [(name, value) for name, value in card.judged.metrics.items() if name not in general]
+    tables = [_table(("slice", "samples", *general), rows)]
+    if parted:
+        tables.append(_table((f"by class or object size, whole {JUDGED_SPLIT} split", "value"), parted))
+    return "\n\n".join(tables)
+
+
+def _latency(exports: Exports) -> str:
+    rows: list[tuple[object, ...]] = [("eager", exports.eager_latency.p50_ms, exports.eager_latency.p95_ms, 0.0, None)]
+    rows += [(f.name, f.latency.p50_ms, f.latency.p95_ms, f.max_relative_error, f.bytes) for f in exports.files]
+    shape = "×".join(map(str, exports.inputs))
+    note = f"Input {shape}, {exports.eager_latency.threads} CPU thread(s), {exports.eager_latency.repeats} repeats."
+    return f"{note}\n\n{_table(('file', 'p50 ms', 'p95 ms', 'max relative error', 'bytes'), rows)}"
+
+
+def _data(card: CardInputs) -> str:
+    found, used = card.provenance, card.training_set
+    span = f"{found.first:%Y-%m-%d} to {found.last:%Y-%m-%d}" if found.first and found.last else "no times"
+    facts = [
+        f"Dataset version {card.dataset.version}, DVC md5 {card.dataset.dvc_hash}",
+        f"Training set {used.digest}: {used.samples} samples, window {used.window}",
+        f"Frames: {_listing(found.splits)}; captured {span} ({_listing(found.captured_at_sources)})",
+        f"Origins: {_listing(found.origins)}",
+        f"Licences: {_listing(found.licences)}",
+        *([f"Mined slices: {', '.join(used.slices)}"] if used.slices else []),
+    ]
+    windows = [(name, card.dataset.windows.get(name)) for name in used.windows_found]
+    return f"{_list(facts)}\n\n{_table(('window', 'samples of the train split'), windows)}"
+
+
+def _training(card: CardInputs) -> str:
+    config, result, code = card.config, card.result, card.code
+    best = "not defined" if result.best_metric is None else f"{result.best_metric:.4f}"
+    state = " with uncommitted changes" if code.dirty else ""
+    lock, image = code.lock_sha256 or "not known", code.image_digest or "none"
+    facts = [
+        f"{result.parameters:,} parameters: {config.model.backbone}, width {config.model.width}",
+        f"{len(result.epochs)} epochs, {result.global_step} steps, batch {config.data.batch_size} over"
+        f" {result.world_size} ranks, learning rate {config.optim.lr:g}, seed {result.seed}",
+        f"Best checkpoint: step {result.best_step}, {result.monitor} {best} on val",
+        f"Config digest {result.config_digest}; state {result.state_sha256}",
+        f"Code {code.git_sha or 'not known'}{state}; lock {lock}; image {image}",
+    ]
+    return _list(facts)
+
+
+def _listing(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
+
+
+def _list(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")

@@ -1,0 +1,37 @@
+"""Partitions: time windows and mined slices. What runs on them is in ``assets/``, how a row finds its window in
+``trainer.contract.windows``; both must name the same spans of time."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from trainer.contract.windows import NAME_FORMAT, Window
+from training_assets.profiles import Windows
+
+CRON = {"weekly": "0 0 * * 1", "daily": "0 0 * * *"}
+
+slices = dg.DynamicPartitionsDefinition(name="slices")
+"""Auto-mined slices; a key is the name of ``<delivery>/slices/<key>.manifest``."""
+
+
+def window_partitions(windows: Windows) -> dg.TimeWindowPartitionsDefinition:
+    """The windows from the profile's first one up to the one that is under way now."""
+    return dg.TimeWindowPartitionsDefinition(
+        cron_schedule=CRON[windows.cadence],
+        start=datetime(windows.start.year, windows.start.month, windows.start.day, tzinfo=UTC),
+        fmt=NAME_FORMAT,
+        timezone="UTC",
+        end_offset=1,
+    )
+
+
+def rolling(count: int) -> dg.TimeWindowPartitionMapping:
+    """A window depends on itself and the ``count - 1`` windows before it; at the very start there are fewer."""
+    return dg.TimeWindowPartitionMapping(start_offset=-(count - 1), end_offset=0)
+
+
+def rolling_names(definition: dg.TimeWindowPartitionsDefinition, newest: str, count: int) -> list[str]:
+    """The names of the windows that ``rolling(count)`` asks for, oldest first, also where there is no partition."""
+    end = definition.time_window_for_partition_key(newest)
+    span = end.end - end.start
+    return [Window(start := end.start - span * back, start + span).name for back in reversed(range(count))]

@@ -1,0 +1,43 @@
+"""Where everything lies below the store. Only paths: nothing here reads or writes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.contract.names import model_directory, run_directory
+
+
+@dataclass(frozen=True)
+class Places:
+    """The directories below one store. Records keep paths relative to ``root``, so a store can be moved."""
+
+    root: Path
+
+    @property
+    def shards(self) -> Path:
+        return self.root / "shards"
+
+    @property
+    def records(self) -> Path:
+        return self.root / "records"
+
+    def dataset(self, version: str) -> Path:
+        return self.root / "datasets" / version
+
+    def launch(self, what: str, run_id: str) -> Path:
+        """Scratch and logs of a launched command that leaves its results elsewhere."""
+        return self.root / "launches" / f"{what}-{run_id}"
+
+    def training_set(self, recipe: str, window: str, digest: str) -> Path:
+        return self.root / "training_sets" / recipe / f"{window}-{digest[:8]}"
+
+    def run(self, run_name: str, run_id: str) -> Path:
+        return self.root / "runs" / run_directory(run_name, run_id)
+
+    def model(self, project: str, version: str) -> Path:
+        return self.root / model_directory(project, version)
+
+    def relative(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+    def absolute(self, relative: str) -> Path:
+        return self.root / relative

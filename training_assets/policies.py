@@ -1,0 +1,56 @@
+"""Policies: what holds for many assets at once. Owners, kinds, groups and tags are given here and nowhere else;
+retries and pools too, by name. What an asset does is in ``assets/``."""
+
+from collections.abc import Iterable, Mapping
+
+import dagster as dg
+
+from trainer.contract.train_config import TrainConfig
+
+CRASH_RETRIES = 2
+CRASH_RETRY_SECONDS = 2.0
+"""For assets that launch: a crash or a lost machine is tried again, a training then resumes. Bad input is not."""
+
+GPU_POOL = "gpu"
+"""Trainings wait for a slot of this pool, so that two of them do not share the accelerator."""
+
+DATASET_GROUP = "dataset"
+DEFAULT_OWNER = "team:perception"
+KINDS: Mapping[str, set[str]] = {
+    "train": {"json"},
+    "val": {"json"},
+    "test": {"json"},
+    "slices": {"yaml"},
+    "dataset_version": {"dvc"},
+    "reference_profile": {"evidently", "html"},
+    "staged_shards": {"webdataset"},
+    "eval_shards": {"webdataset"},
+    "mined_slice": {"webdataset"},
+    "training_set": {"json"},
+    "checkpoint": {"pytorch"},
+    "exported_model": {"onnx", "torchscript"},
+    "eval_report": {"json", "pytorch"},
+    "model_card": {"markdown"},
+    "registry_entry": {"registry"},
+    "slice_eval": {"json", "pytorch"},
+    "broken_recipe": {"yaml"},
+}
+
+
+def with_policies(
+    assets: Iterable[dg.AssetsDefinition | dg.AssetSpec], recipes: Mapping[str, TrainConfig]
+) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """``assets`` with the group, owners, kinds and tags that their keys and recipes ask for."""
+    return list(dg.map_asset_specs(lambda spec: _with_policies(spec, recipes), assets))
+
+
+def _with_policies(spec: dg.AssetSpec, recipes: Mapping[str, TrainConfig]) -> dg.AssetSpec:
+    prefix, name = spec.key.path[0], spec.key.path[-1]
+    recipe = recipes.get(prefix) if len(spec.key.path) > 1 else None
+    owner = recipe.owner if recipe is not None and recipe.owner else DEFAULT_OWNER
+    return spec.replace_attributes(
+        group_name=recipe.name if recipe else "broken_recipes" if name == "broken_recipe" else DATASET_GROUP,
+        owners=[owner],
+        kinds=KINDS[name],
+        tags={**spec.tags, **({"project": recipe.project} if recipe else {})},
+    )

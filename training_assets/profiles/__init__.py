@@ -1,0 +1,110 @@
+"""Profiles: where data lives, what launches, where it registers. One YAML file beside this one for each.
+
+Here belongs what differs between a laptop and a cloud account. What a model is belongs into its recipe.
+
+A string in a profile may say ``${NAME}`` or ``${NAME:-default}``; only names that begin with ``TRAINING_ASSETS_``
+are looked up, so that a profile cannot read a secret out of the environment.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from trainer.contract.errors import ContractError, Problem, problems_of
+from trainer.contract.windows import Cadence, window_of
+from trainer.contract.yaml_io import read_yaml
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[1]
+SELECTED_BY = "TRAINING_ASSETS_PROFILE"
+PREFIX = "TRAINING_ASSETS_"
+REFERENCE = re.compile(r"\$\{([^}:]*)(?::-([^}]*))?\}")
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Windows(_Model):
+    """The window partitions: the first one's first day, and how long each is."""
+
+    start: date
+    cadence: Cadence = "weekly"
+
+    @model_validator(mode="after")
+    def _begins_a_window(self) -> "Windows":
+        first = window_of(datetime(self.start.year, self.start.month, self.start.day, tzinfo=UTC), self.cadence)
+        if first.name != self.start.isoformat():
+            raise ValueError(
+                f"{self.start} is not the first day of a {self.cadence} window; the one around it begins {first.name}"
+            )
+        return self
+
+
+class Profile(_Model):
+    """One profile. Relative paths are relative to the repository."""
+
+    name: str
+    delivery: Path
+    store: Path
+    recipes: Path
+    launcher: str
+    windows: Windows
+
+    @model_validator(mode="after")
+    def _absolute(self) -> "Profile":
+        for field in ("delivery", "store", "recipes"):
+            # Not resolved: the delivery is a link that the next delivery replaces.
+            object.__setattr__(self, field, REPOSITORY / getattr(self, field).expanduser())
+        return self
+
+
+def load_profile(name: str | None = None, environment: Mapping[str, str] = os.environ) -> Profile:
+    """The profile called ``name``, by default the one that ``TRAINING_ASSETS_PROFILE`` names, or ``local``.
+
+    Raises:
+        ContractError: no such profile, or names each field that is wrong.
+    """
+    name = name or environment.get(SELECTED_BY) or "local"
+    path = HERE / f"{name}.yaml"
+    known = sorted(file.stem for file in HERE.glob("*.yaml"))
+    if name not in known:
+        raise ContractError("no such profile", [Problem(SELECTED_BY, f"'{name}'", f"one of {known}")])
+    return parse_profile(read_yaml(path), path, environment)
+
+
+def parse_profile(value: Any, path: Path, environment: Mapping[str, str]) -> Profile:
+    if not isinstance(value, dict):
+        raise ContractError(f"{path} is not a profile", [Problem(str(path), repr(value), "a mapping")])
+    expanded = _expand(value, str(path), environment)
+    try:
+        return Profile.model_validate({"name": path.stem, **expanded})
+    except ValidationError as error:
+        raise ContractError(f"{path} is not a usable profile", problems_of(error, str(path))) from None
+
+
+def _expand(value: Any, file: str, environment: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _expand(item, file, environment) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, file, environment) for item in value]
+    if isinstance(value, str):
+        return REFERENCE.sub(lambda match: _looked_up(match, file, environment), value)
+    return value
+
+
+def _looked_up(match: re.Match[str], file: str, environment: Mapping[str, str]) -> str:
+    name, default = match.groups()
+    if not name.startswith(PREFIX):
+        problem = Problem(file, match.group(), f"a variable whose name begins with {PREFIX}")
+        raise ContractError("a profile refers to a variable that it may not read", [problem])
+    found = environment.get(name) or default
+    if found is None:
+        problem = Problem(file, f"{match.group()}, which is not set", f"{name} in the environment, or a default")
+        raise ContractError("a profile needs a variable", [problem])
+    return found

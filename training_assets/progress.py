@@ -1,0 +1,63 @@
+"""How a run reads in a terminal: when an asset begins and ends, and what it says. Dagster's own log has the rest."""
+
+import logging
+import sys
+import threading
+import time
+
+import dagster as dg
+
+GATES = ("targets_met", "no_regression", "latency_within_budget", "exports_match_eager")
+STARTED = time.monotonic()
+
+
+class ProgressHandler(logging.Handler):
+    """Prints a line for each step's begin and end, each check's outcome and each message of an asset."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.main = threading.main_thread().ident
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # What a launched command says through Pipes arrives on a reader thread, and is in its echoed output already.
+        if record.thread != self.main:
+            return
+        text = self.line(record)
+        if text:
+            print(f"{time.monotonic() - STARTED:6.0f} s  {text}", file=sys.stdout, flush=True)
+
+    def line(self, record: logging.LogRecord) -> str | None:
+        details = getattr(record, "dagster_meta", None) or {}
+        event = details.get("dagster_event")
+        message = str(details.get("orig_message") or record.getMessage())
+        if event is None:
+            step = details.get("step_key")
+            return f"  {message}" if step and record.levelno >= logging.INFO else None
+        return self.event_line(event, message)
+
+    def event_line(self, event: dg.DagsterEvent, message: str) -> str | None:
+        step = (event.step_key or "").replace("__", "/")
+        kind = event.event_type
+        if kind == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            found = event.asset_check_evaluation_data
+            return f"  check {found.check_name}: {'passed' if found.passed else 'FAILED'}"
+        if step.endswith(GATES) and kind != dg.DagsterEventType.STEP_FAILURE:
+            return None
+        if kind == dg.DagsterEventType.STEP_START:
+            return f"{step} …"
+        if kind == dg.DagsterEventType.STEP_SUCCESS:
+            return f"{step} done in {event.step_success_data.duration_ms / 1000:.1f} s"
+        if kind == dg.DagsterEventType.STEP_UP_FOR_RETRY:
+            return f"{step} failed and is tried again"
+        if kind == dg.DagsterEventType.STEP_FAILURE:
+            return f"{step} FAILED"
+        return None
+
+
+@dg.logger({}, "Begin and end of each asset, and what it says.")
+def progress_logger(init_context: dg.InitLoggerContext) -> logging.Logger:
+    logger = logging.getLogger(f"training_assets.run.{init_context.run_id}")
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    logger.handlers = [ProgressHandler()]
+    return logger

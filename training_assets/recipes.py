@@ -1,0 +1,46 @@
+"""Recipes: the YAML files that each add a chain of assets. What is in one is ``trainer.contract.train_config``.
+
+A file that cannot be used takes only its own chain away: it is kept as a :class:`BrokenRecipe`, which shows in the
+graph as an asset with the report in its description, and in the log of the code server.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.contract.errors import ContractError, Problem
+from trainer.contract.train_config import TrainConfig, read_config
+
+RESERVED = ("dataset", "golden", "broken_recipes")
+
+
+@dataclass(frozen=True)
+class BrokenRecipe:
+    """A recipe file that was left out, and the report that says why."""
+
+    path: Path
+    report: str
+
+
+def load_recipes(directory: Path) -> tuple[dict[str, TrainConfig], list[BrokenRecipe]]:
+    """The recipes of ``directory`` by name, and the files that are none."""
+    recipes: dict[str, TrainConfig] = {}
+    broken = []
+    for path in sorted(directory.glob("*.yaml")):
+        try:
+            config = _read(path)
+            recipes[config.name] = config
+        except (ContractError, OSError, UnicodeDecodeError) as error:
+            broken.append(BrokenRecipe(path, str(error)))
+    return recipes, broken
+
+
+def _read(path: Path) -> TrainConfig:
+    config = read_config(path)
+    problems = []
+    if config.name != path.stem:
+        problems.append(Problem(str(path), f"'{config.name}'", f"the file's name, '{path.stem}'", field="name"))
+    if config.name in RESERVED:
+        problems.append(Problem(str(path), f"'{config.name}'", "a name that the graph does not use", field="name"))
+    if problems:
+        raise ContractError(f"{path} is not a usable recipe", problems)
+    return config

@@ -1,0 +1,125 @@
+"""What assets hand to each other: small typed records of what was made and where it lies.
+
+The big files are in the store and never pass through Dagster. Nothing here reads or writes files: the record store
+(``stores/record_store.py``) does. Paths are relative to the store.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from trainer.contract.eval_report import EvalReport
+from trainer.contract.files import digest_of
+from trainer.contract.results import Exports, TrainResult
+from training_assets.stores.source import CodeVersion
+
+
+class Record(BaseModel):
+    """Unknown fields are refused, so that a record of another version of the code is not half understood."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatasetVersion(Record):
+    """A pinned delivery. ``windows`` counts the rows of the train split in each window."""
+
+    version: str
+    directory: str
+    files: dict[str, str]
+    dvc_hash: str
+    rows: dict[str, int]
+    labels: dict[str, int]
+    windows: dict[str, int]
+    licences: dict[str, int]
+
+
+class ShardFile(Record):
+    """One shard of ``<store>/shards``."""
+
+    key: str
+    sha256: str
+    bytes: int
+    samples: int
+
+
+class ShardList(Record):
+    """What ``python -m trainer shard --list`` wrote for one window (or one split, then ``window`` names it)."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    window: str | None = None
+    samples: int
+    shards: tuple[ShardFile, ...]
+    bytes_staged: int
+    bytes_reused: int
+    label_counts: dict[str, int]
+    attribute_counts: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        return digest_of([shard.key for shard in self.shards])
+
+
+class EvalShards(Record):
+    """The shards that models are chosen (val) and judged (test) on."""
+
+    val: ShardList
+    test: ShardList
+
+    @property
+    def digest(self) -> str:
+        return digest_of([self.val.digest, self.test.digest])
+
+
+class TrainingSet(Record):
+    """One ``data.json``: the shards of the windows that were found, and val. ``dataset`` is what was pinned then."""
+
+    recipe: str
+    window: str
+    directory: str
+    digest: str
+    windows_found: tuple[str, ...]
+    windows_missing: tuple[str, ...]
+    slices: tuple[str, ...]
+    samples: int
+    dataset: DatasetVersion
+
+
+class Checkpoint(Record):
+    """A finished training, and the code that did it."""
+
+    run_id: str
+    directory: str
+    sha256: str
+    result: TrainResult
+    training_set: TrainingSet
+    dagster_run_id: str
+    code: CodeVersion
+
+
+class ExportedModel(Record):
+    """The forms that a checkpoint was exported to."""
+
+    directory: str
+    exports: Exports
+
+
+class Evaluation(Record):
+    """One evaluation of a checkpoint; ``data`` holds the slices and shards that it was scored on."""
+
+    directory: str
+    data: str
+    report: EvalReport
+
+
+class ModelCard(Record):
+    path: str
+
+
+class Registered(Record):
+    """A registered version."""
+
+    project: str
+    version: str
+    directory: str
+    aliases: tuple[str, ...]

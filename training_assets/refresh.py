@@ -1,0 +1,88 @@
+"""Materialising what is out of date, and nothing else, through Dagster.
+
+Whether an asset is out of date is Dagster's own judgement, the one that its web page shows: never materialised, its
+code version differs, or an upstream asset has another data version than the one it was made from. An upstream asset
+that was materialised again with the same content leaves its downstream assets up to date.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG, CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContext
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+
+from training_assets.assets.dataset import GOLDEN_FILES, golden_key, observed_digest
+
+
+class _Loading(LoadingContext):
+    """Dagster's cache of event records for one question."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance = instance
+        self._loaders: dict[Any, Any] = {}
+
+    @property
+    def instance(self) -> dg.DagsterInstance:
+        return self._instance
+
+    @property
+    def loaders(self) -> dict[Any, Any]:
+        return self._loaders
+
+
+@dataclass(frozen=True)
+class OutOfDate:
+    """An asset (and partition) to materialise, and why."""
+
+    key: dg.AssetKey
+    reason: str
+
+
+class Refresher:
+    """One Dagster instance and one code location."""
+
+    def __init__(self, defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
+        self.defs = defs
+        self.instance = instance
+
+    def observe_delivery(self, delivery: Path) -> None:
+        """Tell Dagster what the delivery's files hold now; says nothing where it knows already."""
+        for part in GOLDEN_FILES:
+            version = observed_digest(delivery, part)
+            key = golden_key(part)
+            if self._status().get_current_data_version(key).value != version:
+                observation = dg.AssetObservation(key, tags={DATA_VERSION_TAG: version})
+                self.instance.report_runless_asset_event(observation)
+
+    def out_of_date(self, keys: Sequence[dg.AssetKey], partition: str | None = None) -> list[OutOfDate]:
+        """Those of ``keys`` that are to be materialised, in the given order."""
+        resolver = self._status()
+        found = []
+        for key in keys:
+            status = resolver.get_status(key, partition)
+            if status != StaleStatus.FRESH:
+                causes = ", ".join(cause.reason for cause in resolver.get_stale_causes(key, partition))
+                found.append(OutOfDate(key, causes or "never materialised"))
+        return found
+
+    def run(self, job: str, keys: Sequence[dg.AssetKey], partitions: Sequence[str] = ()) -> dg.ExecuteInProcessResult:
+        """Materialise ``keys`` in one run of ``job``; several partitions need a single-run backfill policy."""
+        ends = (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
+        several = len(partitions) > 1
+        return self.defs.resolve_job_def(job).execute_in_process(
+            instance=self.instance,
+            run_config={"loggers": {"console": {}}},
+            asset_selection=list(keys),
+            partition_key=partitions[0] if len(partitions) == 1 else None,
+            tags=dict(zip(ends, (partitions[0], partitions[-1]), strict=True)) if several else None,
+            raise_on_error=False,
+        )
+
+    def _status(self) -> CachingStaleStatusResolver:
+        # Made anew for each question: it keeps what it has read.
+        graph = self.defs.resolve_asset_graph()
+        return CachingStaleStatusResolver(self.instance, graph, _Loading(self.instance))

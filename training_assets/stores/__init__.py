@@ -1,0 +1,1 @@
+"""Where things are kept: records, dataset versions, registered models."""

@@ -1,0 +1,110 @@
+"""What a person wants to know after a run: scores overall and per slice, gates, latency, version, places, what next.
+
+Reads the records and the registry only, so it works without Dagster's database.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import dagster as dg
+
+from trainer.contract.eval_report import SplitScore
+from training_assets import gates
+from training_assets.places import Places
+from training_assets.profiles import Profile, load_profile
+from training_assets.recipes import load_recipes
+from training_assets.records import DatasetVersion, Evaluation, ExportedModel, Registered
+from training_assets.stores.entries import PRODUCTION
+from training_assets.stores.record_store import WHOLE, MissingRecord, RecordStore
+from training_assets.stores.registry import Registry
+
+PYTHON = "python -m training_assets"
+METRICS_OF_A_TASK = 2
+
+
+def summary() -> int:
+    """The newest registered window of each recipe."""
+    profile = load_profile()
+    records = RecordStore(Places(profile.store))
+    try:
+        dataset = records.read(dg.AssetKey("dataset_version"), WHOLE, DatasetVersion)
+    except MissingRecord:
+        print(f"Nothing has been made in {profile.store} yet: make demo")
+        return 0
+    newest = {name: _newest(records, name) for name in load_recipes(profile.recipes)[0]}
+    print_dataset(profile, dataset)
+    for name, window in newest.items():
+        if window is not None:
+            print_recipe(profile, name, window)
+    return 0
+
+
+def print_dataset(profile: Profile, dataset: DatasetVersion) -> None:
+    rows = ", ".join(f"{split} {count}" for split, count in dataset.rows.items())
+    print(f"\nDataset version {dataset.version[:12]} (DVC {dataset.dvc_hash}): {rows}")
+    print(f"  windows with rows: {len(dataset.windows)}, {min(dataset.windows)} to {max(dataset.windows)}")
+    print(f"  {_shown(profile.store / dataset.directory)}: dataset.json, reference_profile.html")
+
+
+def print_recipe(profile: Profile, recipe: str, window: str) -> None:
+    """What one recipe's chain for one window came to."""
+    places, registry = Places(profile.store), Registry(profile.store)
+    records = RecordStore(places)
+    evaluation = records.read(dg.AssetKey([recipe, "eval_report"]), window, Evaluation)
+    exported = records.read(dg.AssetKey([recipe, "exported_model"]), window, ExportedModel)
+    registered = records.read(dg.AssetKey([recipe, "registry_entry"]), window, Registered)
+    reference = f"{registered.project}@{registered.version}"
+    print(f"\n{recipe}, window {window}: {reference}")
+    _print_scores(evaluation.report.splits[gates.JUDGED_SPLIT])
+    entry = registry.find(reference)
+    print("\n  gates")
+    for gate in entry.gates:
+        decided = [row for row in gate.rows if row.passed is not None]
+        tightest = min((row.margin for row in decided if row.margin is not None), default=None)
+        detail = f"{len(decided)} of {len(gate.rows)} comparisons decided" if gate.rows else "nothing to compare with"
+        margin = f", smallest margin {tightest:.4g}" if tightest is not None else ""
+        print(f"    {'passed' if gate.passed else 'FAILED':7} {gate.name:22} {detail}{margin}")
+    print("\n  latency of one image, one CPU thread")
+    for file in exported.exports.files:
+        print(f"    {file.name:22} p50 {file.latency.p50_ms:7.2f} ms   p95 {file.latency.p95_ms:7.2f} ms")
+    production = registry.resolve(registered.project, PRODUCTION)
+    print(f"\n  registered {reference} as {', '.join(registered.aliases)}")
+    print(f"  in production: {f'{production.reference}' if production else 'nothing yet'}")
+    print(f"  model         {_shown(places.absolute(registered.directory))}")
+    print(f"  report        {_shown(places.absolute(evaluation.directory) / 'eval_report.json')}")
+    print(f"  model card    {_shown(places.absolute(registered.directory) / 'model_card.md')}")
+    print("\n  next")
+    print("    make ui")
+    print(f"    {PYTHON} lineage {reference}")
+    if production is None or production.version != registered.version:
+        print(f"    {PYTHON} promote {reference}")
+
+
+def _print_scores(scores: SplitScore) -> None:
+    names: list[str] = []
+    for name in scores.metrics:
+        task = name.partition("/")[0]
+        if name.count("/") == 1 and sum(other.startswith(f"{task}/") for other in names) < METRICS_OF_A_TASK:
+            names.append(name)
+    rows = [("all", scores.samples, [scores.metrics.get(name) for name in names])]
+    rows += [(name, part.samples, [part.metrics.get(n) for n in names]) for name, part in scores.slices.items()]
+    width = max(len(name) for name, _, _ in rows)
+    print(f"\n  {'test slice':{max(width, 10)}}  samples  " + "  ".join(names))
+    for name, samples, values in rows:
+        print(f"  {name:{max(width, 10)}}  {samples:7}  " + _columns(names, values))
+
+
+def _columns(names: Sequence[str], values: Sequence[float | None]) -> str:
+    cells = ("–" if value is None else f"{value:.3f}" for value in values)
+    return "  ".join(f"{cell:>{len(name)}}" for name, cell in zip(names, cells, strict=True))
+
+
+def _newest(records: RecordStore, recipe: str) -> str | None:
+    directory = records.path(dg.AssetKey([recipe, "registry_entry"])).parent
+    return max((path.stem for path in directory.glob("*.json")), default=None)
+
+
+def _shown(path: Path) -> str:
+    """Relative to where the person is, when that is shorter."""
+    return min(str(path), os.path.relpath(path), key=len)
