@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,8 @@ def _ui(arguments: argparse.Namespace) -> int:
     home = prepare_home()
     print(f"http://127.0.0.1:{arguments.port} (storage in {home}; Ctrl-C ends it)", flush=True)
     os.chdir(REPOSITORY)
+    # Started in the background by a script, SIGINT is ignored, and Dagster takes SIGTERM to be like it: unstoppable.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     dagster = str(Path(sys.executable).with_name("dagster"))
     os.execv(dagster, [dagster, "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(arguments.port)])  # noqa: S606
 

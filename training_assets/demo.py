@@ -164,9 +164,10 @@ def refresh(
     worked = False
     for keys in steps:
         while stale := refresher.out_of_date(keys, partition):
-            for one in stale:
+            now = refresher.runnable(stale, keys)
+            for one in now:
                 say(f"{one.key.to_user_string()}: {one.reason}")
-            finish(refresher.run(job, [one.key for one in stale], [partition] if partition else []))
+            finish(refresher.run(job, [one.key for one in now], [partition] if partition else []))
             worked = True
     return worked
 

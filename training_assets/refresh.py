@@ -69,6 +69,26 @@ class Refresher:
                 found.append(OutOfDate(key, causes or "never materialised"))
         return found
 
+    def runnable(self, found: Sequence[OutOfDate], keys: Sequence[dg.AssetKey]) -> list[OutOfDate]:
+        """Those of ``found`` that one run can do now; ``keys`` are all that is kept up to date, upstream first.
+
+        Held back is what lies behind an asset that is up to date but will not be once this run is over: it would be
+        made from the old one.
+        """
+        graph = self.defs.resolve_asset_graph()
+        reasons = {one.key: one for one in found}
+        running: list[OutOfDate] = []
+        moving: set[dg.AssetKey] = set()
+        unsettled: set[dg.AssetKey] = set()
+        for key in keys:
+            parents = graph.get(key).parent_keys
+            if key in reasons and not parents & unsettled:
+                running.append(reasons[key])
+                moving.add(key)
+            elif parents & (moving | unsettled):
+                unsettled.add(key)
+        return running
+
     def run(self, job: str, keys: Sequence[dg.AssetKey], partitions: Sequence[str] = ()) -> dg.ExecuteInProcessResult:
         """Materialise ``keys`` in one run of ``job``; several partitions need a single-run backfill policy."""
         ends = (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)

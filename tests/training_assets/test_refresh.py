@@ -106,7 +106,7 @@ def test_the_current_delivery_is_a_link_that_moves(delivery: Path, tmp_path: Pat
     link = tmp_path / "var" / "delivery"
     make_current(delivery, link)
     assert link.resolve() == delivery.resolve()
-    with pytest.raises(ContractError, match="golden_train.manifest: found nothing"):
+    with pytest.raises(ContractError, match=r"golden_train.manifest: found nothing"):
         make_current(tmp_path, link)
     assert link.resolve() == delivery.resolve()
     link.unlink()
@@ -134,7 +134,7 @@ def test_the_newest_window_with_rows_is_trained_unless_another_is_asked_for(demo
     dataset = graph.record("dataset_version", DatasetVersion)
     assert chosen_window(graph.profile, dataset, None) == WINDOW
     assert chosen_window(graph.profile, dataset, "2026-01-05") == "2026-01-05"
-    with pytest.raises(ContractError, match="found 2026-01-06, expected one of the windows with rows: 2026-01-05"):
+    with pytest.raises(ContractError, match=r"found 2026-01-06, expected one of the windows with rows: 2026-01-05"):
         chosen_window(graph.profile, dataset, "2026-01-06")
 
 
@@ -155,3 +155,19 @@ def test_lineage_prints_every_delivered_frame_and_promotion_moves_production(
     assert "looks good" in capsys.readouterr().out
     assert main(["summary"]) == 0
     assert "tests@1.0.0" in capsys.readouterr().out
+
+
+def test_other_limits_are_judged_anew_but_not_trained_anew(demo: Demo, graph: Any, trainer: Any) -> None:
+    with open(graph.profile.recipes / "tiny.yaml", "a") as recipe:
+        recipe.write("release: {targets: {segmentation/mIoU: 0.6}}\n")
+    other = type(graph)(graph.profile, graph.instance, launcher=trainer)
+    assert Demo(other).run() == ["tiny/model_card", "tiny/registry_entry"]
+
+
+def test_what_lies_behind_an_asset_that_will_change_waits_for_it(demo: Demo, graph: Any, trainer: Any) -> None:
+    """Another training and other limits at once: the card must not be written of the old report."""
+    path = graph.profile.recipes / "tiny.yaml"
+    path.write_text(path.read_text().replace("lr: 0.01", "lr: 0.02") + "release: {latency_p95_ms: 99}\n")
+    other = type(graph)(graph.profile, graph.instance, launcher=trainer)
+    made = Demo(other).run()
+    assert {"tiny/checkpoint", "tiny/exported_model", "tiny/eval_report", "tiny/registry_entry"} <= set(made)

@@ -48,6 +48,9 @@ class TrainResult(_Model):
     last_checkpoint: str
 
 
+FAILURE_FILE = "failure.json"
+
+
 class Failure(_Model):
     """``failure.json`` of a run directory: why the last attempt ended without a result.
 

@@ -145,8 +145,8 @@ class TrainConfig(_Model):
 
     @property
     def digest(self) -> str:
-        """sha256 of everything that decides what a training computes; not of where or how it is launched."""
-        return digest_of(self.model_dump(mode="json", exclude={"description", "owner", "launch"}))
+        """sha256 of all that decides what a training computes from its data, not where it runs or how it is judged."""
+        return digest_of(self.model_dump(mode="json", exclude={"description", "owner", "launch", "window", "release"}))
 
     def misfits(self, slices: Slices, labels: Mapping[str, int]) -> list[str]:
         """Why this recipe cannot be trained on a delivery with these label names and counts; empty when it can."""

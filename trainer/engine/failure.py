@@ -8,11 +8,9 @@ from pathlib import Path
 
 from trainer.contract.errors import ContractError
 from trainer.contract.files import write_text
-from trainer.contract.results import Failure
+from trainer.contract.results import FAILURE_FILE, Failure
 from trainer.engine.callbacks.checkpoints import Stop
 from trainer.engine.callbacks.finite import NotFinite
-
-FAILURE_FILE = "failure.json"
 
 
 @contextlib.contextmanager

@@ -1,6 +1,9 @@
 """One training in one run directory: from a recipe and data to ``result.json``."""
 
+import contextlib
+import fcntl
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.contract.errors import ContractError, Problem
@@ -22,6 +25,7 @@ from trainer.reporting import Reporter, reporter
 LOOK_EVERY = 10
 IDENTITY_FILE = "run.yaml"
 RESULT_FILE = "result.json"
+LOCK_FILE = ".lock"
 
 
 def train(config: TrainConfig, data_dir: Path, run_dir: Path, run_id: str | None = None) -> TrainResult:
@@ -32,7 +36,7 @@ def train(config: TrainConfig, data_dir: Path, run_dir: Path, run_id: str | None
     Raises:
         ContractError: the recipe does not fit the data, the ranks or what the run directory already holds.
     """
-    with join(config.launch.threads) as ranks, reporter(ranks.leads) as report:
+    with join(config.launch.threads) as ranks, reporter(ranks.leads) as report, _taken(run_dir, ranks):
         _check_ranks(config, ranks)
         data = _open(config, data_dir, run_dir, ranks, report)
         run_id = _identify(config, data, run_dir, run_id, ranks)
@@ -47,6 +51,23 @@ def train(config: TrainConfig, data_dir: Path, run_dir: Path, run_id: str | None
             write_text(run_dir / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
             report.info(f"trained {config.name} (run {run_id}): {_summary(result)}")
     return result
+
+
+@contextlib.contextmanager
+def _taken(run_dir: Path, ranks: Ranks) -> Iterator[None]:
+    """The run directory for this training alone. The kernel gives back what a killed process held."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with open(run_dir / LOCK_FILE, "w") as lock:
+        free = True
+        if ranks.leads:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                free = False
+        if ranks.any(not free):
+            problem = Problem(str(run_dir), "another training at work in it", "a run directory of its own")
+            raise ContractError("the run directory is taken", [problem], "Wait for it, or stop it first.")
+        yield
 
 
 def _summary(result: TrainResult) -> str:

@@ -2,13 +2,15 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from training_assets.launchers.base import STOPPED, Handle, LaunchSpec, Status
+from trainer.contract.results import FAILURE_FILE, Failure
+from training_assets.launchers.base import BAD_INPUT, STOPPED, Handle, LaunchSpec, State, Status
 from training_assets.launchers.processes import GRACE, stop_tree
 
 ATTEMPT_VARIABLE = "TRAINING_ASSETS_ATTEMPT"
@@ -19,9 +21,11 @@ PASSED_ON = re.compile(
 )
 """Environment that the trainer needs; everything else, secrets above all, stays here."""
 
-# torchrun itself exits with 1 whatever its ranks did; its report names the rank that failed first and how.
+# torchrun itself exits with 1 whatever its ranks did. A rank that can leaves word in failure.json; of one that was
+# killed torchrun's report tells, which names the rank that failed first and how.
 ROOT_CAUSE = re.compile(r"Root Cause.*?rank\s*:\s*(\d+).*?exitcode\s*:\s*(-?\d+)", re.DOTALL)
 END_OF_LOG = 20_000
+EXIT_CODES = {"bad_input": BAD_INPUT, "stopped": STOPPED}
 
 
 class LocalLauncher:
@@ -33,6 +37,7 @@ class LocalLauncher:
 
     def launch(self, spec: LaunchSpec) -> Handle:
         spec.log.parent.mkdir(parents=True, exist_ok=True)
+        (spec.run_dir / FAILURE_FILE).unlink(missing_ok=True)  # an earlier attempt's
         with open(spec.log, "ab") as log:
             child = subprocess.Popen(  # noqa: S603 - our own module, no shell
                 command_of(spec),
@@ -106,14 +111,23 @@ def _free_port() -> int:
 
 
 def _failure(exit_code: int, spec: LaunchSpec) -> Status:
-    rank = None
-    if spec.distributed and (cause := ROOT_CAUSE.search(_end_of(spec.log))):
-        rank, exit_code = int(cause[1]), int(cause[2])
+    cause = ROOT_CAUSE.search(_end_of(spec.log)) if spec.distributed else None
+    rank, exit_code = (int(cause[1]), int(cause[2])) if cause else (None, exit_code)
     who = f"{spec.what}" if rank is None else f"{spec.what}, rank {rank} first,"
-    if exit_code in (STOPPED, -15):
+    word = _word_of(spec)
+    # The ranks that survive a killed one complain of its silence: then torchrun knows better.
+    if word is not None and exit_code >= 0:
+        state: State = "interrupted" if word.kind == "stopped" else "failed"
+        return Status(state, EXIT_CODES.get(word.kind, exit_code), f"{spec.what}, rank {word.rank}: {word.message}")
+    if exit_code in (STOPPED, -signal.SIGTERM):
         return Status("interrupted", exit_code, f"{who} was stopped (exit code {exit_code})")
     how = f"was killed by signal {-exit_code}" if exit_code < 0 else f"exited with code {exit_code}"
     return Status("failed", exit_code, f"{who} {how}")
+
+
+def _word_of(spec: LaunchSpec) -> Failure | None:
+    path = spec.run_dir / FAILURE_FILE
+    return Failure.model_validate_json(path.read_bytes()) if spec.distributed and path.is_file() else None
 
 
 def _end_of(log: Path) -> str:

@@ -135,6 +135,23 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_anything_is_saved(recipe,
     assert not (run_dir / "best.pt").exists()
 
 
+def test_a_run_directory_in_use_is_refused_and_free_again_when_its_training_is_gone(recipe, delivery, tmp_path):
+    run_dir = tmp_path / "run"
+    first = start(command(recipe, delivery, run_dir, "training.epochs=400"), tmp_path / "first.log")
+    wait_for_checkpoint(run_dir)
+    for busy in (True, False):
+        log = tmp_path / f"second-{busy}.log"
+        second = start(command(recipe, delivery, run_dir, "training.epochs=400"), log)
+        if busy:
+            assert second.wait(timeout=60) != 0
+            first.kill()
+            first.wait()
+        else:
+            time.sleep(8)
+            second.kill()
+        assert ("is taken" in log.read_text()) == busy
+
+
 def test_a_batch_that_the_ranks_do_not_divide_is_refused(recipe, delivery, tmp_path):
     run_dir, log = tmp_path / "run", tmp_path / "run.log"
     assert start(command(recipe, delivery, run_dir, "data.batch_size=7"), log).wait(timeout=60) != 0

@@ -1,0 +1,139 @@
+"""The whole graph for real: deliveries through Dagster, launched two-rank trainings, to a registered model and back."""
+
+import filecmp
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+FORMS = ("best.pt", "model.onnx", "model.pt2", "model.torchscript.pt", "eval_report.json", "model_card.md")
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A store, a Dagster home and a current delivery of its own; commands run as a person would run them."""
+
+    root: Path
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    def run(self, *command: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        places = {
+            "DAGSTER_HOME": str(self.root / "dagster_home"),
+            "TRAINING_ASSETS_STORE": str(self.store),
+            "TRAINING_ASSETS_DELIVERY": str(self.root / "delivery"),
+        }
+        return subprocess.run(
+            [sys.executable, "-m", *map(str, command)],
+            env={**os.environ, **places, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def demo(self, data: Path, recipe: str, **environment: str) -> str:
+        done = self.run("training_assets", "demo", "--data", data, "--recipe", recipe, **environment)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout
+
+    def versions(self, project: str) -> list[str]:
+        return sorted(path.stem for path in (self.store / "registry" / project / "versions").glob("*.json"))
+
+    def frames(self, reference: str) -> list[str]:
+        done = self.run("training_assets", "lineage", reference, "--frames")
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+
+def rows(delivery: Path, split: str) -> list[dict]:
+    return [json.loads(line) for line in (delivery / f"golden_{split}.manifest").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    return Installation(tmp_path_factory.mktemp("installation"))
+
+
+@pytest.fixture(scope="module")
+def first(installation: Installation, delivery: Path, recipe: Path) -> str:
+    return installation.demo(delivery, "tiny", TRAINING_ASSETS_RECIPES=str(recipe.parent))
+
+
+def test_a_delivery_becomes_a_registered_model_with_all_its_files(installation, first):
+    assert installation.versions("tests") == ["1.0.0"]
+    released = installation.store / "models" / "tests" / "1.0.0"
+    assert {name for name in FORMS if (released / name).is_file()} == set(FORMS)
+    entry = json.loads((installation.store / "registry" / "tests" / "versions" / "1.0.0.json").read_text())
+    assert entry["lineage"]["run"]["world_size"] == 2
+    assert all(gate["passed"] for gate in entry["gates"])
+
+
+def test_the_summary_names_metrics_slices_gates_latency_version_and_places(first):
+    for said in ("segmentation/mIoU", "night", "targets_met", "p95", "tests@1.0.0"):
+        assert said in first
+
+
+def test_epochs_show_in_the_runs_log(installation, first):
+    assert "epoch 2/2" in first
+    events = installation.run("dagster", "run", "list", "--limit", "5")
+    assert events.returncode == 0, events.stderr
+
+
+def test_lineage_leads_back_to_every_frame(installation, first, delivery):
+    found = "\n".join(installation.frames("tests@1.0.0"))
+    for split in ("train", "val", "test"):
+        missing = [row["sample_id"] for row in rows(delivery, split) if row["sha256"] not in found]
+        assert not missing
+
+
+def test_a_second_run_finds_everything_up_to_date(installation, first, delivery, recipe):
+    said = installation.demo(delivery, "tiny", TRAINING_ASSETS_RECIPES=str(recipe.parent))
+    assert "up to date" in said
+    assert "epoch" not in said
+    assert installation.versions("tests") == ["1.0.0"]
+
+
+def test_the_pinned_data_comes_back_byte_for_byte(installation, first, delivery, tmp_path):
+    version = next((installation.store / "datasets").iterdir()).name
+    done = installation.run("training_assets", "restore", version, tmp_path / "restored")
+    assert done.returncode == 0, done.stderr
+    names = [str(path.relative_to(delivery)) for path in delivery.rglob("*") if path.is_file()]
+    match, mismatch, errors = filecmp.cmpfiles(delivery, tmp_path / "restored", names, shallow=False)
+    assert sorted(match) == sorted(names)
+    assert mismatch == errors == []
+
+
+def test_a_missed_gate_is_named_and_leaves_the_registry_as_it_was(installation, first, delivery, recipe):
+    environment = {
+        "TRAINING_ASSETS_RECIPES": str(recipe.parent),
+        "TRAIN__RELEASE__TARGETS": "{segmentation/mIoU: 0.999999}",
+    }
+    done = installation.run("training_assets", "demo", "--data", delivery, "--recipe", "tiny", **environment)
+    assert done.returncode == 1
+    assert "targets_met" in done.stderr
+    assert "0.999999" in done.stderr
+    assert installation.versions("tests") == ["1.0.0"]
+
+
+@pytest.mark.parametrize(
+    ("source", "importer", "recipe_name", "project"),
+    [("camvid", "camvid", "camvid_segmentation", "camvid"), ("dawn_fog", "voc", "fog_detection", "fog")],
+)
+def test_real_driving_images_go_through_the_whole_graph(real_data, tmp_path, source, importer, recipe_name, project):
+    installation, delivery = Installation(tmp_path), tmp_path / "imported"
+    done = installation.run("trainer", "import", importer, real_data / source, delivery, "--start", "2026-01-05")
+    assert done.returncode == 0, done.stderr
+    assert {row["captured_at_source"] for row in rows(delivery, "train")} == {"assigned"}
+    brief = {"TRAIN__TRAINING__EPOCHS": "1", "TRAIN__RELEASE__TARGETS": "{}"}
+    installation.demo(delivery, recipe_name, **brief)
+    assert installation.versions(project) == ["1.0.0"]
+    delivered = sum(len(rows(delivery, split)) for split in ("train", "val", "test"))
+    assert len(installation.frames(f"{project}@1.0.0")) == delivered
