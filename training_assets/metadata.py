@@ -48,7 +48,7 @@ def image(path: Path, limit: int = IMAGE_LIMIT) -> dg.MarkdownMetadataValue:
 def loss_curve(epochs: Sequence[Epoch], monitor: str) -> dg.MarkdownMetadataValue:
     """Mean loss of each epoch, and the monitored metric, as a small drawing."""
     series: dict[str, list[float | None]] = {
-        "loss": [sum(epoch.losses.values()) for epoch in epochs],
+        "loss": [epoch.losses["total"] for epoch in epochs],
         monitor: [epoch.metrics.get(monitor) for epoch in epochs],
     }
     return dg.MetadataValue.md(_data_uri("loss curve", "image/svg+xml", _curves(series).encode()))

@@ -4,6 +4,7 @@ Reads the records and the registry only, so it works without Dagster's database.
 """
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from training_assets.stores.entries import PRODUCTION
 from training_assets.stores.record_store import WHOLE, MissingRecord, RecordStore
 from training_assets.stores.registry import Registry
 
-PYTHON = "python -m training_assets"
 METRICS_OF_A_TASK = 2
 
 
@@ -76,9 +76,9 @@ def print_recipe(profile: Profile, recipe: str, window: str) -> None:
     print(f"  model card    {_shown(places.absolute(registered.directory) / 'model_card.md')}")
     print("\n  next")
     print("    make ui")
-    print(f"    {PYTHON} lineage {reference}")
+    print(f"    {_command()} lineage {reference}")
     if production is None or production.version != registered.version:
-        print(f"    {PYTHON} promote {reference}")
+        print(f"    {_command()} promote {reference}")
 
 
 def _print_scores(scores: SplitScore) -> None:
@@ -103,6 +103,11 @@ def _columns(names: Sequence[str], values: Sequence[float | None]) -> str:
 def _newest(records: RecordStore, recipe: str) -> str | None:
     directory = records.path(dg.AssetKey([recipe, "registry_entry"])).parent
     return max((path.stem for path in directory.glob("*.json")), default=None)
+
+
+def _command() -> str:
+    """How the person at this place calls us: with the interpreter that runs this."""
+    return f"{_shown(Path(sys.executable))} -m training_assets"
 
 
 def _shown(path: Path) -> str:

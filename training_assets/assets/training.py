@@ -248,7 +248,7 @@ def _metadata(record: Checkpoint, directory: Path) -> dict[str, Any]:
         "curve": metadata.loss_curve(result.epochs, result.monitor),
         "epochs": metadata.table(
             ("epoch", "loss", result.monitor, "seconds"),
-            [(e.epoch, sum(e.losses.values()), e.metrics.get(result.monitor), e.seconds) for e in result.epochs],
+            [(e.epoch, e.losses["total"], e.metrics.get(result.monitor), e.seconds) for e in result.epochs],
         ),
         "best_checkpoint": dg.MetadataValue.path(str(directory / result.best_checkpoint)),
         "run_directory": dg.MetadataValue.path(str(directory)),
