@@ -81,10 +81,24 @@ def test_the_summary_names_metrics_slices_gates_latency_version_and_places(first
         assert said in first
 
 
-def test_epochs_show_in_the_runs_log(installation, first):
-    assert "epoch 2/2" in first
-    events = installation.run("dagster", "run", "list", "--limit", "5")
-    assert events.returncode == 0, events.stderr
+EVENT_MESSAGES = """
+import dagster as dg
+with dg.DagsterInstance.get() as instance:
+    for run in instance.get_runs():
+        print(*(entry.user_message for entry in instance.all_logs(run.run_id)), sep="\\n")
+"""
+
+
+def test_losses_and_metrics_of_each_epoch_are_in_dagsters_event_log(installation, first, tmp_path):
+    script = tmp_path / "messages.py"
+    script.write_text(EVENT_MESSAGES)
+    home = {**os.environ, "DAGSTER_HOME": str(installation.root / "dagster_home")}
+    done = subprocess.run([sys.executable, str(script)], env=home, capture_output=True, text=True, check=True)
+    epochs = [line for line in done.stdout.splitlines() if "epoch " in line]
+    for number in (1, 2):
+        said = next(line for line in epochs if f"epoch {number}/2" in line)
+        assert "loss:" in said
+        assert "segmentation/mIoU" in said
 
 
 def test_lineage_leads_back_to_every_frame(installation, first, delivery):
