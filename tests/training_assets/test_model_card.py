@@ -82,6 +82,8 @@ def card(**changes: Any) -> CardInputs:
             train_seconds=1.0,
             resumed_from_step=None,
             state_sha256="9" * 64,
+            stop_reason="max_epochs",
+            gates=(),
             parameters=12345,
             best_checkpoint="best.pt",
             last_checkpoint="checkpoints/100",

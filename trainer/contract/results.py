@@ -21,11 +21,25 @@ class Epoch(_Model):
     seconds: FiniteFloat
 
 
+class Verdict(_Model):
+    """What one gate inside the run found. ``severity`` says what a failure does: ``abort`` ends the run.
+
+    ``figures`` are numbers a person may want to see or plot.
+    """
+
+    gate: str
+    passed: bool
+    severity: Literal["abort", "warn"]
+    message: str
+    figures: dict[str, FiniteFloat] = {}
+
+
 class TrainResult(_Model):
     """``result.json``: what a finished training was.
 
     ``state_sha256`` is over the model's and the optimizer's tensors; ``samples_per_second`` over the training
-    steps alone, all ranks together; paths are relative to the run directory.
+    steps alone, all ranks together; paths are relative to the run directory. ``stop_reason`` is ``max_epochs``,
+    ``max_run_seconds`` or ``early_stopping``; ``gates`` has the verdict of each gate inside the run.
     """
 
     run_id: str
@@ -43,6 +57,8 @@ class TrainResult(_Model):
     train_seconds: FiniteFloat
     resumed_from_step: int | None
     state_sha256: Sha256
+    stop_reason: str
+    gates: tuple[Verdict, ...]
     parameters: int
     best_checkpoint: str
     last_checkpoint: str
@@ -57,7 +73,7 @@ class Failure(_Model):
     torchrun turns every rank's exit code into 1; this is where the launcher reads what happened.
     """
 
-    kind: Literal["bad_input", "stopped", "not_finite", "crash"]
+    kind: Literal["bad_input", "stopped", "not_finite", "gate", "crash"]
     message: str
     rank: int
 

@@ -9,9 +9,9 @@ A recipe can be changed without editing it, in this order (later wins):
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.files import digest_of
@@ -65,6 +65,10 @@ class Model(_Model):
     width: Annotated[int, Field(ge=8)] = Field(default=32, description="Channels of the first stage.")
     blocks: tuple[int, ...] = Field(default=(2, 2, 2, 2), description="Residual blocks of the stages, strides 4…32.")
     neck_channels: Annotated[int, Field(ge=8)] = Field(default=64, description="Channels of each pyramid level.")
+    sync_batchnorm: bool = Field(default=False, description="BatchNorm over the batch of all ranks.")
+    warm_start: str | None = Field(
+        default=None, description="Begin with the weights of a registry alias (production) or of a checkpoint file."
+    )
 
 
 class Task(_Model):
@@ -76,29 +80,101 @@ class Task(_Model):
 
 
 class Optim(_Model):
-    """AdamW with linear warm-up, then cosine decay to zero over the whole training."""
+    """AdamW with linear warm-up, then a decay over the whole training."""
 
     lr: Positive = 1e-3
     weight_decay: NonNegative = 1e-2
     warmup_steps: Annotated[int, Field(ge=0)] = 20
+    schedule: Literal["cosine", "poly", "constant"] = Field(
+        default="cosine", description="After the warm-up: half a cosine or a power down to zero, or no change."
+    )
+    poly_power: Positive = Field(default=0.9, description="Power of the poly schedule.")
     clip_norm: Positive = Field(default=5.0, description="Largest gradient norm (L2 over all parameters).")
+    accumulate: Annotated[int, Field(ge=1)] = Field(
+        default=1, description="Parts that a rank's batch is computed in, where it does not fit into memory at once."
+    )
+    ema_decay: Annotated[FiniteFloat, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="Keep a moving average of the weights with this decay; it is evaluated and released."
+    )
+
+
+class Stage(_Model):
+    """One stage of a curriculum: the factors of the tasks' weights from ``epoch`` (0 is the first) on."""
+
+    epoch: Annotated[int, Field(ge=0)]
+    factors: dict[Name, NonNegative]
+
+
+class Balancing(_Model):
+    """How the losses of several tasks become one, beside each task's own weight."""
+
+    method: Literal["fixed", "uncertainty", "dwa"] = Field(
+        default="fixed",
+        description="fixed weights; learned uncertainty (Kendall 2018); dynamic weight average (Liu 2019).",
+    )
+    temperature: Positive = Field(default=2.0, description="Of dwa: the larger, the more equal the weights.")
+    curriculum: tuple[Stage, ...] = Field(default=(), description="Factors of the weights by epoch.")
 
 
 class Training(_Model):
-    """How long, and what is looked at on the way."""
+    """How long, how exactly, and what is looked at on the way."""
 
     epochs: Annotated[int, Field(ge=1)] = 10
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        default="fp32", description="bf16 or fp16: automatic mixed precision, fp16 with gradient scaling."
+    )
+    channels_last: bool = Field(default=False, description="NHWC memory layout: faster convolutions on tensor cores.")
+    compile: bool = Field(default=False, description="torch.compile the network.")
     eval_every: Annotated[int, Field(ge=1)] = Field(default=1, description="Epochs between evaluations on val.")
     checkpoint_every: Annotated[int, Field(ge=1)] = Field(default=50, description="Steps between checkpoints.")
     keep_last: Annotated[int, Field(ge=1)] = Field(default=2, description="Checkpoints kept beside the best one.")
+    keep_every: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Steps between checkpoints that are kept for good."
+    )
+    copy_every: Annotated[int, Field(ge=1)] = Field(
+        default=1, description="Of the finished checkpoints every how many-th is copied to the object store."
+    )
     monitor: str = Field(description="Metric (<task>/<metric>, higher is better) that chooses the best checkpoint.")
 
 
 class Launch(_Model):
     """What the training runs on; profiles may override it."""
 
-    processes: Annotated[int, Field(ge=1)] = Field(default=2, description="DDP ranks on each node.")
+    accelerator: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: CUDA where there is any.")
+    strategy: Literal["auto", "ddp", "fsdp", "ddp_fork"] = Field(
+        default="auto",
+        description="ddp: a replica on each device; fsdp: the model sharded over the devices; ddp_fork: ddp whose "
+        "processes this command forks itself, without torchrun; auto: ddp.",
+    )
+    devices: Literal["auto"] | Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default="auto", description="On each node: how many, which ones ([0, 2]), or auto: all GPUs, one CPU process."
+    )
+    num_nodes: Annotated[int, Field(ge=1)] = 1
     threads: Annotated[int, Field(ge=1)] = Field(default=1, description="CPU threads of each rank.")
+    max_run_seconds: Positive | None = Field(
+        default=None, description="Hard wall: the training saves and ends after so long, all its attempts together."
+    )
+
+    @property
+    def processes(self) -> int | None:
+        """Ranks on each node; None: one for each GPU that the node has, or one on a CPU."""
+        if self.devices == "auto":
+            return 1 if self.accelerator == "cpu" else None
+        return self.devices if isinstance(self.devices, int) else len(self.devices)
+
+    @field_validator("accelerator", mode="before")
+    @classmethod
+    def _gpu_is_cuda(cls, value: Any) -> Any:
+        return "cuda" if value == "gpu" else value
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _a_list_of_auto_is_auto(cls, value: Any) -> Any:
+        return "auto" if value in (["auto"], ("auto",)) else value
+
+
+class Guards(_Model):
+    """The gates inside a run: what stops it, and what it only warns of."""
 
 
 class RollingWindow(_Model):
@@ -130,7 +206,9 @@ class TrainConfig(_Model):
     model: Model = Model()
     tasks: Annotated[dict[Name, Task], Field(min_length=1)]
     optim: Optim = Optim()
+    balancing: Balancing = Balancing()
     training: Training
+    guards: Guards = Guards()
     launch: Launch = Launch()
     release: Release = Release()
 

@@ -11,6 +11,7 @@ from trainer.contract.files import write_text
 from trainer.contract.results import FAILURE_FILE, Failure
 from trainer.engine.callbacks.checkpoints import Stop
 from trainer.engine.callbacks.finite import NotFinite
+from trainer.engine.loop import GateFailed
 
 
 @contextlib.contextmanager
@@ -30,11 +31,11 @@ def explained(run_dir: Path) -> Iterator[None]:
 
 
 def _kind(error: BaseException) -> str:
-    kinds = {ContractError: "bad_input", Stop: "stopped", NotFinite: "not_finite"}
+    kinds = {ContractError: "bad_input", Stop: "stopped", NotFinite: "not_finite", GateFailed: "gate"}
     return next((kind for cls, kind in kinds.items() if isinstance(error, cls)), "crash")
 
 
 def _message(error: BaseException) -> str:
-    if isinstance(error, ContractError | Stop | NotFinite):
+    if isinstance(error, ContractError | Stop | NotFinite | GateFailed):
         return str(error)
     return "".join(traceback.format_exception(error)).strip()

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from trainer.contract.results import Epoch, TrainResult
+from trainer.contract.results import Epoch, TrainResult, Verdict
 from trainer.contract.train_config import TrainConfig
-from trainer.data.loader import DataSet, TrainingLoader, TrainingSamples, to_device
+from trainer.data.loader import Batch, DataSet, TrainingLoader, TrainingSamples, to_device
 from trainer.data.order import Order
 from trainer.engine.checkpointer import BEST, Checkpointer
 from trainer.engine.parallel import Ranks
@@ -34,21 +34,50 @@ class Progress:
     epoch_seconds: float = 0.0
     loss_sums: dict[str, float] = field(default_factory=dict)
     epochs: list[dict[str, Any]] = field(default_factory=list)
+    stop_reason: str | None = None
 
 
 class Callback:
     """A policy: does nothing at every point of the loop and overrides the points that it needs.
 
-    ``before_save`` comes before each checkpoint and at each end of an epoch, whose model may be kept as the best.
+    ``before_training`` comes once the state is restored; ``before_step`` with the rank's batch on the device;
+    ``before_save`` before each checkpoint and at each end of an epoch, whose model may be kept as the best;
+    ``after_training`` once, when the training ended by itself.
+
+    A callback that has a ``name`` and overrides ``state_dict`` finds its state again after a resume; one that is a
+    gate overrides ``verdict``.
     """
 
+    name: str = ""
+
     def before_training(self, trainer: "Trainer") -> None: ...
+
+    def before_step(self, trainer: "Trainer", batch: Batch) -> None: ...
 
     def after_step(self, trainer: "Trainer") -> None: ...
 
     def before_save(self, trainer: "Trainer") -> None: ...
 
     def after_epoch(self, trainer: "Trainer", epoch: Epoch) -> None: ...
+
+    def after_training(self, trainer: "Trainer") -> None: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must survive a resume, as JSON has it; the leader's is saved and given to all ranks."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+    def verdict(self) -> Verdict | None:
+        """What this gate found in the run so far; ``result.json`` has it."""
+
+
+class GateFailed(Exception):
+    """A gate inside the run that aborts it."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(f"{verdict.gate}: {verdict.message}")
+        self.verdict = verdict
 
 
 class Trainer:
@@ -77,29 +106,42 @@ class Trainer:
         self.step = TrainStep(ranks.wrap(self.model), self.tasks, optimizer, config.optim, self.total_steps)
         self.checkpointer = Checkpointer(run_dir, config.training.keep_last)
         self.progress = Progress()
+        self.phases = self.step.phases
         self.last_losses: dict[str, torch.Tensor] = {}
         self._loss_sums: dict[str, torch.Tensor] = {}
         self.resumed_from = self._restore()
 
     def fit(self) -> TrainResult:
         self._call("before_training")
-        while self.progress.epoch < self.config.training.epochs:
+        while self.progress.stop_reason is None:
             self._train_epoch()
             epoch = self._finish_epoch()
+            if self.progress.epoch == self.config.training.epochs:
+                self.finish("max_epochs")
             self._call("after_epoch", epoch)
+        self._call("after_training")
         return self._result()
+
+    def finish(self, reason: str) -> None:
+        """End the training after this epoch, because of ``reason``."""
+        self.progress.stop_reason = reason
 
     def _train_epoch(self) -> None:
         progress, clock = self.progress, time.perf_counter()
         sums = {name: torch.tensor(value, device=self.ranks.device) for name, value in progress.loss_sums.items()}
-        for batch in self.loader.epoch(progress.epoch, progress.step_in_epoch):
-            self.last_losses = self.step(to_device(batch, self.ranks.device), progress.global_step)
+        for loaded in self.loader.epoch(progress.epoch, progress.step_in_epoch):
+            batch = to_device(loaded, self.ranks.device)
+            self.phases.mark("data_wait")
+            self._call("before_step", batch)
+            self.phases.mark("callbacks")
+            self.last_losses = self.step(batch, progress.global_step)
             sums = {name: loss + sums.get(name, 0.0) for name, loss in self.last_losses.items()}
             progress.global_step += 1
             progress.step_in_epoch += 1
             self._loss_sums = sums
             progress.epoch_seconds += time.perf_counter() - clock
             self._call("after_step")
+            self.phases.mark("callbacks")
             clock = time.perf_counter()
 
     def _finish_epoch(self) -> Epoch:
@@ -152,6 +194,7 @@ class Trainer:
                 "model": self.model.state_dict(),
                 "optimizer": self.step.optimizer.state_dict(),
                 "progress": asdict(self.progress),
+                "callbacks": {callback.name: callback.state_dict() for callback in self.callbacks if callback.name},
             }
             self.checkpointer.save(self.progress.global_step, state)
         self.ranks.barrier()
@@ -163,6 +206,9 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.step.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
+        for callback in self.callbacks:
+            if callback.name in state["callbacks"]:
+                callback.load_state_dict(state["callbacks"][callback.name])
         return self.progress.global_step
 
     def _save_best(self) -> None:
@@ -199,6 +245,8 @@ class Trainer:
             train_seconds=progress.train_seconds,
             resumed_from_step=self.resumed_from,
             state_sha256=state_sha256(self.model, self.step.optimizer),
+            stop_reason=progress.stop_reason or "",
+            gates=tuple(verdict for callback in self.callbacks if (verdict := callback.verdict()) is not None),
             parameters=sum(parameter.numel() for parameter in self.model.parameters()),
             best_checkpoint=BEST,
             last_checkpoint=f"checkpoints/step-{progress.global_step:08d}",

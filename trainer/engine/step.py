@@ -8,6 +8,7 @@ from torch import nn
 
 from trainer.contract.train_config import Optim
 from trainer.data.loader import Batch
+from trainer.engine.phases import Phases
 from trainer.models.hydranet import of_task
 from trainer.tasks import Task
 
@@ -43,19 +44,23 @@ class TrainStep:
         self.model, self.tasks, self.optimizer = model, tasks, optimizer
         self.optim, self.total_steps = optim, total_steps
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.phases = Phases()
         self.finite = torch.ones((), dtype=torch.bool, device=self.parameters[0].device)
 
     def __call__(self, batch: Batch, global_step: int) -> dict[str, torch.Tensor]:
         outputs = self.model(batch["image"])
         losses = {task.name: task.loss(of_task(outputs, task.name), of_task(batch, task.name)) for task in self.tasks}
         total = torch.stack([losses[task.name] * task.weight for task in self.tasks]).sum()
+        self.phases.mark("forward")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
+        self.phases.mark("backward")
         norm = nn.utils.clip_grad_norm_(self.parameters, self.optim.clip_norm)
         self.finite &= torch.isfinite(norm) & torch.isfinite(total.detach())
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.optim, global_step, self.total_steps)
         self._update()
+        self.phases.mark("optimizer")
         return {name: loss.detach() for name, loss in (losses | {"total": total}).items()}
 
     def _update(self) -> None:

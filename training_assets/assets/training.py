@@ -109,7 +109,7 @@ def _checkpoint(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition)
         ins={"training_set": dg.AssetIn([recipe.name, "training_set"])},
         code_version=f"{recipe.digest[:12]}-{code_version(*TRAINING_SOURCES)}",
         pool=GPU_POOL,
-        description=f"The training run ({recipe.launch.processes} DDP ranks): the checkpoint that is best on val.",
+        description=f"The training run ({_devices_of(recipe)}): the checkpoint that is best on val.",
     )
     def checkpoint(
         context: dg.AssetExecutionContext,
@@ -147,6 +147,12 @@ def _checkpoint(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition)
         )
 
     return checkpoint
+
+
+def _devices_of(recipe: TrainConfig) -> str:
+    launch = recipe.launch
+    nodes = f" on each of {launch.num_nodes} nodes" if launch.num_nodes > 1 else ""
+    return f"{launch.strategy}, devices {launch.devices}{nodes}"
 
 
 def run_id_of(run: dg.DagsterRun, recipe: TrainConfig, training_set: TrainingSet) -> str:

@@ -16,7 +16,7 @@ State = Literal["running", "succeeded", "failed", "interrupted"]
 
 @dataclass(frozen=True)
 class LaunchSpec:
-    """``python -m <module> <arguments>``, on ``processes`` ranks when it is distributed.
+    """``python -m <module> <arguments>``, on ``processes`` ranks when it is distributed (None: one for each GPU).
 
     A run has one ``run_dir``; each try of it has an ``attempt`` of its own, which names its log.
     """
@@ -26,7 +26,7 @@ class LaunchSpec:
     attempt: str
     module: str = "trainer"
     distributed: bool = False
-    processes: int = 1
+    processes: int | None = 1
     threads: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
 

@@ -80,7 +80,7 @@ def command_of(spec: LaunchSpec) -> list[str]:
     return [
         sys.executable,
         *("-m", "torch.distributed.run"),
-        *("--nnodes", "1", "--node-rank", "0", "--nproc-per-node", str(spec.processes)),
+        *("--nnodes", "1", "--node-rank", "0", "--nproc-per-node", str(spec.processes or _gpus() or 1)),
         *("--master-addr", "127.0.0.1", "--master-port", str(_free_port()), "--max-restarts", "0"),
         *("-m", spec.module),
         *spec.arguments,
@@ -101,6 +101,10 @@ def environment_of(spec: LaunchSpec) -> dict[str, str]:
         **spec.environment,
         ATTEMPT_VARIABLE: spec.attempt,
     }
+
+
+def _gpus() -> int:
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def _free_port() -> int:
