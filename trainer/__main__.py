@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _data_argument(sub)
     sub.add_argument("--run-dir", type=Path, required=True, help="checkpoints, best.pt and result.json go here")
     sub.add_argument("--run-id", help="eight characters of a-z and 0-9; chosen at random when not given")
+    sub.add_argument("--warm-start", type=Path, metavar="FILE", help="begin with the weights of this best.pt")
     sub.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override a field of the recipe")
 
     sub = command("evaluate", _evaluate, "Score a checkpoint on splits, overall and per slice.")
@@ -117,14 +118,14 @@ def _score_command(parser: argparse.ArgumentParser) -> None:
 
 def _train(arguments: argparse.Namespace) -> int | None:
     from trainer.contract.train_config import read_config
-    from trainer.engine.callbacks.checkpoints import Stop
+    from trainer.engine.callbacks.stopping import Stop
     from trainer.engine.failure import explained
     from trainer.engine.run import train
 
     try:
         with explained(arguments.run_dir):
             config = read_config(arguments.config, arguments.set)
-            train(config, arguments.data, arguments.run_dir, arguments.run_id)
+            train(config, arguments.data, arguments.run_dir, arguments.run_id, arguments.warm_start)
     except Stop as stop:
         print(stop, flush=True)
         return stop.exit_code

@@ -2,7 +2,7 @@
 
 import time
 
-PHASES = ("data_wait", "forward", "backward", "optimizer", "checkpoint", "callbacks")
+PHASES = ("data_wait", "forward", "backward", "optimizer", "checkpoint", "callbacks", "evaluation")
 
 
 class Phases:
@@ -14,6 +14,10 @@ class Phases:
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(PHASES, 0.0)
         self._last = time.perf_counter()
+
+    @staticmethod
+    def now() -> float:
+        return time.perf_counter()
 
     def mark(self, phase: str) -> None:
         now = time.perf_counter()
