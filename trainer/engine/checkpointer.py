@@ -3,7 +3,8 @@
 ``checkpoints/step-00000050-epoch-0001/`` holds the tensors as torch.distributed.checkpoint lays them out
 (``__<rank>_<n>.distcp``, ``.metadata``), ``state.json`` with all that is no tensor, and, written last, ``COMPLETE``
 with the sha256 of each file. All ranks write into it: the run directory lies on storage that they share.
-``best.pt`` beside them is the best model so far with its recipe: what is evaluated, exported and released.
+``best.pt`` beside them is the best model so far with its recipe: what is evaluated, exported and released. Each
+checkpoint holds the one of its moment, so that it is whole on a host that has nothing else.
 """
 
 import json
@@ -67,6 +68,8 @@ class Checkpointer:
         if self.ranks.device.type == "cuda":
             # The copying stream does not know of the optimizer's kernels that may still be queued.
             torch.cuda.current_stream().synchronize()
+        if self.ranks.leads:
+            _link(self.run_dir / BEST, self.root / f"{name}{PARTIAL}" / BEST)
         copy = self._stager.stage(tensors)
         assert isinstance(copy, Future)
         self._copy = copy
@@ -98,7 +101,8 @@ class Checkpointer:
         parts = self._gather(own)
         if self.ranks.leads:
             write_json(partial / STATE, document)
-            files = {path.name: _described(path) for path in (partial / STATE, partial / ".metadata")}
+            own_files = [path for path in (partial / STATE, partial / ".metadata", partial / BEST) if path.exists()]
+            files = {path.name: _described(path) for path in own_files}
             for part in parts:
                 files |= part
             self._complete(partial, self.root / name, files)
@@ -117,12 +121,8 @@ class Checkpointer:
         partial.rename(directory)
         write_json(directory / MARKER, {"files": files})
         sync_directory(self.root)
-        passing = [old for old in self.complete() if not self._is_permanent(old)]
-        for old in passing[: -self.keep_last]:
-            _remove(old)
-
-    def _is_permanent(self, directory: Path) -> bool:
-        return self.keep_every is not None and step_of(directory.name) % self.keep_every == 0
+        for old in passing([path.name for path in self.complete()], self.keep_last, self.keep_every):
+            _remove(self.root / old)
 
     def complete(self) -> list[Path]:
         """The finished checkpoints, the oldest first."""
@@ -151,6 +151,8 @@ class Checkpointer:
 
     def load(self, directory: Path, tensors: Tensors) -> None:
         """Read the checkpoint into ``tensors``, in place; what was sharded otherwise is cut anew."""
+        if self.ranks.leads:
+            _link(directory / BEST, self.run_dir / BEST)
         alone = self.ranks.world_size == 1
         dcp.load(tensors, storage_reader=SafeReader(directory), process_group=self._group, no_dist=alone)
 
@@ -167,6 +169,15 @@ def name_of(global_step: int, epoch: int) -> str:
 
 def step_of(name: str) -> int:
     return int(name.split("-")[1])
+
+
+def passing(names: list[str], keep_last: int, keep_every: int | None) -> list[str]:
+    """Which of ``names``, the oldest first, may go: not the newest ``keep_last``, not the permanent ones."""
+    return [name for name in names if not is_permanent(name, keep_every)][:-keep_last]
+
+
+def is_permanent(name: str, keep_every: int | None) -> bool:
+    return keep_every is not None and step_of(name) % keep_every == 0
 
 
 def complete_checkpoints(root: Path) -> list[Path]:
@@ -198,6 +209,19 @@ def _remove(directory: Path) -> None:
     # The marker goes first, so that no half-removed checkpoint counts as complete.
     (directory / MARKER).unlink(missing_ok=True)
     shutil.rmtree(directory)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Have ``target`` be the file ``source``, if there is one; either may be replaced later without the other."""
+    if source.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.link")
+        temporary.unlink(missing_ok=True)
+        try:
+            temporary.hardlink_to(source)
+        except OSError:  # a file system without links
+            shutil.copyfile(source, temporary)
+        temporary.replace(target)
 
 
 class _Background:

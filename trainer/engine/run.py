@@ -16,10 +16,13 @@ from trainer.contract.yaml_io import dump_yaml, read_yaml
 from trainer.data.loader import DataSet, open_data
 from trainer.data.staging import data_directory
 from trainer.engine.callbacks.checkpoints import SaveCheckpoints
+from trainer.engine.callbacks.copying import CopyCheckpoints
 from trainer.engine.callbacks.finite import FiniteGuard
 from trainer.engine.callbacks.progress import Progress
 from trainer.engine.callbacks.stopping import Stopping
-from trainer.engine.loop import Trainer
+from trainer.engine.checkpointer import complete_checkpoints
+from trainer.engine.copier import CopyPlan, fetch_newest, store_at
+from trainer.engine.loop import Callback, Trainer
 from trainer.engine.parallel import Ranks, join
 from trainer.reporting import Reporter, reporter
 
@@ -30,12 +33,18 @@ LOCK_FILE = ".lock"
 
 
 def train(
-    config: TrainConfig, data_dir: Path, run_dir: Path, run_id: str | None = None, warm_start: Path | None = None
+    config: TrainConfig,
+    data_dir: Path,
+    run_dir: Path,
+    run_id: str | None = None,
+    warm_start: Path | None = None,
+    copy_to: str | None = None,
 ) -> TrainResult:
     """Train ``config`` on ``data_dir`` (a data directory or a delivery) in ``run_dir``, all ranks together.
 
     Started again on the same ``run_dir`` it goes on from the last checkpoint. ``warm_start``: a ``best.pt`` whose
-    weights the training begins with.
+    weights the training begins with. ``copy_to``: where finished checkpoints are copied to, and the newest is fetched
+    from when ``run_dir`` has none (the host is a new one).
 
     Raises:
         ContractError: the recipe does not fit the data, the ranks or what the run directory already holds.
@@ -45,17 +54,28 @@ def train(
         data = _open(config, data_dir, run_dir, ranks, report)
         warm_start = _warm_start(config, warm_start)
         run_id = _identify(config, data, run_dir, run_id, warm_start, ranks)
-        callbacks = [
+        callbacks: list[Callback] = [
             FiniteGuard(every=LOOK_EVERY),
             Progress(report),
             SaveCheckpoints(config.training.checkpoint_every),
             Stopping(config.launch.max_run_seconds),
         ]
+        if copy_to is not None:
+            callbacks.append(_copying(config, run_dir, copy_to, ranks, report))
         result = Trainer(config, data, run_dir, run_id, ranks, callbacks, warm_start).fit()
         if ranks.leads:
             write_text(run_dir / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
             report.info(f"trained {config.name} (run {run_id}): {_summary(result)}")
     return result
+
+
+def _copying(config: TrainConfig, run_dir: Path, uri: str, ranks: Ranks, report: Reporter) -> CopyCheckpoints:
+    root, store = run_dir / "checkpoints", store_at(uri)
+    if ranks.leads and not complete_checkpoints(root) and (name := fetch_newest(store, root)):
+        report.info(f"fetched checkpoint {name} from {uri}")
+    ranks.barrier()
+    training = config.training
+    return CopyCheckpoints(run_dir, uri, CopyPlan(training.copy_every, training.keep_last, training.keep_every))
 
 
 @contextlib.contextmanager
