@@ -92,6 +92,7 @@ class TrainingLoader:
             prefetch_factor=4 if workers else None,
             pin_memory=pin,
             worker_init_fn=_start_worker,
+            generator=torch.Generator(),  # each iterator draws a seed: not from the training's own generator
         )
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:

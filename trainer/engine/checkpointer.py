@@ -10,6 +10,7 @@ checkpoint holds the one of its moment, so that it is whole on a host that has n
 import json
 import shutil
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
-from trainer.contract.files import atomic_open, sha256_of, sync_directory, write_json
+from trainer.contract.files import atomic_open, sha256_of, sync_directory, write_json, write_text
 from trainer.engine.parallel import Ranks
 from trainer.engine.safe_reader import SafeReader
 
@@ -29,6 +30,9 @@ BEST = "best.pt"
 PARTIAL = ".part"
 
 Tensors = dict[str, torch.Tensor]
+
+# One rank alone is what it says on each save and load.
+warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
 
 class Checkpointer:
@@ -73,7 +77,9 @@ class Checkpointer:
         copy = self._stager.stage(tensors)
         assert isinstance(copy, Future)
         self._copy = copy
-        self._writing = _Background(lambda: self._write(name, copy.result(), document))
+        # Now: what the document refers to goes on changing while the thread writes.
+        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+        self._writing = _Background(lambda: self._write(name, copy.result(), text))
 
     def wait_for_copy(self) -> None:
         """Return once the tensors given to :meth:`save` may change."""
@@ -92,7 +98,7 @@ class Checkpointer:
         self.wait()
         self._stager.close()
 
-    def _write(self, name: str, tensors: Tensors, document: dict[str, Any]) -> None:
+    def _write(self, name: str, tensors: Tensors, document: str) -> None:
         partial = self.root / f"{name}{PARTIAL}"
         alone = self.ranks.world_size == 1
         writer = dcp.FileSystemWriter(partial, single_file_per_rank=True, sync_files=True, thread_count=1)
@@ -100,7 +106,7 @@ class Checkpointer:
         own = {path.name: _described(path) for path in partial.glob(f"__{self.ranks.rank}_*")}
         parts = self._gather(own)
         if self.ranks.leads:
-            write_json(partial / STATE, document)
+            write_text(partial / STATE, document)
             own_files = [path for path in (partial / STATE, partial / ".metadata", partial / BEST) if path.exists()]
             files = {path.name: _described(path) for path in own_files}
             for part in parts:

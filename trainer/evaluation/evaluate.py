@@ -43,7 +43,7 @@ def evaluate(
     was_training, evaluated = model.training, []
     model.eval()
     samples = torch.utils.data.Subset(EvaluationSamples(reader, data.image_size), indices)
-    for numbers, (heights, widths), images in DataLoader(samples, batch_size=BATCH):
+    for numbers, (heights, widths), images in DataLoader(samples, batch_size=BATCH, generator=torch.Generator()):
         outputs = model(images.to(device))
         for place, index in enumerate(numbers.tolist()):
             size = (int(heights[place]), int(widths[place]))

@@ -1,0 +1,128 @@
+"""Interrupted at any step, a training goes on to the very state of the undisturbed one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trainer.contract.results import TrainResult
+from trainer.contract.train_config import read_config
+from trainer.data.loader import DataSet, open_data
+from trainer.data.staging import data_directory
+from trainer.engine.callbacks.checkpoints import SaveCheckpoints
+from trainer.engine.callbacks.stopping import Stopping
+from trainer.engine.loop import Callback, Trainer
+from trainer.engine.parallel import Ranks
+from trainer.models.state import load
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+SHORT = ("training.epochs=2", "data.workers=0", "optim.warmup_steps=2")
+FEATURES = {
+    "plain": (),
+    "bf16, ema, uncertainty, poly": (
+        "training.precision=bf16", "optim.ema_decay=0.9", "balancing.method=uncertainty", "optim.schedule=poly",
+        "training.channels_last=true",
+    ),
+    "fp16, accumulation, dwa": ("training.precision=fp16", "optim.accumulate=2", "balancing.method=dwa"),
+}  # fmt: skip
+
+
+class Interrupt(Callback):
+    """Stands for the power cut after ``step`` steps, with what was saved by then on disk."""
+
+    name = "interrupt"
+
+    def __init__(self, step: int | None) -> None:
+        self.step, self.draws = step, []
+
+    def after_step(self, trainer: Trainer) -> None:
+        self.draws.append(float(torch.rand(())))
+        if trainer.progress.global_step == self.step:
+            trainer.checkpointer.wait()
+            raise KeyboardInterrupt
+
+    def state_dict(self) -> dict:
+        return {"draws": self.draws}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.draws = state["draws"]
+
+
+@pytest.fixture(scope="module")
+def data(delivery, tmp_path_factory) -> DataSet:
+    return open_data(data_directory(delivery, tmp_path_factory.mktemp("data"), print), ("train", "val"))
+
+
+def trained(recipe: Path, data: DataSet, run_dir: Path, overrides: tuple[str, ...], until: int | None = None,
+            every: int = 1, **options) -> tuple[TrainResult, list[float]]:  # fmt: skip
+    config = read_config(recipe, [*SHORT, *overrides], environment={})
+    interrupt = Interrupt(until)
+    stopping = Stopping(config.launch.max_run_seconds)
+    callbacks = [interrupt, SaveCheckpoints(every), stopping]
+    result = Trainer(config, data, run_dir, "abcd1234", ALONE, callbacks, **options).fit()
+    return result, interrupt.draws
+
+
+@pytest.fixture(scope="module", params=FEATURES)
+def undisturbed(request, recipe, data, tmp_path_factory):
+    overrides = FEATURES[request.param]
+    return overrides, *trained(recipe, data, tmp_path_factory.mktemp("whole"), overrides)
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cuts=st.lists(st.integers(1, 12), min_size=1, max_size=2, unique=True).map(sorted), every=st.integers(1, 5))
+def test_whatever_the_step_and_the_features_the_state_is_the_same(
+    undisturbed, recipe, data, tmp_path_factory, cuts, every
+):
+    overrides, whole, draws = undisturbed
+    run_dir = tmp_path_factory.mktemp("cut")
+    for cut in cuts:
+        with pytest.raises(KeyboardInterrupt):
+            trained(recipe, data, run_dir, overrides, until=cut, every=every)
+    resumed, resumed_draws = trained(recipe, data, run_dir, overrides, every=every)
+    assert resumed.state_sha256 == whole.state_sha256
+    assert [epoch.losses for epoch in resumed.epochs] == [epoch.losses for epoch in whole.epochs]
+    assert (resumed.best_metric, resumed.best_step) == (whole.best_metric, whole.best_step)
+    assert resumed_draws == draws  # the generator and a callback's own state
+    assert all(torch.isfinite(weight).all() for weight in load(run_dir / "best.pt")["model"].values())
+
+
+def test_features_make_states_of_their_own(recipe, data, tmp_path):
+    digests = {
+        trained(recipe, data, tmp_path / name, overrides)[0].state_sha256 for name, overrides in FEATURES.items()
+    }
+    assert len(digests) == len(FEATURES)
+
+
+def test_the_wall_ends_a_run_between_two_steps_and_a_later_wall_lets_it_go_on(recipe, data, tmp_path):
+    ended, _ = trained(recipe, data, tmp_path / "run", ("launch.max_run_seconds=0.001",))
+    assert (ended.stop_reason, ended.global_step) == ("max_run_seconds", 1)
+    assert load(tmp_path / "run" / "best.pt")["global_step"] == 1
+    again, _ = trained(recipe, data, tmp_path / "run", ("launch.max_run_seconds=0.001",))
+    assert (again.stop_reason, again.global_step) == ("max_run_seconds", 1)
+    whole, _ = trained(recipe, data, tmp_path / "whole", ())
+    on, _ = trained(recipe, data, tmp_path / "run", ())
+    assert (on.stop_reason, on.resumed_from_step) == ("max_epochs", 1)
+    assert on.state_sha256 == whole.state_sha256
+
+
+def test_a_warm_start_takes_over_what_fits_and_says_what_does_not(recipe, data, tmp_path):
+    trained(recipe, data, tmp_path / "first", ())
+    other = ("tasks.detection.classes=[car, truck]", "optim.lr=1e-12")
+    warm, _ = trained(recipe, data, tmp_path / "second", other, warm_start=tmp_path / "first" / "best.pt")
+    assert warm.warm_start.matched > 50
+    assert warm.warm_start.other_shape
+    assert all("detection" in name for name in warm.warm_start.other_shape)
+    assert (warm.warm_start.missing, warm.warm_start.unexpected) == ((), ())
+    before, after = (load(tmp_path / run / "best.pt")["model"] for run in ("first", "second"))
+    name = next(name for name in before if name.endswith("conv.weight") or ("stem" in name and before[name].ndim == 4))
+    torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-6)
+
+
+def test_the_averaged_weights_are_what_is_released(recipe, data, tmp_path):
+    trained(recipe, data, tmp_path / "plain", ())
+    trained(recipe, data, tmp_path / "ema", ("optim.ema_decay=0.999",))
+    plain, averaged = (load(tmp_path / run / "best.pt")["model"] for run in ("plain", "ema"))
+    assert not all(torch.equal(plain[name], averaged[name]) for name in plain)
