@@ -122,8 +122,8 @@ def _train(arguments: argparse.Namespace) -> int | None:
     from trainer.engine.run import train
 
     try:
-        with explained(arguments.run_dir):
-            config = read_config(arguments.config, arguments.set)
+        with explained(arguments.run_dir) as subject:
+            config = subject.config = read_config(arguments.config, arguments.set)
             train(config, arguments.data, arguments.run_dir, arguments.run_id)
     except Stop as stop:
         print(stop, flush=True)

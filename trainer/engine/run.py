@@ -1,13 +1,11 @@
 """One training in one run directory: from a recipe and data to ``result.json``."""
 
-import contextlib
-import fcntl
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import write_text
+from trainer.contract.fitting import refuse_uneven_batch
 from trainer.contract.manifest import LABEL_FIELDS
 from trainer.contract.names import RUN_ID, new_run_id
 from trainer.contract.results import TrainResult
@@ -18,6 +16,8 @@ from trainer.data.staging import data_directory
 from trainer.engine.callbacks.checkpoints import SaveCheckpoints, StopOnSignal
 from trainer.engine.callbacks.finite import FiniteGuard
 from trainer.engine.callbacks.progress import Progress
+from trainer.engine.heartbeat import Heartbeat
+from trainer.engine.lock import taken
 from trainer.engine.loop import Trainer
 from trainer.engine.parallel import Ranks, join
 from trainer.reporting import Reporter, reporter
@@ -25,7 +25,6 @@ from trainer.reporting import Reporter, reporter
 LOOK_EVERY = 10
 IDENTITY_FILE = "run.yaml"
 RESULT_FILE = "result.json"
-LOCK_FILE = ".lock"
 
 
 def train(config: TrainConfig, data_dir: Path, run_dir: Path, run_id: str | None = None) -> TrainResult:
@@ -36,11 +35,12 @@ def train(config: TrainConfig, data_dir: Path, run_dir: Path, run_id: str | None
     Raises:
         ContractError: the recipe does not fit the data, the ranks or what the run directory already holds.
     """
-    with join(config.launch.threads) as ranks, reporter(ranks.leads) as report, _taken(run_dir, ranks):
-        _check_ranks(config, ranks)
+    with join(config.launch.threads) as ranks, reporter(ranks.leads) as report, taken(run_dir, ranks):
+        refuse_uneven_batch(config, ranks.world_size)
         data = _open(config, data_dir, run_dir, ranks, report)
         run_id = _identify(config, data, run_dir, run_id, ranks)
         callbacks = [
+            Heartbeat(run_dir, ranks.rank),
             FiniteGuard(every=LOOK_EVERY),
             Progress(report),
             SaveCheckpoints(config.training.checkpoint_every),
@@ -53,33 +53,9 @@ def train(config: TrainConfig, data_dir: Path, run_dir: Path, run_id: str | None
     return result
 
 
-@contextlib.contextmanager
-def _taken(run_dir: Path, ranks: Ranks) -> Iterator[None]:
-    """The run directory for this training alone. The kernel gives back what a killed process held."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with open(run_dir / LOCK_FILE, "w") as lock:
-        free = True
-        if ranks.leads:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                free = False
-        if ranks.any(not free):
-            problem = Problem(str(run_dir), "another training at work in it", "a run directory of its own")
-            raise ContractError("the run directory is taken", [problem], "Wait for it, or stop it first.")
-        yield
-
-
 def _summary(result: TrainResult) -> str:
     best = "not defined" if result.best_metric is None else f"{result.best_metric:.4f} at step {result.best_step}"
     return f"best {result.monitor} {best}; {result.samples_per_second:.1f} samples/s, {result.train_seconds:.0f} s"
-
-
-def _check_ranks(config: TrainConfig, ranks: Ranks) -> None:
-    if config.data.batch_size % ranks.world_size:
-        found = f"data.batch_size {config.data.batch_size} on {ranks.world_size} ranks"
-        problem = Problem("recipe", found, "a batch size that the number of ranks divides", field="data.batch_size")
-        raise ContractError(f"recipe {config.name} cannot run on {ranks.world_size} ranks", [problem])
 
 
 def _open(config: TrainConfig, data_dir: Path, run_dir: Path, ranks: Ranks, report: Reporter) -> DataSet:
