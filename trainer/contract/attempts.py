@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.contract.results import FAILURE_FILE
+
 ATTEMPT_VARIABLE = "TRAINING_ASSETS_ATTEMPT"
 """Environment variable with the attempt's name; launchers set it."""
 
@@ -20,6 +22,12 @@ LAYOUT = struct.Struct("<qqqd")
 def attempt_dir(run_dir: Path, environment: Mapping[str, str] = os.environ) -> Path:
     """Where this process's attempt keeps what belongs to it alone."""
     return run_dir / "attempts" / (environment.get(ATTEMPT_VARIABLE) or BY_HAND)
+
+
+def failure_path(run_dir: Path, environment: Mapping[str, str] = os.environ) -> Path:
+    """Where this process leaves word of its failure: two attempts at one run must not answer for each other."""
+    launched = bool(environment.get(ATTEMPT_VARIABLE))
+    return (attempt_dir(run_dir, environment) if launched else run_dir) / FAILURE_FILE
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ AFTERMATH: frozenset[str] = frozenset({"rank_lost", "timeout"})
 
 
 class Failure(_Model):
-    """``failure.json`` of a run directory: why the last attempt ended without a result.
+    """``failure.json`` of an attempt, or of a run directory without launcher: why it ended without a result.
 
     torchrun turns every rank's exit code into 1; this is where the launcher reads what happened. ``rank`` is the one
     that says so, ``step`` the last that it finished, ``advice`` what to change.

@@ -12,11 +12,11 @@ from uuid import uuid4
 import torch
 import torch.distributed as dist
 
-from trainer.contract.attempts import ATTEMPT_VARIABLE, attempt_dir, forget_beat, missing_ranks, read_beat
+from trainer.contract.attempts import ATTEMPT_VARIABLE, attempt_dir, failure_path, forget_beat, missing_ranks, read_beat
 from trainer.contract.errors import ContractError
 from trainer.contract.files import write_text
 from trainer.contract.fitting import memory_advice, port_advice, shared_memory_advice
-from trainer.contract.results import AFTERMATH, FAILURE_FILE, Failure, FailureKind
+from trainer.contract.results import AFTERMATH, Failure, FailureKind
 from trainer.contract.train_config import TrainConfig
 from trainer.data.shards import DamagedShard
 from trainer.engine.callbacks.checkpoints import Stop
@@ -53,19 +53,20 @@ class Subject:
 
 @contextlib.contextmanager
 def explained(run_dir: Path) -> Iterator[Subject]:
-    """Write ``run_dir/failure.json`` for what ends the block early, and pass it on.
+    """Write ``failure.json`` for what ends the block early, and pass it on.
 
     The first rank's word stays, unless it tells only of another rank's silence.
     """
     subject = Subject(run_dir, int(os.environ.get("RANK", 0)))
     forget_beat(subject.attempt, subject.rank)
-    if subject.rank == 0 and ATTEMPT_VARIABLE not in os.environ:  # a launcher clears it before the ranks start
-        (run_dir / FAILURE_FILE).unlink(missing_ok=True)
+    path = failure_path(run_dir)
+    if subject.rank == 0 and ATTEMPT_VARIABLE not in os.environ:
+        path.unlink(missing_ok=True)  # an earlier one's
     try:
         yield subject
     except BaseException as error:
         if not (isinstance(error, SystemExit) and not error.code):
-            _leave_word(run_dir / FAILURE_FILE, failure_of(error, subject))
+            _leave_word(path, failure_of(error, subject))
         raise
 
 

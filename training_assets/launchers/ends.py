@@ -55,7 +55,7 @@ class End:
 
     @property
     def word(self) -> Failure | None:
-        path = self.spec.run_dir / FAILURE_FILE
+        path = self.spec.attempt_dir / FAILURE_FILE
         return Failure.model_validate_json(path.read_bytes()) if path.is_file() else None
 
 

@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 
 from trainer.contract.attempts import ATTEMPT_VARIABLE
-from trainer.contract.results import FAILURE_FILE
 from training_assets.launchers import environment
 from training_assets.launchers.base import Handle, LaunchSpec, Status
 from training_assets.launchers.devices import processes_of, refuse_misfit, visible_gpus
@@ -78,7 +77,6 @@ class LocalLauncher:
         child.process.wait()
 
     def _start(self, spec: LaunchSpec) -> _Child:
-        (spec.run_dir / FAILURE_FILE).unlink(missing_ok=True)  # an earlier attempt's
         port, kills = spec.port or _free_port(), oom_kills()
         with open(spec.log, "ab") as log:
             begin = log.tell()
