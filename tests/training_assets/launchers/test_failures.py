@@ -144,17 +144,17 @@ def test_a_given_port_that_is_taken_is_named_and_not_tried_again(training: Calla
 
 
 def test_memory_that_runs_out_names_what_to_lower_and_the_values_in_use(training: Callable[..., Training]) -> None:
-    run = training("data.batch_size=48", "data.image_size=[2048,2048]", "data.workers=0")
+    run = training("data.batch_size=16", "data.image_size=[1024,1024]", "data.workers=0")
     limits = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (6 << 30, limits[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (3 << 29, limits[1]))
     try:
         handle = run.start()
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
     status = run.end(handle)
     assert status.kind == "out_of_memory", status.reason
-    for said in ("the machine's memory ran out", "data.batch_size (now 48)", "optim.accumulate (now 1)",
-                 "training.precision: bf16 (now fp32)", "data.image_size (now [2048, 2048])"):  # fmt: skip
+    for said in ("the machine's memory ran out", "data.batch_size (now 16)", "optim.accumulate (now 1)",
+                 "training.precision: bf16 (now fp32)", "data.image_size (now [1024, 1024])"):  # fmt: skip
         assert said in status.reason
     assert status.kind in FINAL_FAILURES
 
@@ -210,7 +210,7 @@ def test_a_killed_loader_worker_is_told_from_a_killed_rank(training: Callable[..
 def test_shared_memory_that_runs_out_says_to_enlarge_it(training: Callable[..., Training]) -> None:
     run = training("data.image_size=[512,512]")
     run.arguments = ("small_shm", *run.arguments)
-    spec = run.spec(module="crashing", environment={"PYTHONPATH": f"{HERE}:{HERE.parents[1]}"})
+    spec = run.spec(module="crashing", environment={"PYTHONPATH": f"{HERE}:{HERE.parents[2]}"})
     status = run.end(run.start(spec))
     assert status.kind == "shared_memory", status.reason + spec.log.read_text()[-3000:]
     assert "--shm-size" in status.reason
@@ -218,7 +218,7 @@ def test_shared_memory_that_runs_out_says_to_enlarge_it(training: Callable[..., 
 
 
 def test_a_rank_that_does_not_arrive_is_named(tmp_path: Path) -> None:
-    launcher, environment = LocalLauncher(grace=2), {"PYTHONPATH": f"{HERE}:{HERE.parents[1]}"}
+    launcher, environment = LocalLauncher(grace=2), {"PYTHONPATH": f"{HERE}:{HERE.parents[2]}"}
     arguments = ("late", str(tmp_path))
     spec = LaunchSpec(arguments, tmp_path, new_attempt(), module="crashing", launch=TWO, environment=environment)
     handle = launcher.launch(spec)
