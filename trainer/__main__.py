@@ -158,7 +158,8 @@ def _train_here(arguments: argparse.Namespace, config: "TrainConfig") -> int:
     from trainer.engine.run import train
 
     try:
-        with explained(arguments.run_dir):
+        with explained(arguments.run_dir) as subject:
+            subject.config = config
             train(config, arguments.data, arguments.run_dir, arguments.run_id, arguments.warm_start, arguments.copy_to)
     except Stop as stop:
         if os.environ.get("RANK", "0") == "0":

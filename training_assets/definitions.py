@@ -37,7 +37,7 @@ def build_defs(
 ) -> dg.Definitions:
     """Everything that Dagster shows and runs, for one profile and one directory of recipes."""
     profile = profile or load_profile()
-    recipes, broken = load_recipes(recipes_dir or profile.recipes)
+    recipes, broken = load_recipes(recipes_dir or profile.recipes, profile.launch)
     windows = window_partitions(profile.windows)
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
         *dataset_assets(),
@@ -70,7 +70,7 @@ def _resources(profile: Profile) -> dict[str, Any]:
     return {
         "profile": profile,
         "places": places,
-        "launcher": launcher_named(profile.launcher),
+        "launcher": launcher_named(profile.launcher, profile.network_interface),
         "io_manager": RecordStore(places),
         "dvc": DvcStore(profile.store),
         "registry": Registry(profile.store),

@@ -115,7 +115,7 @@ def fitting_recipes(profile: Profile, dataset: DatasetVersion, asked: str | None
     Raises:
         ContractError: none fits.
     """
-    recipes, broken = load_recipes(profile.recipes)
+    recipes, broken = load_recipes(profile.recipes, profile.launch)
     for left_out in broken:
         say(f"left out: {left_out.report}")
     if asked is not None and asked not in recipes:

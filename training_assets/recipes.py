@@ -4,11 +4,15 @@ A file that cannot be used takes only its own chain away: it is kept as a :class
 graph as an asset with the report in its description, and in the log of the code server.
 """
 
+import json
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from trainer.contract.errors import ContractError, Problem
-from trainer.contract.train_config import TrainConfig, read_config
+from trainer.contract.train_config import ENVIRONMENT_PREFIX, TrainConfig, read_config
 
 RESERVED = ("dataset", "golden", "broken_recipes")
 
@@ -21,21 +25,29 @@ class BrokenRecipe:
     report: str
 
 
-def load_recipes(directory: Path) -> tuple[dict[str, TrainConfig], list[BrokenRecipe]]:
-    """The recipes of ``directory`` by name, and the files that are none."""
+def load_recipes(
+    directory: Path, launch: Mapping[str, Any] | None = None
+) -> tuple[dict[str, TrainConfig], list[BrokenRecipe]]:
+    """The recipes of ``directory`` by name, and the files that are none.
+
+    ``launch`` has fields of their ``launch`` that the profile decides; the environment wins over it.
+    """
+    decided = {
+        f"{ENVIRONMENT_PREFIX}LAUNCH__{name.upper()}": json.dumps(value) for name, value in (launch or {}).items()
+    }
     recipes: dict[str, TrainConfig] = {}
     broken = []
     for path in sorted(directory.glob("*.yaml")):
         try:
-            config = _read(path)
+            config = _read(path, {**decided, **os.environ})
             recipes[config.name] = config
         except (ContractError, OSError, UnicodeDecodeError) as error:
             broken.append(BrokenRecipe(path, str(error)))
     return recipes, broken
 
 
-def _read(path: Path) -> TrainConfig:
-    config = read_config(path)
+def _read(path: Path, environment: Mapping[str, str]) -> TrainConfig:
+    config = read_config(path, environment=environment)
     problems = []
     if config.name != path.stem:
         problems.append(Problem(str(path), f"'{config.name}'", f"the file's name, '{path.stem}'", field="name"))

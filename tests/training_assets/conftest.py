@@ -84,7 +84,7 @@ class FakeTrainer:
             config_digest=config.digest,
             data_digest=data.digest,
             seed=config.seed,
-            world_size=spec.processes or 1,
+            world_size=(spec.launch.processes if spec.launch else None) or 1,
             global_step=4,
             epochs=(epoch,),
             monitor=config.training.monitor,

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from trainer.contract.attempts import ATTEMPT_VARIABLE
+from trainer.contract.train_config import Launch
 from training_assets.launchers import Handle, LaunchSpec, LocalLauncher, Status
-from training_assets.launchers.local import ATTEMPT_VARIABLE, environment_of
+from training_assets.launchers.local import environment_of
 from training_assets.launchers.processes import marked
 from training_assets.launchers.session import new_attempt
 
@@ -20,8 +22,7 @@ def spec_of(how: str, place: Path, processes: int = 0) -> LaunchSpec:
         run_dir=place,
         attempt=new_attempt(),
         module="ranks",
-        distributed=processes > 0,
-        processes=processes,
+        launch=Launch(accelerator="cpu", devices=processes) if processes else None,
         environment={"PYTHONPATH": str(HERE)},
     )
 
@@ -91,8 +92,13 @@ def test_the_rank_that_crashed_first_is_named_with_its_exit_code(tmp_path: Path)
     launcher, spec = LocalLauncher(), spec_of("crash", tmp_path, processes=2)
     handle = launcher.launch(spec)
     status = ended(launcher, handle)
-    assert status == Status("failed", 1, "crash, rank 1 first, exited with code 1")
-    assert "rank 1 fell over its own feet" in launcher.logs(handle)[0]
+    assert (status.state, status.exit_code, status.kind) == ("failed", 1, "crash")
+    assert status.reason == "crash, rank 1 first, exited with code 1"
+    assert status.log is not None
+    own = status.log.read_text()
+    assert "rank 1 fell over its own feet" in own
+    assert "rank 0" not in own
+    assert "[rank 1] RuntimeError: rank 1 fell over its own feet" in launcher.logs(handle)[0]
     assert not left(spec)
 
 

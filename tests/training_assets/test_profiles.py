@@ -1,11 +1,13 @@
 """Profiles: defaults, expansion, and what is refused."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from trainer.contract.errors import ContractError
 from training_assets.profiles import REPOSITORY, load_profile, parse_profile
+from training_assets.recipes import load_recipes
 
 GOOD = {"delivery": "d", "store": "s", "recipes": "r", "launcher": "local", "windows": {"start": "2024-01-01"}}
 
@@ -49,3 +51,22 @@ def test_a_bad_profile_is_refused_by_field(change: dict[str, object], message: s
     with pytest.raises(ContractError, match=message) as refusal:
         parse_profile({**GOOD, **change}, Path("bad.yaml"), environment)
     assert "hush" not in str(refusal.value)
+
+
+def test_a_profiles_launch_is_checked_as_a_recipes() -> None:
+    profile = parse_profile({**GOOD, "launch": {"devices": [0, 2], "num_nodes": 4}}, Path("p.yaml"), {})
+    assert profile.launch == {"devices": [0, 2], "num_nodes": 4}
+    with pytest.raises(ContractError, match="num_nodes"):
+        parse_profile({**GOOD, "launch": {"num_nodes": 0}}, Path("p.yaml"), {})
+
+
+def test_launch_comes_from_the_recipe_then_the_profile_then_the_environment(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(recipe, tmp_path)
+    assert load_recipes(tmp_path)[0]["tiny"].launch.devices == "auto"
+    decided = {"devices": [0, 2], "threads": 3}
+    assert load_recipes(tmp_path, decided)[0]["tiny"].launch.devices == (0, 2)
+    monkeypatch.setenv("TRAIN__LAUNCH__DEVICES", "4")
+    launch = load_recipes(tmp_path, decided)[0]["tiny"].launch
+    assert (launch.devices, launch.threads) == (4, 3)

@@ -77,16 +77,42 @@ class TrainResult(_Model):
 
 FAILURE_FILE = "failure.json"
 
+FailureKind = Literal[
+    "bad_input",
+    "gate",
+    "not_finite",
+    "out_of_memory",
+    "shared_memory",
+    "data",
+    "port_taken",
+    "deadline",
+    "stopped",
+    "timeout",
+    "rank_lost",
+    "crash",
+]
+
+FINAL_FAILURES: frozenset[str] = frozenset(
+    {"bad_input", "gate", "not_finite", "out_of_memory", "shared_memory", "data", "port_taken", "deadline"}
+)
+"""Failures that another try would only repeat: somebody has to change something first."""
+
+AFTERMATH: frozenset[str] = frozenset({"rank_lost", "timeout"})
+"""What ranks see of another rank's failure: any other word says more."""
+
 
 class Failure(_Model):
-    """``failure.json`` of a run directory: why the last attempt ended without a result.
+    """``failure.json`` of an attempt, or of a run directory without launcher: why it ended without a result.
 
-    torchrun turns every rank's exit code into 1; this is where the launcher reads what happened.
+    torchrun turns every rank's exit code into 1; this is where the launcher reads what happened. ``rank`` is the one
+    that says so, ``step`` the last that it finished, ``advice`` what to change.
     """
 
-    kind: Literal["bad_input", "stopped", "not_finite", "gate", "crash"]
+    kind: FailureKind
     message: str
     rank: int
+    step: int | None = None
+    advice: str = ""
 
 
 class Latency(_Model):

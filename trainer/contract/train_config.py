@@ -220,6 +220,8 @@ class TrainConfig(_Model):
             raise ValueError(
                 f"training.monitor '{self.training.monitor}' is not of one of the tasks {list(self.tasks)}"
             )
+        if self.training.precision == "fp16" and self.launch.strategy == "fsdp":
+            raise ValueError("training.precision fp16 does not go with launch.strategy fsdp: bf16 needs no scaling")
         return self
 
     @property

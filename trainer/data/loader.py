@@ -17,7 +17,7 @@ from trainer.contract.train_config import Data
 from trainer.data.augment import View, jitter, random_view, whole
 from trainer.data.order import Order, sample_rng
 from trainer.data.sample import Labelled
-from trainer.data.shards import ShardReader
+from trainer.data.shards import DamagedShard, ShardReader
 from trainer.process import die_with_parent
 
 Batch = dict[str, torch.Tensor]
@@ -131,12 +131,12 @@ def read_image(reader: ShardReader, index: int) -> np.ndarray:
     """The decoded image of a sample, H×W×3 uint8 RGB.
 
     Raises:
-        ValueError: it cannot be decoded.
+        DamagedShard: it cannot be decoded.
     """
     name = next(name for name in reader.members(index) if name not in ("json", "semantic.png"))
     image = cv2.imdecode(np.frombuffer(reader.read(index, name), np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
-        raise ValueError(f"sample '{reader.row(index).sample_id}': member '{name}' cannot be decoded")
+        raise DamagedShard(f"{reader.place(index, name)}: cannot be decoded")
     return image
 
 

@@ -24,6 +24,10 @@ SAMPLES_PER_SHARD = 256
 BLOCK = 512
 
 
+class DamagedShard(OSError):
+    """A shard is not what its index says; names both, and the sample."""
+
+
 @dataclass(frozen=True)
 class StagedShard:
     """A shard in the store, and whether this call wrote it or found it."""
@@ -155,14 +159,23 @@ class ShardReader:
         """The bytes of member ``name`` (``jpg``, ``semantic.png``, ``json``) of sample ``index``.
 
         Raises:
-            OSError: the shard is shorter than its index says.
+            DamagedShard: the shard is missing or shorter than its index says.
         """
         shard, sample = self.samples[index]
         member = sample.members[name]
-        data = os.pread(self._descriptor(shard), member.length, member.offset)
+        try:
+            data = os.pread(self._descriptor(shard), member.length, member.offset)
+        except FileNotFoundError:
+            raise DamagedShard(f"{self.place(index, name)}: the shard is missing") from None
         if len(data) != member.length:
-            raise OSError(f"{self.paths[shard]}: {len(data)} of {member.length} bytes at offset {member.offset}")
+            found = f"found {len(data)} of {member.length} bytes at offset {member.offset}"
+            raise DamagedShard(f"{self.place(index, name)}: {found}, the shard is cut off")
         return data
+
+    def place(self, index: int, name: str) -> str:
+        """Where member ``name`` of a sample lies, for people."""
+        shard, sample = self.samples[index]
+        return f"{self.paths[shard]}: sample '{sample.row.sample_id}', member '{name}'"
 
     def _descriptor(self, shard: int) -> int:
         key = (os.getpid(), shard)

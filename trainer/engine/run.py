@@ -1,13 +1,11 @@
 """One training in one run directory: from a recipe and data to ``result.json``."""
 
-import contextlib
-import fcntl
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import sha256_of, write_text
+from trainer.contract.fitting import refuse_uneven_batch
 from trainer.contract.manifest import LABEL_FIELDS
 from trainer.contract.names import RUN_ID, new_run_id
 from trainer.contract.results import TrainResult
@@ -22,6 +20,8 @@ from trainer.engine.callbacks.progress import Progress
 from trainer.engine.callbacks.stopping import Stopping
 from trainer.engine.checkpointer import complete_checkpoints
 from trainer.engine.copier import CopyPlan, fetch_newest, store_at
+from trainer.engine.heartbeat import Heartbeat
+from trainer.engine.lock import taken
 from trainer.engine.loop import Callback, Trainer
 from trainer.engine.parallel import Ranks, join
 from trainer.reporting import Reporter, reporter
@@ -29,7 +29,6 @@ from trainer.reporting import Reporter, reporter
 LOOK_EVERY = 10
 IDENTITY_FILE = "run.yaml"
 RESULT_FILE = "result.json"
-LOCK_FILE = ".lock"
 
 
 def train(
@@ -49,12 +48,13 @@ def train(
     Raises:
         ContractError: the recipe does not fit the data, the ranks or what the run directory already holds.
     """
-    with join(config.launch) as ranks, reporter(ranks.leads) as report, _taken(run_dir, ranks):
+    with join(config.launch) as ranks, reporter(ranks.leads) as report, taken(run_dir, ranks):
         _check_ranks(config, ranks)
         data = _open(config, data_dir, run_dir, ranks, report)
         warm_start = _warm_start(config, warm_start)
         run_id = _identify(config, data, run_dir, run_id, warm_start, ranks)
         callbacks: list[Callback] = [
+            Heartbeat(run_dir, ranks.rank),
             FiniteGuard(every=LOOK_EVERY),
             Progress(report),
             SaveCheckpoints(config.training.checkpoint_every),
@@ -78,43 +78,17 @@ def _copying(config: TrainConfig, run_dir: Path, uri: str, ranks: Ranks, report:
     return CopyCheckpoints(run_dir, uri, CopyPlan(training.copy_every, training.keep_last, training.keep_every))
 
 
-@contextlib.contextmanager
-def _taken(run_dir: Path, ranks: Ranks) -> Iterator[None]:
-    """The run directory for this training alone. The kernel gives back what a killed process held."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with open(run_dir / LOCK_FILE, "w") as lock:
-        free = True
-        if ranks.leads:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                free = False
-        if ranks.any(not free):
-            problem = Problem(str(run_dir), "another training at work in it", "a run directory of its own")
-            raise ContractError("the run directory is taken", [problem], "Wait for it, or stop it first.")
-        yield
-
-
 def _summary(result: TrainResult) -> str:
     best = "not defined" if result.best_metric is None else f"{result.best_metric:.4f} at step {result.best_step}"
     return f"best {result.monitor} {best}; {result.samples_per_second:.1f} samples/s, {result.train_seconds:.0f} s"
 
 
 def _check_ranks(config: TrainConfig, ranks: Ranks) -> None:
-    problems = []
-    share, size = ranks.world_size * config.optim.accumulate, config.data.batch_size
-    if size % share:
-        fitting = " or ".join(str(fit) for fit in (size // share * share, (size // share + 1) * share) if fit)
-        found = f"data.batch_size {size} on {ranks.world_size} ranks, optim.accumulate {config.optim.accumulate}"
-        expected = f"a multiple of {ranks.world_size} × {config.optim.accumulate}: {fitting}"
-        problems.append(Problem("recipe", found, expected, field="data.batch_size"))
-    if config.training.precision == "fp16" and config.launch.strategy == "fsdp":
-        problems.append(Problem("recipe", "fp16 with fsdp", "bf16, which needs no scaling", field="training.precision"))
+    refuse_uneven_batch(config, ranks.world_size)
     if config.model.sync_batchnorm and ranks.device.type == "cpu" and ranks.world_size > 1:
         found = "true on the CPU, which torch's SyncBatchNorm does not know"
-        problems.append(Problem("recipe", found, "false, or CUDA devices", field="model.sync_batchnorm"))
-    if problems:
-        raise ContractError(f"recipe {config.name} cannot run on {ranks.world_size} ranks", problems)
+        problem = Problem("recipe", found, "false, or CUDA devices", field="model.sync_batchnorm")
+        raise ContractError(f"recipe {config.name} cannot run on {ranks.device.type}", [problem])
 
 
 def _warm_start(config: TrainConfig, given: Path | None) -> Path | None:

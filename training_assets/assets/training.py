@@ -14,7 +14,9 @@ from typing import Any
 
 import dagster as dg
 
+from trainer.contract.errors import ContractError
 from trainer.contract.files import digest_of, sha256_of, write_text
+from trainer.contract.fitting import refuse_uneven_batch
 from trainer.contract.results import TrainResult
 from trainer.contract.shard_index import DATA_FILE, DataSpec, read_index
 from trainer.contract.slices import read_slices
@@ -117,6 +119,7 @@ def _checkpoint(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition)
         places: dg.ResourceParam[Places],
         launcher: dg.ResourceParam[Launcher],
     ) -> dg.MaterializeResult[Checkpoint]:
+        _refuse_uneven_batch(recipe)
         run_id = run_id_of(context.run, recipe, training_set)
         directory = places.run(f"{recipe.name}-{training_set.window}", run_id)
         # The recipe as it is now, the environment's overrides included: it is frozen for all attempts of the run.
@@ -126,9 +129,7 @@ def _checkpoint(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition)
             (*arguments, "--run-dir", str(directory), "--run-id", run_id),
             directory,
             new_attempt(),
-            distributed=True,
-            processes=recipe.launch.processes,
-            threads=recipe.launch.threads,
+            launch=recipe.launch,
         )
         code = source.code_version(REPOSITORY)
         run_with_pipes(context, launcher, spec)
@@ -147,6 +148,15 @@ def _checkpoint(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition)
         )
 
     return checkpoint
+
+
+def _refuse_uneven_batch(recipe: TrainConfig) -> None:
+    """Before anything is launched, where the recipe itself says how many ranks there will be."""
+    if recipe.launch.processes is not None:
+        try:
+            refuse_uneven_batch(recipe, recipe.launch.processes * recipe.launch.num_nodes)
+        except ContractError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
 
 
 def _devices_of(recipe: TrainConfig) -> str:

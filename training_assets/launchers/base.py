@@ -5,30 +5,49 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from trainer.contract.results import FailureKind
+from trainer.contract.train_config import Launch
+
 BAD_INPUT = 2
 """Exit code of a trainer command that refused its input; the report is on stderr."""
 
 STOPPED = 75
 """Exit code of a training that was asked to stop and saved a checkpoint (``EX_TEMPFAIL``)."""
 
-State = Literal["running", "succeeded", "failed", "interrupted"]
+DEADLINE_GRACE = 600.0
+"""Seconds beyond ``launch.max_run_seconds`` in which a training can start, and evaluate and save at its end."""
+
+State = Literal["running", "succeeded", "failed", "interrupted", "deadline"]
 
 
 @dataclass(frozen=True)
 class LaunchSpec:
-    """``python -m <module> <arguments>``, on ``processes`` ranks when it is distributed (None: one for each GPU).
+    """``python -m <module> <arguments>``: one process, or with ``launch`` the ranks that it asks for.
 
-    A run has one ``run_dir``; each try of it has an ``attempt`` of its own, which names its log.
+    A run has one ``run_dir``; each try of it has an ``attempt`` of its own, which names its log. ``port`` is the
+    ranks' master port (None: a free one); ``threads`` are the CPU threads of a single process.
     """
 
     arguments: tuple[str, ...]
     run_dir: Path
     attempt: str
     module: str = "trainer"
-    distributed: bool = False
-    processes: int | None = 1
+    launch: Launch | None = None
     threads: int = 1
+    port: int | None = None
+    deadline_grace: float = DEADLINE_GRACE
     environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def distributed(self) -> bool:
+        """Whether torchrun starts the ranks; with ``ddp_fork`` the one process does it itself."""
+        return self.launch is not None and self.launch.strategy != "ddp_fork"
+
+    @property
+    def deadline(self) -> float | None:
+        """Seconds after which an attempt that has not ended by itself hangs."""
+        limit = self.launch.max_run_seconds if self.launch else None
+        return None if limit is None else limit + self.deadline_grace
 
     @property
     def what(self) -> str:
@@ -56,18 +75,28 @@ class Handle:
 
 @dataclass(frozen=True)
 class Status:
-    """Where an attempt stands. ``exit_code`` is that of the rank that failed first."""
+    """Where an attempt stands. ``exit_code`` is that of the rank that failed first.
+
+    Of a failure, ``reason`` says in which rank, after which step, why, and what to do; ``kind`` decides whether it
+    is tried again; ``log`` has the last lines of the rank that failed.
+    """
 
     state: State
     exit_code: int | None = None
     reason: str = ""
+    kind: FailureKind | None = None
+    log: Path | None = None
 
 
 class Launcher(Protocol):
     """One backend."""
 
     def launch(self, spec: LaunchSpec) -> Handle:
-        """Start ``spec``; returns as soon as it is started."""
+        """Start ``spec``; returns as soon as it is started.
+
+        Raises:
+            ContractError: this backend cannot run it.
+        """
         ...
 
     def poll(self, handle: Handle) -> Status:

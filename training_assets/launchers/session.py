@@ -11,7 +11,11 @@ from uuid import uuid4
 
 import dagster as dg
 
+from trainer.contract.attempts import missing_ranks
+from trainer.contract.errors import ContractError
+from trainer.contract.results import FINAL_FAILURES
 from training_assets.launchers.base import BAD_INPUT, Handle, Launcher, LaunchSpec, Status
+from training_assets.launchers.ends import end_of
 from training_assets.launchers.messages import WholeLineReader
 from training_assets.policies import CRASH_RETRIES, CRASH_RETRY_SECONDS
 
@@ -34,10 +38,14 @@ def run_to_end(context: dg.AssetExecutionContext, launcher: Launcher, spec: Laun
 
     Raises:
         dg.RetryRequested: it crashed, or was stopped by somebody else: the next try resumes.
-        dg.Failure: it refused its input or crashed too often; says how, with the last lines of the log.
+        dg.Failure: it failed in a way that another try would repeat, or too often; says how and what to do, with
+            the last lines of the log of the rank that failed.
     """
     context.log.info(f"launching {spec.what}: log in {spec.log}")
-    handle = launcher.launch(spec)
+    try:
+        handle = launcher.launch(spec)
+    except ContractError as error:
+        raise dg.Failure(f"{spec.what} was not launched: {error}", allow_retries=False) from None
     try:
         status = _watch(launcher, handle)
     except BaseException as error:
@@ -48,7 +56,8 @@ def run_to_end(context: dg.AssetExecutionContext, launcher: Launcher, spec: Laun
     launcher.stop(handle)
     if status.state != "succeeded":
         failure = _failure(status, spec)
-        if status.exit_code == BAD_INPUT or context.retry_number >= CRASH_RETRIES:
+        final = status.kind in FINAL_FAILURES or status.exit_code == BAD_INPUT
+        if final or context.retry_number >= CRASH_RETRIES:
             raise failure
         context.log.error(str(failure.description))
         raise dg.RetryRequested(CRASH_RETRIES, CRASH_RETRY_SECONDS) from failure
@@ -77,24 +86,40 @@ def _watch(launcher: Launcher, handle: Handle) -> Status:
         _echo(text)
         if status.state != "running":
             return status
+        deadline = handle.spec.deadline
+        if deadline is not None and time.time() - handle.started_at > deadline:
+            launcher.stop(handle)
+            return _hung(handle.spec, deadline)
         time.sleep(HEART_BEAT)
+
+
+def _hung(spec: LaunchSpec, deadline: float) -> Status:
+    limit = spec.launch.max_run_seconds if spec.launch else None
+    reason = (
+        f"{spec.what} was stopped: it ran for more than {deadline:.0f} s, launch.max_run_seconds {limit:.0f} and "
+        f"{spec.deadline_grace:.0f} s to start and to end. It should have ended itself, so it hung. "
+        + missing_ranks(spec.attempt_dir, len(list(spec.attempt_dir.glob("heartbeat-*"))))
+    )
+    return Status("deadline", None, reason.strip(), "deadline")
 
 
 def _echo(text: str) -> None:
     for line in text.splitlines():
+        line = line.removeprefix("[rank 0] ")  # the leading rank speaks for all
         if not TORCHRUN_NOISE.match(line):
             sys.stdout.write(f"    {line}\n")
     sys.stdout.flush()
 
 
 def _failure(status: Status, spec: LaunchSpec) -> dg.Failure:
-    lines = spec.log.read_text(errors="replace").splitlines()[-LAST_LINES:]
-    end = "\n".join(lines)
+    log = status.log or spec.log
+    end = "\n".join(end_of(log).splitlines()[-LAST_LINES:])
     return dg.Failure(
-        description=f"{status.reason}. The last lines of {spec.log}:\n{end}",
+        description=f"{status.reason}\nThe last lines of {log}:\n{end}",
         metadata={
             "exit_code": status.exit_code if status.exit_code is not None else -1,
             "last_lines": dg.MetadataValue.md(f"```\n{end}\n```"),
+            "kind": status.kind or status.state,
             "log": dg.MetadataValue.path(str(spec.log)),
         },
         allow_retries=False,

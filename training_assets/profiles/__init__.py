@@ -13,9 +13,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from trainer.contract.errors import ContractError, Problem, problems_of
+from trainer.contract.train_config import Launch
 from trainer.contract.windows import Cadence, window_of
 from trainer.contract.yaml_io import read_yaml
 
@@ -47,7 +48,12 @@ class Windows(_Model):
 
 
 class Profile(_Model):
-    """One profile. Relative paths are relative to the repository."""
+    """One profile. Relative paths are relative to the repository.
+
+    ``launch`` has fields of a recipe's ``launch`` that this profile decides for all recipes;
+    ``TRAIN__LAUNCH__<FIELD>`` in the environment wins over it. ``network_interface`` is what ranks talk over
+    (``eth0``).
+    """
 
     name: str
     delivery: Path
@@ -55,6 +61,14 @@ class Profile(_Model):
     recipes: Path
     launcher: str
     windows: Windows
+    launch: dict[str, Any] = {}
+    network_interface: str | None = None
+
+    @field_validator("launch")
+    @classmethod
+    def _fields_of_launch(cls, value: dict[str, Any]) -> dict[str, Any]:
+        Launch.model_validate(value)
+        return value
 
     @model_validator(mode="after")
     def _absolute(self) -> "Profile":

@@ -155,4 +155,4 @@ def test_a_run_directory_in_use_is_refused_and_free_again_when_its_training_is_g
 def test_a_batch_that_the_ranks_do_not_divide_is_refused(recipe, delivery, tmp_path):
     run_dir, log = tmp_path / "run", tmp_path / "run.log"
     assert start(command(recipe, delivery, run_dir, "data.batch_size=7"), log).wait(timeout=60) != 0
-    assert "data.batch_size 7 on 2 ranks, optim.accumulate 1, expected a multiple of 2 × 1: 6 or 8" in log.read_text()
+    assert "The nearest that work: data.batch_size 6 or 8" in log.read_text()
