@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from trainer.contract.errors import ContractError, Problem
+from trainer.contract.images import LABEL_PNG, is_label_png
 from trainer.tasks.coco import IouType, coco_metrics
 from trainer.tasks.segmentation import confusion_matrix, iou_metrics
 
@@ -100,7 +101,7 @@ def score_segmentation(
     total = np.zeros((count, count), np.int64)
     for (name, truth, prediction), mask in zip(pairs, known, strict=True):
         try:
-            total += confusion_matrix(np.where(mask, truth, VOID), prediction, count)
+            total += confusion_matrix(np.where(mask, truth.astype(np.int64), count), prediction, count)
         except ValueError as error:
             problems.append(Problem(str(predictions / name), str(error), "a mask like the ground truth's"))
     if problems:
@@ -109,9 +110,10 @@ def score_segmentation(
 
 
 def _mask(path: Path, problems: list[Problem]) -> np.ndarray:
-    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
-    if mask is None or mask.ndim != 2:
-        found = "nothing" if not path.is_file() else "not a one-channel PNG"
-        problems.append(Problem(str(path), found, "a mask of one 8-bit channel"))
+    content = path.read_bytes() if path.is_file() else b""
+    labels = is_label_png(content)
+    mask = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED) if labels else None
+    if mask is None:
+        problems.append(Problem(str(path), "something else" if content else "nothing", LABEL_PNG))
         return np.zeros((0, 0), np.uint8)
     return mask

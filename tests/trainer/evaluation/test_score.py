@@ -118,3 +118,24 @@ def test_a_missing_and_an_oversized_mask_are_named(tmp_path, capsys):
     arguments = ["--ground-truth", str(truth), "--predictions", str(tmp_path / "dt2")]
     assert main(["score", "segmentation", *arguments]) == 2
     assert "a.png" in capsys.readouterr().err
+
+
+def _segmentation_scores(capsys, tmp_path, *options: str) -> tuple[int, dict]:
+    folders = ["--ground-truth", str(tmp_path / "gt"), "--predictions", str(tmp_path / "dt")]
+    code = main(["score", "segmentation", *folders, *options])
+    return code, json.loads(capsys.readouterr().out or "{}")
+
+
+def test_masks_of_16_bits_or_one_bit_are_refused(tmp_path, capsys):
+    (tmp_path / "gt").mkdir()
+    cv2.imwrite(str(tmp_path / "gt/a.png"), np.full((4, 4), 700, np.uint16))
+    cv2.imwrite(str(tmp_path / "gt/b.png"), np.ones((4, 4), np.uint8), [cv2.IMWRITE_PNG_BILEVEL, 1])
+    _masks(tmp_path / "dt", {"a": np.zeros((4, 4), np.uint8), "b": np.zeros((4, 4), np.uint8)})
+    assert _segmentation_scores(capsys, tmp_path) == (2, {})
+
+
+def test_ignored_pixels_never_count_even_where_255_is_a_class(tmp_path, capsys):
+    _masks(tmp_path / "gt", {"a": np.array([[0, 0], [1, 255]], np.uint8)})
+    _masks(tmp_path / "dt", {"a": np.array([[1, 1], [1, 255]], np.uint8)})
+    code, scores = _segmentation_scores(capsys, tmp_path, "--ignore", "0")
+    assert (code, scores["mIoU"], scores["pixel_accuracy"]) == (0, 1.0, 1.0)
