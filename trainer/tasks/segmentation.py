@@ -1,15 +1,16 @@
 """Semantic segmentation: a class for every pixel."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import cv2
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from torch import nn
 from torch.nn import functional
 
-from trainer.contract.errors import ContractError, problems_of
+from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.train_config import Task as TaskConfig
 from trainer.data.sample import Labelled
 from trainer.models.backbones import conv_norm
@@ -29,8 +30,8 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    ignore_id: int = VOID
-    class_weights: list[FiniteFloat] | None = None
+    ignore_id: int = Field(default=VOID, ge=0, le=VOID)
+    class_weights: list[Annotated[FiniteFloat, Field(ge=0)]] | None = None
 
 
 class Segmentation:
@@ -135,4 +136,10 @@ def build(config: TaskConfig) -> Segmentation:
         options = Options.model_validate(config.options)
     except ValidationError as error:
         raise ContractError("options are not usable", problems_of(error, "tasks.segmentation.options")) from None
+    given = len(options.class_weights or config.classes)
+    if given != len(config.classes):
+        problem = Problem(
+            "tasks.segmentation.options", str(given), f"{len(config.classes)}, one a class", field="class_weights"
+        )
+        raise ContractError("options are not usable", [problem])
     return Segmentation(config.classes, config.weight, options)
