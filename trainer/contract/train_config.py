@@ -234,9 +234,6 @@ class TrainConfig(_Model):
             raise ValueError(
                 f"training.monitor '{self.training.monitor}' is not of one of the tasks {list(self.tasks)}"
             )
-        for name in self.tasks:
-            if LABEL_OF_TASK.get(name) in ("boxes", "semantic") and not self.tasks[name].classes:
-                raise ValueError(f"tasks.{name}.classes is empty: a {name} head needs at least one class")
         return self
 
     @property

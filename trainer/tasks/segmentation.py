@@ -15,7 +15,7 @@ from trainer.contract.train_config import Task as TaskConfig
 from trainer.data.sample import Labelled
 from trainer.models.backbones import conv_norm
 from trainer.models.necks import merge_finest
-from trainer.tasks.base import PALETTE, Tensors
+from trainer.tasks.base import PALETTE, Tensors, refuse_no_classes
 
 VOID = 255
 """The target value of pixels that neither the loss nor the metric counts."""
@@ -132,6 +132,7 @@ def iou_metrics(matrix: np.ndarray, classes: Sequence[str]) -> dict[str, float |
 
 
 def build(config: TaskConfig) -> Segmentation:
+    refuse_no_classes("segmentation", config.classes)
     try:
         options = Options.model_validate(config.options)
     except ValidationError as error:

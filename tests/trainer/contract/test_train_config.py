@@ -167,7 +167,6 @@ def test_a_set_changes_one_of_two_places_that_share_an_alias(recipe):
     ("override", "field"),
     [
         ("tasks.detection.classes=[car, car]", "tasks.detection.classes"),
-        ("tasks.segmentation.classes=[]", None),
         ("model.blocks=[1, 1, 1]", "model.blocks.3"),
         ("model.blocks=[1, 1, 0, 1]", "model.blocks.2"),
         ("data.augmentation.scale=[2, 1]", "data.augmentation.scale"),

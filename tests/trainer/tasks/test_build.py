@@ -14,6 +14,12 @@ def test_a_task_that_does_not_exist_is_named_with_those_that_do(name):
         build_tasks({name: Task(classes=("a",))})
 
 
+@pytest.mark.parametrize("name", ["detection", "segmentation"])
+def test_a_head_without_classes_is_refused(name):
+    with pytest.raises(ContractError, match=f"tasks.{name}.classes"):
+        build_tasks({name: Task()})
+
+
 def test_a_backbone_that_does_not_exist_is_named():
     with pytest.raises(ContractError, match=r"vit.*resnet"):
         HydraNet(Model(backbone="vit"), {})
