@@ -127,10 +127,19 @@ def _score_command(parser: argparse.ArgumentParser) -> None:
     detection.add_argument("--iou-type", choices=("bbox", "segm"), help="default: what the predictions have")
     segmentation = tasks.add_parser("segmentation", help="folder of mask PNGs against another")
     segmentation.add_argument("--ignore", type=int, action="append", help="mask value that is not scored (default 255)")
-    segmentation.add_argument("--classes", type=int, help="number of classes; default: from the ground truth")
+    segmentation.add_argument(
+        "--classes", type=_from_1_to_256, metavar="N", help="number of classes; default: from the ground truth"
+    )
     for sub in (detection, segmentation):
         sub.add_argument("--ground-truth", type=Path, required=True)
         sub.add_argument("--predictions", type=Path, required=True)
+
+
+def _from_1_to_256(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 256:
+        raise argparse.ArgumentTypeError(f"{number} is not from 1 to 256, what a mask of 8 bits can hold")
+    return number
 
 
 def _train(arguments: argparse.Namespace) -> int | None:

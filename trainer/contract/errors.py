@@ -1,5 +1,6 @@
 """Problems found in somebody's files, collected into one report instead of one exception at a time."""
 
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,11 @@ import pydantic
 
 SHOWN_AT_MOST = 100
 FOUND_WIDTH = 120
+
+# A few lines of YAML aliases stand for a value whose whole text would fill the memory.
+BRIEF = reprlib.Repr()
+BRIEF.maxlevel, BRIEF.maxdict, BRIEF.maxlist, BRIEF.maxtuple = 4, 12, 12, 12
+BRIEF.maxstring = BRIEF.maxother = BRIEF.maxlong = FOUND_WIDTH
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ def problems_of(error: pydantic.ValidationError, file: str, line: int | None = N
             file=file,
             line=line,
             field=".".join(str(part) for part in detail["loc"]) or None,
-            found="nothing" if detail["type"] == "missing" else repr(detail.get("input")),
+            found="nothing" if detail["type"] == "missing" else BRIEF.repr(detail.get("input")),
             expected=_expectation(detail["type"], detail["msg"]),
         )
         for detail in error.errors(include_url=False)

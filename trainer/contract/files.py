@@ -70,12 +70,16 @@ class OutsideRoot(ValueError):
 
 
 def inside(root: Path, reference: str) -> Path:
-    """``root / reference``, refusing absolute paths, ``..`` and links that lead out of ``root``.
+    """``root / reference``, refusing absolute paths, and ``..`` and links that lead out of ``root``.
+
+    A path that comes back in (``../root/a``) is refused too: it is another one once ``root`` is copied elsewhere.
 
     Raises:
         OutsideRoot: the resolved path is not below ``root``, or cannot be a path.
     """
     resolved_root = root.resolve()
+    if Path(reference).is_absolute() or Path(os.path.normpath(reference)).parts[:1] == (os.pardir,):
+        raise OutsideRoot(reference)
     try:
         resolved = (resolved_root / reference).resolve()
         resolved.is_file()

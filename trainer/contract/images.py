@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 REC_601_BGR = (0.114, 0.587, 0.299)
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 BOX_SLACK = 1.0
 """Pixels that a box may reach beyond its image: annotation tools round outwards."""
 
@@ -60,7 +61,11 @@ def check_sample(root: Path, file: str, line: int, row: Row, slices: Slices) -> 
         if row.semantic_ref is not None:
             content = _content(root, row.semantic_ref, row.semantic_sha256, "semantic-ref", "semantic-sha256")
             facts.semantic_sha256 = hashlib.sha256(content).hexdigest()
-            problems += _mask_problems(_decoded(content, "semantic-ref", colour=False), facts, slices, place)
+            mask = _decoded(content, "semantic-ref", colour=False)
+            if not is_label_png(content):
+                found = f"'{row.semantic_ref}', decoded to {mask.shape}, {mask.dtype}"
+                raise _Refused("semantic-ref", found, LABEL_PNG)
+            problems += _mask_problems(mask, facts, slices, place)
     except _Refused as refused:
         problems.append(place.problem(refused.field, refused.found, refused.expected))
     return facts, problems
@@ -77,7 +82,10 @@ def _content(root: Path, reference: str, sha256: str | None, field: str, digest_
         raise _Refused(field, f"'{reference}'", f"a file ending in one of {', '.join(IMAGE_SUFFIXES)}")
     if not path.is_file():
         raise _Refused(field, f"'{reference}'", "a file that exists")
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _Refused(field, f"'{reference}' ({error.strerror})", "a file that can be read") from None
     actual = hashlib.sha256(content).hexdigest()
     if sha256 is not None and actual != sha256:
         raise _Refused(digest_field, sha256, f"{actual}, the sha256 of '{reference}'")
@@ -89,12 +97,27 @@ def _decoded(content: bytes, field: str, colour: bool) -> np.ndarray:
     import numpy as np
 
     flag = cv2.IMREAD_COLOR if colour else cv2.IMREAD_UNCHANGED
-    picture = cv2.imdecode(np.frombuffer(content, np.uint8), flag) if content else None
+    try:
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), flag) if content else None
+    except cv2.error as error:  # more pixels than OpenCV takes, by its header
+        raise _Refused(field, f"{len(content)} bytes ({error.err})", "an image that can be decoded") from None
     if picture is None:
         raise _Refused(field, f"{len(content)} bytes that are no image", "an image that can be decoded")
     if _is_cut_off(content):
         raise _Refused(field, f"a JPEG of {len(content)} bytes without its end", "a whole image")
     return picture
+
+
+LABEL_PNG = "a PNG of one grey channel of 8 bits"
+
+
+def is_label_png(content: bytes) -> bool:
+    """Whether ``content`` begins as a PNG whose grey levels are the labels themselves.
+
+    Decoders stretch 1, 2 and 4 bits to 0…255, turn a palette into colours, and JPEG invents values: by the picture
+    alone a mask of classes 0 and 1 in one bit looks like one of classes 0 and 255. Header: PNG specification, 11.2.1.
+    """
+    return content[:8] == PNG_SIGNATURE and content[12:16] == b"IHDR" and content[24:26] == b"\x08\x00"
 
 
 def _is_cut_off(content: bytes) -> bool:
@@ -119,9 +142,6 @@ def _box_problems(row: Row, facts: ImageFacts, place: _Place) -> Iterator[Proble
 def _mask_problems(mask: np.ndarray, facts: ImageFacts, slices: Slices, place: _Place) -> Iterator[Problem]:
     import numpy as np
 
-    if mask.ndim != 2 or mask.dtype != np.uint8:
-        yield place.problem("semantic-ref", f"shape {mask.shape}, {mask.dtype}", "a mask of one 8-bit channel")
-        return
     if mask.shape != (facts.height, facts.width):
         found = f"a mask of {mask.shape[1]}×{mask.shape[0]}"
         yield place.problem("semantic-ref", found, f"the image's size, {facts.width}×{facts.height}")

@@ -120,6 +120,6 @@ def read_manifest(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Ro
 def _line_problems(error: ValidationError, line: bytes, file: str, number: int) -> list[Problem]:
     if error.errors(include_url=False)[0]["type"] == "json_invalid":
         message = str(error.errors(include_url=False)[0]["msg"])
-        found = f"{line.decode(errors='replace').strip()!r} ({message})"
+        found = f"{message}: {line.decode(errors='replace').strip()!r}"
         return [Problem(file, found, "one JSON object on each line", number)]
     return problems_of(error, file, number)

@@ -19,7 +19,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.manifest import LABEL_FIELDS, Row
@@ -106,10 +115,21 @@ class Slice(_Model):
         return all(_holds(condition, value_of(row, field)) for field, condition in self.where.items())
 
 
+def distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    """``names`` if none is given twice.
+
+    Raises:
+        ValueError: says which are.
+    """
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"given more than once: {repeated}")
+    return names
+
+
 class SemanticLabels(_Model):
     """What the values of a mask mean: ``classes[i]`` is the name of value ``i``; ``ignore_id`` is not scored."""
 
-    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    classes: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(distinct)]
     ignore_id: Annotated[int, Field(ge=0, le=255)] = 255
 
 
@@ -117,7 +137,7 @@ class Labels(_Model):
     """The label map of a delivery; what is not declared is not checked."""
 
     semantic: SemanticLabels | None = None
-    boxes: tuple[str, ...] | None = None
+    boxes: Annotated[tuple[str, ...], AfterValidator(distinct)] | None = None
 
 
 class Slices(_Model):
@@ -129,11 +149,20 @@ class Slices(_Model):
     @field_validator("slices")
     @classmethod
     def _distinct(cls, slices: tuple[Slice, ...]) -> tuple[Slice, ...]:
-        names = [one.name for one in slices]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise ValueError(f"slice names given more than once: {repeated}")
+        distinct(tuple(one.name for one in slices))
         return slices
+
+    @model_validator(mode="after")
+    def _declared_categories(self) -> "Slices":
+        """A misspelt category would make a slice that is always empty, and a gate on it that never decides."""
+        prefix, known = "labels.boxes.", self.labels.boxes
+        if known is None:
+            return self
+        for one in self.slices:
+            for field in one.where:
+                if field.startswith(prefix) and field.removeprefix(prefix) not in known:
+                    raise ValueError(f"slice '{one.name}': '{field}' is not of labels.boxes {list(known)}")
+        return self
 
 
 def value_of(row: Row, field: str) -> Any:

@@ -7,7 +7,7 @@ A recipe can be changed without editing it, in this order (later wins):
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.files import digest_of
-from trainer.contract.slices import Slices
+from trainer.contract.slices import SemanticLabels, Slices, distinct
 from trainer.contract.yaml_io import parse_yaml, read_yaml
 
 ENVIRONMENT_PREFIX = "TRAIN__"
@@ -23,6 +23,7 @@ ENVIRONMENT_PREFIX = "TRAIN__"
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 NonNegative = Annotated[FiniteFloat, Field(ge=0)]
 Zoom = Annotated[FiniteFloat, Field(ge=1)]
+Blocks = Annotated[int, Field(ge=1)]
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 
@@ -41,6 +42,13 @@ class Augmentation(_Model):
     scale: tuple[Zoom, Zoom] = Field(default=(1.0, 1.0), description="Zoom range: 1 is the whole image, 2 half of it.")
     brightness: NonNegative = Field(default=0.2, description="Largest relative change of brightness.")
     contrast: NonNegative = Field(default=0.2, description="Largest relative change of contrast.")
+
+    @field_validator("scale")
+    @classmethod
+    def _rises(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ValueError(f"scale {list(scale)}: the lower end comes first")
+        return scale
 
 
 class Data(_Model):
@@ -63,7 +71,9 @@ class Model(_Model):
 
     backbone: str = Field(default="resnet", description="Name in trainer/models/backbones.py.")
     width: Annotated[int, Field(ge=8)] = Field(default=32, description="Channels of the first stage.")
-    blocks: tuple[int, ...] = Field(default=(2, 2, 2, 2), description="Residual blocks of the stages, strides 4…32.")
+    blocks: tuple[Blocks, Blocks, Blocks, Blocks] = Field(
+        default=(2, 2, 2, 2), description="Residual blocks of the stages, strides 4, 8, 16 and 32."
+    )
     neck_channels: Annotated[int, Field(ge=8)] = Field(default=64, description="Channels of each pyramid level.")
     sync_batchnorm: bool = Field(default=False, description="BatchNorm over the batch of all ranks.")
     warm_start: str | None = Field(
@@ -77,6 +87,11 @@ class Task(_Model):
     classes: tuple[str, ...] = ()
     weight: NonNegative = 1.0
     options: dict[str, Any] = {}
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        return distinct(classes)
 
 
 class Optim(_Model):
@@ -232,23 +247,38 @@ class TrainConfig(_Model):
     def misfits(self, slices: Slices, labels: Mapping[str, int]) -> list[str]:
         """Why this recipe cannot be trained on a delivery with these label names and counts; empty when it can."""
         reasons = []
-        for name, task in self.tasks.items():
+        for name in self.tasks:
             kind = LABEL_OF_TASK.get(name)
             if kind is not None and not labels.get(kind):
                 reasons.append(f"task {name} needs '{kind}' labels, the delivery has none")
-            declared = _declared_classes(slices, kind)
-            if declared is not None and kind == "semantic" and declared != task.classes:
-                reasons.append(f"task {name} has classes {list(task.classes)}, the masks have {list(declared)}")
-            if declared is not None and kind == "boxes" and not set(declared) <= set(task.classes):
-                missing = sorted(set(declared) - set(task.classes))
-                reasons.append(f"task {name} does not know the box categories {missing}")
+        return reasons + self.class_misfits(slices, labels)
+
+    def class_misfits(self, slices: Slices, labels: Mapping[str, int]) -> list[str]:
+        """Where labels mean another thing to this recipe than to a delivery, so that no figure on it is right.
+
+        ``labels`` may count ``boxes.<category>``, for deliveries that declare no categories.
+        """
+        reasons: list[str] = []
+        for name, task in self.tasks.items():
+            if LABEL_OF_TASK.get(name) == "semantic":
+                reasons += _semantic_misfits(name, task, slices.labels.semantic)
+            if LABEL_OF_TASK.get(name) == "boxes":
+                found = {
+                    label.removeprefix("boxes.") for label, count in labels.items() if label[:6] == "boxes." and count
+                }
+                unknown = sorted((found | set(slices.labels.boxes or ())) - set(task.classes))
+                reasons += [f"task {name} does not know the box categories {unknown}"] if unknown else []
         return reasons
 
 
-def _declared_classes(slices: Slices, kind: str | None) -> tuple[str, ...] | None:
-    if kind == "semantic" and slices.labels.semantic is not None:
-        return slices.labels.semantic.classes
-    return slices.labels.boxes if kind == "boxes" else None
+def _semantic_misfits(name: str, task: Task, declared: SemanticLabels | None) -> Iterator[str]:
+    if declared is None:
+        return
+    if declared.classes != task.classes:
+        yield f"task {name} has classes {list(task.classes)}, the masks have {list(declared.classes)}"
+    # An ignore value beyond the classes is never scored; one among them is a class to whoever is not told.
+    if declared.ignore_id < len(declared.classes) and task.options.get("ignore_id") != declared.ignore_id:
+        yield f"task {name} scores value {declared.ignore_id}, which the masks ignore: set options.ignore_id to it"
 
 
 def read_config(path: Path, overrides: Iterable[str] = (), environment: Mapping[str, str] = os.environ) -> TrainConfig:
@@ -291,8 +321,11 @@ def _given_overrides(overrides: Iterable[str]) -> list[Override]:
 
 def _put(value: dict[str, Any], key: list[str], new: Any, source: str) -> None:
     for part in key[:-1]:
-        value = value.setdefault(part, {})
-        if not isinstance(value, dict):
-            found = f"'{part}' has the value {value!r}"
+        inner = value.get(part, {})
+        if not isinstance(inner, dict):
+            found = f"'{part}' has the value {inner!r}"
             raise ContractError("an override is not usable", [Problem(source, found, "a mapping to go into")])
+        # A copy: a YAML alias is the same mapping in two places, and only this one is meant.
+        value[part] = dict(inner)
+        value = value[part]
     value[key[-1]] = new

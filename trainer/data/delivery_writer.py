@@ -1,6 +1,7 @@
 """Writing a delivery: images and masks first, ``slices.yaml``, then the manifests that make it complete.
 
-A directory is ours when it holds the marker; only then is it written over. The same input gives the same bytes.
+A directory is ours when it holds the marker; only then is it written over. A journal names each file before it is
+written, and nothing else is ever removed: what a user keeps beside them stays. The same input gives the same bytes.
 """
 
 import hashlib
@@ -18,6 +19,8 @@ from trainer.contract.slices import parse_slices
 from trainer.contract.yaml_io import dump_yaml
 
 MARKER = ".delivery.json"
+JOURNAL = ".delivery.files"
+"""One JSON string a line: the references of all files that this and earlier outputs wrote and that may be there."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +39,22 @@ class DeliveryWriter:
     """
 
     def __init__(self, out: Path) -> None:
-        self.out = out
+        # Resolved before it is judged: `new/..` is not there until its directories are made, and then is another one.
+        self.out = out.resolve()
         self._references: set[str] = set()
-        _refuse_foreign(out)
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / MARKER, {"made_by": "trainer.data.delivery_writer", "format": 1})
+        _refuse_foreign(self.out)
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_json(self.out / MARKER, {"made_by": "trainer.data.delivery_writer", "format": 1})
+        self._journalled = _read_journal(self.out / JOURNAL)
+        self._write_journal(self._journalled)
         # Without its manifests the directory is no delivery: a killed run leaves nothing that could be trained on.
         for name in FILES:
-            (out / name).unlink(missing_ok=True)
+            (self.out / name).unlink(missing_ok=True)
 
     def put(self, reference: str, content: bytes) -> Stored:
         """Write ``content`` to ``out / reference``; a file that already holds it is left alone."""
         path = inside(self.out, reference)
+        self._journal(reference)
         if not (path.is_file() and path.read_bytes() == content):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
@@ -72,11 +79,25 @@ class DeliveryWriter:
             lines = [json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False) + "\n" for row in rows[split]]
             write_text(self.out / manifest_name(split), "".join(lines))
 
+    def _journal(self, reference: str) -> None:
+        if reference not in self._journalled:
+            with open(self.out / JOURNAL, "a", encoding="utf-8") as stream:
+                stream.write(json.dumps(reference) + "\n")
+            self._journalled.add(reference)
+
     def _remove_unused(self) -> None:
-        kept = {self.out / reference for reference in (*self._references, MARKER)}
-        for path in sorted(self.out.rglob("*")):
-            if (path.is_file() or path.is_symlink()) and path not in kept:
-                path.unlink()
+        for reference in self._journalled - self._references:
+            inside(self.out, reference).unlink(missing_ok=True)
+        self._write_journal(self._references)
+
+    def _write_journal(self, references: set[str]) -> None:
+        write_text(self.out / JOURNAL, "".join(json.dumps(name) + "\n" for name in sorted(references)))
+
+
+def _read_journal(path: Path) -> set[str]:
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    # A killed run may leave a last line without its end; its file was not written yet.
+    return {json.loads(line) for line in lines[:-1] if line}
 
 
 def _refuse_foreign(out: Path) -> None:

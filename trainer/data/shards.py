@@ -65,7 +65,7 @@ def _stage_one(rows: list[Row], root: Path, out: Path) -> StagedShard:
         index = read_index(path)
         if (out / index.tar_name).is_file() and (out / index.tar_name).stat().st_size == index.bytes:
             return StagedShard(index, path, reused=True)
-        path.unlink()
+        path.unlink(missing_ok=True)  # two stagings of one shard may both find it incomplete
     index = _write_tar(key, rows, root, out)
     # The index goes last: a shard without one does not exist.
     write_text(path, index.model_dump_json(by_alias=True, exclude_none=True))

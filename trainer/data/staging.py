@@ -2,13 +2,14 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from trainer.contract.delivery import SLICES_FILE, count_labels, manifest_name, read_delivery
 from trainer.contract.errors import ContractError, Problem
-from trainer.contract.files import write_json, write_text
+from trainer.contract.files import OutsideRoot, inside, write_json, write_text
 from trainer.contract.manifest import LABEL_FIELDS, Row, read_manifest
 from trainer.contract.shard_index import DATA_FILE, DataSpec
 from trainer.contract.windows import Cadence, window_named, window_of
@@ -53,18 +54,58 @@ def stage_manifest(
     Without windows: all rows, and one list named after the manifest (``train`` for ``golden_train.manifest``).
 
     Raises:
-        ContractError: a row is bad, or a file is not what its row says.
+        ContractError: a row is bad, given twice, or names a file that is not there or not what the row says; a window
+            is none.
     """
-    problems: list[Problem] = []
-    rows = [row for _, row in read_manifest(manifest, problems)]
+    problems = list(_window_problems(windows, cadence))
+    numbered = list(_read(manifest, problems))
+    problems += chain.from_iterable(_file_problems(manifest, number, row) for number, row in numbered)
+    problems += _repeats(manifest, numbered)
     if problems:
-        raise ContractError(f"{manifest} is refused", problems)
+        raise ContractError(f"{manifest} is refused", problems, "Nothing was staged.")
+    rows = [row for _, row in numbered]
     for name, chosen in _chosen(rows, manifest.stem.removeprefix("golden_"), windows, cadence):
         staged = stage(chosen, manifest.parent, out)
         summary = _summary(name, chosen, staged)
         write_json(lists / f"{name}.json", summary)
         staged_bytes, reused = summary["bytes_staged"], summary["bytes_reused"]
         say(f"{name}: {len(chosen)} samples, {staged_bytes} bytes staged, {reused} bytes already there")
+
+
+def _window_problems(windows: Sequence[str], cadence: Cadence) -> Iterator[Problem]:
+    for window in windows:
+        try:
+            window_named(window, cadence)
+        except ValueError as error:
+            yield Problem("--window", str(error), f"the first day of a {cadence} window, as 2026-01-05")
+
+
+def _read(manifest: Path, problems: list[Problem]) -> Iterator[tuple[int, Row]]:
+    try:
+        yield from read_manifest(manifest, problems)
+    except OSError as error:
+        problems.append(Problem(str(manifest), str(error.strerror), "a manifest that can be read"))
+
+
+def _file_problems(manifest: Path, number: int, row: Row) -> Iterator[Problem]:
+    for field, reference in (("source-ref", row.source_ref), ("semantic-ref", row.semantic_ref)):
+        if reference is None:
+            continue
+        try:
+            there = inside(manifest.parent, reference).is_file()
+        except OutsideRoot:
+            there = False
+        if not there:
+            expected = "a file that exists inside the manifest's directory"
+            yield Problem(str(manifest), f"'{reference}'", expected, number, field)
+
+
+def _repeats(manifest: Path, numbered: Sequence[tuple[int, Row]]) -> Iterator[Problem]:
+    first: dict[str, int] = {}
+    for number, row in numbered:
+        if first.setdefault(row.sample_id, number) != number:
+            found = f"'{row.sample_id}', also on line {first[row.sample_id]}"
+            yield Problem(str(manifest), found, "a sample_id used once", number, "sample_id")
 
 
 def _chosen(rows: list[Row], name: str, windows: Sequence[str], cadence: Cadence) -> Iterable[tuple[str, list[Row]]]:

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 
 from trainer.contract.errors import ContractError, Problem
+from trainer.contract.images import LABEL_PNG, is_label_png
+from trainer.evaluation.coco_files import checked_iou_type
 from trainer.tasks.coco import IouType, coco_metrics
 from trainer.tasks.segmentation import confusion_matrix, iou_metrics
 
@@ -24,56 +26,17 @@ def score_detection(ground_truth: Path, predictions: Path, iou_type: IouType | N
         ContractError: a file is not in COCO's format, or a prediction is of an unknown image or category.
     """
     truth, results = _json(ground_truth), _json(predictions)
-    _check_coco(ground_truth, truth, predictions, results)
-    chosen = iou_type or ("segm" if results and "segmentation" in results[0] else "bbox")
+    chosen = checked_iou_type(ground_truth, truth, predictions, results, iou_type)
     return coco_metrics(truth, results, iou_type=chosen, classes=[one["name"] for one in truth["categories"]])
 
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
-    except OSError as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise ContractError("a file cannot be read", [Problem(str(path), str(error), "a file")]) from None
     except json.JSONDecodeError as error:
         raise ContractError("a file cannot be read", [Problem(str(path), str(error), "JSON", error.lineno)]) from None
-
-
-def _check_coco(truth_path: Path, truth: Any, results_path: Path, results: Any) -> None:
-    keys = ("images", "annotations", "categories")
-    if not isinstance(truth, dict) or any(key not in truth for key in keys):
-        raise ContractError("not COCO", [Problem(str(truth_path), type(truth).__name__, f"an object with {keys}")])
-    if not isinstance(results, list):
-        raise ContractError("not COCO", [Problem(str(results_path), type(results).__name__, "a list of detections")])
-    images, categories = ({one["id"] for one in truth[key]} for key in ("images", "categories"))
-    problems = [
-        problem
-        for number, one in enumerate(results)
-        for problem in _result_problems(one, number, results_path, images, categories)
-    ]
-    if problems:
-        raise ContractError("predictions are refused", problems)
-
-
-def _result_problems(one: Any, number: int, path: Path, images: set[Any], categories: set[Any]) -> list[Problem]:
-    def problem(field: str, found: Any, expected: str) -> Problem:
-        return Problem(str(path), str(found), expected, field=f"[{number}].{field}")
-
-    if not isinstance(one, dict):
-        return [Problem(str(path), repr(one), "an object", field=f"[{number}]")]
-    found = []
-    if one.get("image_id") not in images:
-        found.append(problem("image_id", one.get("image_id"), "an image of the ground truth"))
-    if one.get("category_id") not in categories:
-        found.append(problem("category_id", one.get("category_id"), "a category of the ground truth"))
-    score = one.get("score")
-    if not isinstance(score, int | float) or not np.isfinite(score):
-        found.append(problem("score", score, "a finite number"))
-    box = one.get("bbox")
-    if box is None and "segmentation" not in one:
-        found.append(problem("bbox", "nothing", "a box [x, y, width, height] or a segmentation"))
-    if box is not None and (len(box) != 4 or not np.isfinite(np.array(box, dtype=float)).all()):
-        found.append(problem("bbox", box, "four finite numbers"))
-    return found
 
 
 def score_segmentation(
@@ -100,7 +63,7 @@ def score_segmentation(
     total = np.zeros((count, count), np.int64)
     for (name, truth, prediction), mask in zip(pairs, known, strict=True):
         try:
-            total += confusion_matrix(np.where(mask, truth, VOID), prediction, count)
+            total += confusion_matrix(np.where(mask, truth.astype(np.int64), count), prediction, count)
         except ValueError as error:
             problems.append(Problem(str(predictions / name), str(error), "a mask like the ground truth's"))
     if problems:
@@ -109,9 +72,10 @@ def score_segmentation(
 
 
 def _mask(path: Path, problems: list[Problem]) -> np.ndarray:
-    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
-    if mask is None or mask.ndim != 2:
-        found = "nothing" if not path.is_file() else "not a one-channel PNG"
-        problems.append(Problem(str(path), found, "a mask of one 8-bit channel"))
+    content = path.read_bytes() if path.is_file() else b""
+    labels = is_label_png(content)
+    mask = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED) if labels else None
+    if mask is None:
+        problems.append(Problem(str(path), "something else" if content else "nothing", LABEL_PNG))
         return np.zeros((0, 0), np.uint8)
     return mask

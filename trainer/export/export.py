@@ -54,6 +54,8 @@ def export(checkpoint_path: Path, out: Path, say: Callable[[str], None]) -> Expo
     eager = _eager(model)
     expected = eager(image.numpy())
     out.mkdir(parents=True, exist_ok=True)
+    # The summary goes first and comes last: a killed export leaves none, not an earlier one beside other models.
+    (out / EXPORTS_FILE).unlink(missing_ok=True)
     files = []
     for name, write in WRITERS.items():
         began = time.perf_counter()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
+from trainer.contract.errors import ContractError, Problem
 from trainer.contract.train_config import Model as ModelConfig
 from trainer.models.backbones import BACKBONES
 from trainer.models.necks import FeaturePyramid
@@ -30,6 +31,9 @@ class HydraNet(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        if config.backbone not in BACKBONES:
+            problem = Problem("model", f"'{config.backbone}'", f"one of {list(BACKBONES)}", field="backbone")
+            raise ContractError("the recipe's model is not usable", [problem])
         self.backbone = BACKBONES[config.backbone](config.width, config.blocks)
         self.neck = FeaturePyramid(self.backbone.channels, config.neck_channels)
         self.heads = nn.ModuleDict({task: build(self.neck.channels) for task, build in heads.items()})

@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 from importlib import import_module
+from pkgutil import iter_modules
 
+from trainer.contract.errors import ContractError, Problem
 from trainer.contract.train_config import Task as TaskConfig
 from trainer.tasks.base import Record, Task
+
+NOT_TASKS = ("base", "coco")
 
 __all__ = ["Record", "Task", "build_tasks"]
 
@@ -13,7 +17,10 @@ def build_tasks(configs: Mapping[str, TaskConfig]) -> list[Task]:
     """The tasks of a recipe, in its order; ``trainer/tasks/<name>.py`` offers each as ``build``.
 
     Raises:
-        ModuleNotFoundError: there is no such task.
-        ContractError: the task's options are wrong.
+        ContractError: there is no such task, or its options are wrong.
     """
+    known = [module.name for module in iter_modules(__path__) if module.name not in NOT_TASKS]
+    unknown = [Problem("tasks", f"'{name}'", f"one of {known}") for name in configs if name not in known]
+    if unknown:
+        raise ContractError("the recipe's tasks are not usable", unknown)
     return [import_module(f"{__name__}.{name}").build(config) for name, config in configs.items()]

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from trainer.contract.errors import ContractError, Problem
 from trainer.data.sample import Labelled
 
 Tensors = dict[str, torch.Tensor]
@@ -38,6 +39,16 @@ class Task(Protocol):
 
     def draw(self, image: np.ndarray, outputs: Tensors, sample: Labelled) -> np.ndarray:
         """``image`` (H×W×3 RGB, as delivered) with one sample's prediction drawn on it."""
+
+
+def refuse_no_classes(name: str, classes: Sequence[str]) -> None:
+    """
+    Raises:
+        ContractError: ``classes`` is empty: there is nothing that a head could tell apart.
+    """
+    if not classes:
+        problem = Problem("recipe", "no classes", "at least one", field=f"tasks.{name}.classes")
+        raise ContractError("the recipe's tasks are not usable", [problem])
 
 
 PALETTE = np.array(

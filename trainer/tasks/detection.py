@@ -19,7 +19,7 @@ from trainer.contract.train_config import Task as TaskConfig
 from trainer.data.sample import Labelled
 from trainer.models.backbones import conv_norm
 from trainer.models.necks import merge_finest
-from trainer.tasks.base import PALETTE, Tensors
+from trainer.tasks.base import PALETTE, Tensors, refuse_no_classes
 from trainer.tasks.coco import coco_metrics
 
 STRIDE = 4
@@ -246,6 +246,7 @@ def _rectangle(image: np.ndarray, box: np.ndarray, colour: tuple[int, ...], text
 
 
 def build(config: TaskConfig) -> Detection:
+    refuse_no_classes("detection", config.classes)
     try:
         options = Options.model_validate(config.options)
     except ValidationError as error:

@@ -1,20 +1,21 @@
 """Semantic segmentation: a class for every pixel."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import cv2
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from torch import nn
 from torch.nn import functional
 
-from trainer.contract.errors import ContractError, problems_of
+from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.train_config import Task as TaskConfig
 from trainer.data.sample import Labelled
 from trainer.models.backbones import conv_norm
 from trainer.models.necks import merge_finest
-from trainer.tasks.base import PALETTE, Tensors
+from trainer.tasks.base import PALETTE, Tensors, refuse_no_classes
 
 VOID = 255
 """The target value of pixels that neither the loss nor the metric counts."""
@@ -29,8 +30,8 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    ignore_id: int = VOID
-    class_weights: list[FiniteFloat] | None = None
+    ignore_id: int = Field(default=VOID, ge=0, le=VOID)
+    class_weights: list[Annotated[FiniteFloat, Field(ge=0)]] | None = None
 
 
 class Segmentation:
@@ -131,8 +132,15 @@ def iou_metrics(matrix: np.ndarray, classes: Sequence[str]) -> dict[str, float |
 
 
 def build(config: TaskConfig) -> Segmentation:
+    refuse_no_classes("segmentation", config.classes)
     try:
         options = Options.model_validate(config.options)
     except ValidationError as error:
         raise ContractError("options are not usable", problems_of(error, "tasks.segmentation.options")) from None
+    given = len(options.class_weights or config.classes)
+    if given != len(config.classes):
+        problem = Problem(
+            "tasks.segmentation.options", str(given), f"{len(config.classes)}, one a class", field="class_weights"
+        )
+        raise ContractError("options are not usable", [problem])
     return Segmentation(config.classes, config.weight, options)

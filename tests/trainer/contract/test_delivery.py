@@ -1,6 +1,7 @@
 """A delivery that breaks a rule is refused, in one report that names file, line and field."""
 
 import shutil
+import zlib
 
 import cv2
 import numpy as np
@@ -251,3 +252,23 @@ def test_a_slices_file_that_is_not_utf8_is_a_problem(kit):
     (root / "slices.yaml").write_bytes(b"slices: [\xff]")
     with pytest.raises(ContractError, match=r"slices\.yaml"):
         read_delivery(root)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"), [(".png", [cv2.IMWRITE_PNG_BILEVEL, 1]), (".jpg", []), (".bmp", [])], ids=str
+)
+def test_a_mask_whose_grey_levels_are_not_its_labels_is_refused(kit, only, suffix, options):
+    """A PNG of one bit is decoded to 0 and 255, which is the ignore value: class 1 would be gone without a word."""
+    mask = np.full((24, 32), 1, np.uint8) if options else np.zeros((24, 32), np.uint8)
+    row = kit.rows["train"][0]
+    row["semantic-sha256"] = kit.put(row["semantic-ref"], cv2.imencode(suffix, mask, options)[1].tobytes())
+    problem = only(kit.problems())
+    assert (problem.field, problem.expected) == ("semantic-ref", "a PNG of one grey channel of 8 bits")
+
+
+def test_an_image_too_large_to_decode_is_a_problem_and_no_crash(kit, only):
+    content = bytearray(cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes())
+    content[16:24] = (100_000).to_bytes(4, "big") * 2  # width and height in the header
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    kit.replace_image(kit.rows["train"][0], bytes(content))
+    assert only(kit.problems()).field == "source-ref"

@@ -57,6 +57,12 @@ def test_paths_that_leave_the_root_or_cannot_be_are_outside(tmp_path, reference)
         inside(tmp_path, reference)
 
 
+def test_paths_that_are_inside_only_where_the_root_lies_now_are_outside(tmp_path):
+    for reference in (str(tmp_path / "a"), f"../{tmp_path.name}/a", f"b/../../{tmp_path.name}/a"):
+        with pytest.raises(OutsideRoot):
+            inside(tmp_path, reference)
+
+
 def test_links_count_by_where_they_lead(tmp_path):
     root = tmp_path / "root"
     root.mkdir()

@@ -167,3 +167,8 @@ def test_absent_labels_and_empty_ones_are_told_apart():
 @pytest.mark.parametrize(("reference", "expected"), [("s3://b/a.png", True), ("a/b.png", False), ("C:/a.png", False)])
 def test_uris_are_told_from_paths(reference, expected):
     assert is_uri(reference) is expected
+
+
+def test_a_long_line_that_is_no_json_does_not_push_the_reason_out_of_the_report(tmp_path):
+    _, (problem,) = read(tmp_path / "m", b'{"sample_id": "' + b"a" * 1000 + b'"},\n')
+    assert "trailing characters" in str(problem)

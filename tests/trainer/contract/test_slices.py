@@ -130,3 +130,16 @@ json_values = st.recursive(
 def test_any_value_is_slices_or_a_report(value):
     with suppress(ContractError):
         assert isinstance(parse_slices(value), Slices)
+
+
+def test_a_slice_of_a_category_that_is_not_declared_is_refused():
+    value = {"slices": [{"name": "a", "where": {"labels.boxes.pedestrain": {"min": 1}}}]}
+    assert parse_slices(value).slices  # nothing is declared, nothing is checked
+    with pytest.raises(ContractError, match="pedestrain"):
+        parse_slices(value | {"labels": {"boxes": ["pedestrian"]}})
+
+
+@pytest.mark.parametrize("labels", [{"boxes": ["a", "a"]}, {"semantic": {"classes": ["a", "b", "a"]}}])
+def test_a_class_declared_twice_is_refused(labels):
+    with pytest.raises(ContractError, match="more than once"):
+        parse_slices({"labels": labels})

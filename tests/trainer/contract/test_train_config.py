@@ -154,3 +154,39 @@ def test_misfits_name_labels_classes_and_categories(recipe):
     assert "'semantic' labels" in found[0]
     assert "['sky', 'road']" in found[1]
     assert "['tram']" in found[2]
+
+
+def test_a_set_changes_one_of_two_places_that_share_an_alias(recipe):
+    text = RECIPE.replace("segmentation: {", "segmentation: &one {").replace("{classes: [car, person]}", "*one")
+    recipe.write_text(text)
+    config = read_config(recipe, ["tasks.detection.weight=5"], {})
+    assert (config.tasks["detection"].weight, config.tasks["segmentation"].weight) == (5.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("override", "field"),
+    [
+        ("tasks.detection.classes=[car, car]", "tasks.detection.classes"),
+        ("model.blocks=[1, 1, 1]", "model.blocks.3"),
+        ("model.blocks=[1, 1, 0, 1]", "model.blocks.2"),
+        ("data.augmentation.scale=[2, 1]", "data.augmentation.scale"),
+    ],
+)
+def test_what_no_network_or_loader_can_be_made_of_is_refused(recipe, override, field):
+    (problem,) = problems(recipe, override)
+    assert problem.field == field
+
+
+def test_an_ignore_value_among_the_classes_must_be_known_to_the_recipe(recipe):
+    slices = parse_slices({"labels": {"semantic": {"classes": ["road", "sky"], "ignore_id": 0}}})
+    counts = {"boxes": 1, "semantic": 1}
+    (reason,) = read_config(recipe, environment={}).misfits(slices, counts)
+    assert "ignore_id" in reason
+    told = read_config(recipe, ["tasks.segmentation.options={ignore_id: 0}"], {})
+    assert told.misfits(slices, counts) == []
+
+
+def test_a_box_category_that_is_there_but_not_declared_is_a_misfit(recipe):
+    counts = {"boxes": 2, "semantic": 1, "boxes.car": 1, "boxes.tram": 1}
+    (reason,) = read_config(recipe, environment={}).misfits(parse_slices({}), counts)
+    assert "tram" in reason

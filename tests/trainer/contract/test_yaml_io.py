@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.contract.errors import ContractError
+from trainer.contract.slices import parse_slices
 from trainer.contract.yaml_io import dump_yaml, parse_yaml, read_yaml
 
 
@@ -79,3 +80,13 @@ def test_a_file_that_is_not_utf8_is_a_report(tmp_path, content):
 def test_a_file_that_is_not_there_is_a_report(tmp_path):
     with pytest.raises(ContractError, match=r"none\.yaml"):
         read_yaml(tmp_path / "none.yaml")
+
+
+def test_a_report_does_not_write_out_what_a_few_aliases_stand_for():
+    """Six levels of nine aliases: 300 bytes of YAML whose whole text is some megabytes; nine would be gigabytes."""
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 6)]
+    with pytest.raises(ContractError) as caught:
+        parse_slices(parse_yaml("\n".join(levels)))
+    assert {problem.field for problem in caught.value.problems} == {f"a{i}" for i in range(6)}
+    assert max(len(problem.found) for problem in caught.value.problems) < 100_000

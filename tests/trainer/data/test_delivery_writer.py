@@ -7,7 +7,7 @@ import pytest
 from trainer.contract.errors import ContractError
 from trainer.contract.files import OutsideRoot
 from trainer.contract.manifest import SPLITS, Row
-from trainer.data.delivery_writer import DeliveryWriter
+from trainer.data.delivery_writer import JOURNAL, DeliveryWriter
 
 
 def rows_of(writer: DeliveryWriter, content: bytes = b"picture"):
@@ -69,3 +69,35 @@ def test_slices_that_are_not_usable_are_refused_before_the_manifests(tmp_path):
     with pytest.raises(ContractError, match="slices"):
         writer.finish(rows_of(writer), {"slices": [{"nam": "all"}]})
     assert not list((tmp_path / "out").glob("golden_*.manifest"))
+
+
+def test_a_way_through_a_directory_that_is_not_there_yet_is_judged_by_where_it_leads(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/precious").write_text("x")
+    with pytest.raises(ContractError, match="precious"):
+        DeliveryWriter(tmp_path / "home" / "new" / "..")
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["precious"]
+
+
+def test_only_what_an_earlier_output_wrote_is_removed(tmp_path):
+    writer = DeliveryWriter(tmp_path / "out")
+    writer.put("images/old.png", b"x")
+    writer.finish(rows_of(writer), {})
+    (tmp_path / "out/evaluation").mkdir()
+    for name in ("notes.txt", "images/mine.png", "evaluation/eval_report.json"):
+        (tmp_path / "out" / name).write_text("mine")
+    again = DeliveryWriter(tmp_path / "out")
+    again.finish(rows_of(again), {})
+    files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert {"notes.txt", "images/mine.png", "evaluation/eval_report.json", "images/ä.png"} <= files
+    assert "images/old.png" not in files
+
+
+def test_what_a_killed_output_left_is_removed_by_the_next_one(tmp_path):
+    DeliveryWriter(tmp_path / "out").put("images/old.png", b"x")  # and never finished
+    with open(tmp_path / "out" / JOURNAL, "a") as stream:
+        stream.write('"images/half')
+    DeliveryWriter(tmp_path / "out").put("images/older.png", b"x")  # nor this one
+    again = DeliveryWriter(tmp_path / "out")
+    again.finish(rows_of(again), {})
+    assert [path.name for path in (tmp_path / "out/images").iterdir()] == ["ä.png"]

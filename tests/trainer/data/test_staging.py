@@ -81,3 +81,24 @@ def test_a_bad_row_stages_nothing(delivery, tmp_path, capsys):
     assert shard(copy, "--out", tmp_path / "out", "--list", tmp_path / "lists") == 2
     assert "golden_train.manifest:49" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_every_row_that_cannot_be_staged_is_named_before_anything_is(delivery, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(delivery, copy)
+    rows = [json.loads(line) for line in (copy / "golden_train.manifest").read_text().splitlines()]
+    rows[1]["sample_id"] = rows[0]["sample_id"]
+    rows[2]["source-ref"] = "images/not_there.png"
+    rows[3]["semantic-ref"] = "../outside.png"
+    rows[4]["source-ref"] = "s3://bucket/a.png"
+    (copy / "golden_train.manifest").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert shard(copy, "--out", tmp_path / "out", "--list", tmp_path / "lists", "--window", "2026-01-06") == 2
+    said = capsys.readouterr().err
+    for word in ("manifest:2", "not_there", "outside", "s3://", "--window", "2026-01-05"):
+        assert word in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_manifest_that_is_not_there_is_named(tmp_path, capsys):
+    assert shard(tmp_path, "--out", tmp_path / "out", "--list", tmp_path / "lists") == 2
+    assert "golden_train.manifest" in capsys.readouterr().err

@@ -67,3 +67,25 @@ def test_a_split_without_samples_of_a_slice_says_none_not_zero(checkpoint, data)
 def test_a_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(ContractError, match=r"nothing\.pt"):
         load_checkpoint(tmp_path / "nothing.pt")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ({"semantic": {"classes": ["car", "road"]}}, "classes"),
+        ({"semantic": {"classes": ["road", "car"], "ignore_id": 0}}, "ignore_id"),
+        ({"boxes": ["car", "tram"]}, "tram"),
+    ],
+)
+def test_data_whose_labels_mean_another_thing_is_not_judged(checkpoint, data, tmp_path, capsys, labels, said):
+    (data / "slices.yaml").write_text(json.dumps({"labels": labels}))
+    assert main(["evaluate", str(checkpoint), "--data", str(data), "--out", str(tmp_path / "out")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out" / "eval_report.json").exists()
+
+
+def test_a_split_that_the_data_does_not_have_is_named(checkpoint, data, tmp_path, capsys):
+    spec = json.loads((data / "data.json").read_text())
+    (data / "data.json").write_text(json.dumps(spec | {"splits": {"val": spec["splits"]["val"]}}))
+    assert main(["evaluate", str(checkpoint), "--data", str(data), "--out", str(tmp_path / "out")]) == 2
+    assert "'test'" in capsys.readouterr().err

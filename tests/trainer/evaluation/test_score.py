@@ -63,10 +63,15 @@ def _random_detections(rng: np.random.Generator):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"score": float("nan")}, "[1].score"),
-        ({"category_id": 99}, "[1].category_id"),
-        ({"image_id": 99}, "[1].image_id"),
-        ({"bbox": [1, 2, 3]}, "[1].bbox"),
+        ({"score": float("nan")}, "1.score"),
+        ({"category_id": 99}, "1.category_id"),
+        ({"image_id": 99}, "1.image_id"),
+        ({"bbox": [1, 2, 3]}, "1.bbox"),
+        ({"bbox": ["1", 2, 3, 4]}, "1.bbox"),
+        ({"bbox": 5}, "1.bbox"),
+        ({"bbox": [1, 2, float("inf"), 3]}, "1.bbox"),
+        ({"score": "0.5"}, "1.score"),
+        ({"image_id": [1]}, "1.image_id"),
     ],
 )
 def test_a_bad_prediction_is_named_and_nothing_is_scored(tmp_path, capsys, change, said):
@@ -118,3 +123,59 @@ def test_a_missing_and_an_oversized_mask_are_named(tmp_path, capsys):
     arguments = ["--ground-truth", str(truth), "--predictions", str(tmp_path / "dt2")]
     assert main(["score", "segmentation", *arguments]) == 2
     assert "a.png" in capsys.readouterr().err
+
+
+def _segmentation_scores(capsys, tmp_path, *options: str) -> tuple[int, dict]:
+    folders = ["--ground-truth", str(tmp_path / "gt"), "--predictions", str(tmp_path / "dt")]
+    code = main(["score", "segmentation", *folders, *options])
+    return code, json.loads(capsys.readouterr().out or "{}")
+
+
+def test_masks_of_16_bits_or_one_bit_are_refused(tmp_path, capsys):
+    (tmp_path / "gt").mkdir()
+    cv2.imwrite(str(tmp_path / "gt/a.png"), np.full((4, 4), 700, np.uint16))
+    cv2.imwrite(str(tmp_path / "gt/b.png"), np.ones((4, 4), np.uint8), [cv2.IMWRITE_PNG_BILEVEL, 1])
+    _masks(tmp_path / "dt", {"a": np.zeros((4, 4), np.uint8), "b": np.zeros((4, 4), np.uint8)})
+    assert _segmentation_scores(capsys, tmp_path) == (2, {})
+
+
+def test_ignored_pixels_never_count_even_where_255_is_a_class(tmp_path, capsys):
+    _masks(tmp_path / "gt", {"a": np.array([[0, 0], [1, 255]], np.uint8)})
+    _masks(tmp_path / "dt", {"a": np.array([[1, 1], [1, 255]], np.uint8)})
+    code, scores = _segmentation_scores(capsys, tmp_path, "--ignore", "0")
+    assert (code, scores["mIoU"], scores["pixel_accuracy"]) == (0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda truth: truth["categories"].append(truth["categories"][0]), "categories.3.id"),
+        (lambda truth: truth["annotations"][1].update(id=truth["annotations"][0]["id"]), "annotations.1.id"),
+        (lambda truth: truth["annotations"][1].pop("bbox"), "annotations.1.bbox"),
+        (lambda truth: truth["annotations"][1].update(bbox=[float("nan"), 0, 1, 1]), "annotations.1.bbox"),
+        (lambda truth: truth["annotations"].append(None), "annotations"),
+        (lambda truth: truth["images"][0].update(id="one"), "images.0.id"),
+        (lambda truth: truth["categories"][0].pop("name"), "categories.0.name"),
+    ],
+)
+def test_a_ground_truth_that_coco_could_not_score_is_named(tmp_path, capsys, spoil, said):
+    truth, results = _random_detections(np.random.default_rng(3))
+    spoil(truth)
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    (tmp_path / "dt.json").write_text(json.dumps(results))
+    arguments = ["--ground-truth", str(tmp_path / "gt.json"), "--predictions", str(tmp_path / "dt.json")]
+    assert main(["score", "detection", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "mask", [None, [[0, 0, 9, 0, 9, 9]], {"size": [9, 9], "counts": [81]}, {"size": [9, 9], "counts": "9"}]
+)
+def test_a_predicted_mask_that_is_not_the_images_rle_is_named(real_data, tmp_path, capsys, mask):
+    folder = real_data / "metric_vectors" / "coco"
+    results = json.loads((folder / KINDS["segm"]).read_text())
+    results[3]["segmentation"] = mask
+    (tmp_path / "dt.json").write_text(json.dumps(results))
+    truth = str(folder / "instances_val2014_100.json")
+    assert main(["score", "detection", "--ground-truth", truth, "--predictions", str(tmp_path / "dt.json")]) == 2
+    assert "3.segmentation" in capsys.readouterr().err

@@ -31,6 +31,18 @@ def test_the_onnx_file_runs_without_torch_and_names_its_outputs(checkpoint, tmp_
     assert not list(tmp_path.glob("*.data"))
 
 
+def test_an_export_that_ends_early_leaves_no_summary_of_an_earlier_one(checkpoint, tmp_path):
+    (tmp_path / "exports.json").write_text("an earlier export's")
+
+    def killed(text: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(checkpoint, tmp_path, killed)
+    assert (tmp_path / "model.onnx").exists()
+    assert not (tmp_path / "exports.json").exists()
+
+
 def test_a_different_output_counts_as_an_error():
     eager = [np.array([1.0, 2.0]), np.array([10.0])]
     assert relative_error(eager, eager) == 0

@@ -24,6 +24,7 @@ import numpy as np
 
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import OutsideRoot, inside
+from trainer.contract.images import is_label_png
 from trainer.contract.manifest import SPLITS, Row
 from trainer.data.delivery_writer import DeliveryWriter
 from trainer.data.readers import Progress
@@ -167,5 +168,4 @@ def _row_problems(src: Path, file: str, line: int, cells: Cells) -> Iterable[Pro
 
 def _is_mask(path: Path) -> bool:
     content = _mask_bytes(path)
-    mask = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED) if content else None
-    return mask is not None and mask.ndim == 2 and mask.dtype == np.uint8
+    return is_label_png(content) and cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED) is not None

@@ -63,7 +63,12 @@ def assigned_times(count: int, start: date, windows: int) -> list[datetime]:
     Raises:
         ContractError: they would lie in the future.
     """
-    first = window_of(datetime.combine(start, time(), UTC))
+    moment, now = datetime.combine(start, time(), UTC), datetime.now(UTC)
+    # Before any arithmetic that could leave the calendar.
+    if moment > now or windows > (now - moment).days + 7:
+        found = f"{start} with {windows} windows"
+        raise ContractError("times cannot be assigned", [Problem("--start", found, "windows that have passed")])
+    first = window_of(moment)
     span = first.end - first.start
     places = [index * windows // count for index in range(count)]
     sizes, seen = Counter(places), Counter[int]()
@@ -72,7 +77,7 @@ def assigned_times(count: int, start: date, windows: int) -> list[datetime]:
         share = (seen[place] + 0.5) / sizes[place]
         seen[place] += 1
         times.append(first.start + span * place + timedelta(seconds=int(span.total_seconds() * share)))
-    if times and times[-1] > datetime.now(UTC):
+    if times and times[-1] > now:
         found = f"{start} with {windows} windows, which ends on {times[-1].date()}"
         raise ContractError("times cannot be assigned", [Problem("--start", found, "windows that have passed")])
     return times

@@ -19,6 +19,7 @@ sample_id cannot have become ``-``.
 
 import argparse
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 from trainer.contract.errors import ContractError
@@ -72,15 +73,20 @@ def slices_of(pictures: Sequence[Picture]) -> dict[str, Any]:
     for name in sorted({name for picture in pictures for name in picture.attributes}):
         values = sorted({value for picture in pictures if (value := picture.attributes.get(name))})
         if 1 < len(values) <= 12:
-            slices += [{"name": _slice_name(name, value), "where": {f"attributes.{name}": value}} for value in values]
+            for value in values:
+                taken = {one["name"] for one in slices} | {"crowded"}
+                slices.append({"name": _slice_name(name, value, taken), "where": {f"attributes.{name}": value}})
     slices.append({"name": "crowded", "where": {"labels.boxes": {"min": CROWDED}}})
     categories = sorted({box.category for picture in pictures for box in picture.boxes})
     return {"labels": {"boxes": categories}, "slices": slices}
 
 
-def _slice_name(attribute: str, value: str) -> str:
-    text = "".join(letter if letter.isascii() and (letter.isalnum() or letter in " _.-") else "-" for letter in value)
-    return f"{attribute}-{text}"[:64]
+def _slice_name(attribute: str, value: str, taken: set[str]) -> str:
+    """A name that a slice may have; values that differ only in what a name cannot hold are numbered."""
+    allowed = (letter if letter.isascii() and (letter.isalnum() or letter in " _.-") else "-" for letter in value)
+    name = f"{attribute}-{''.join(allowed)}"[:64]
+    numbered = (name if number == 1 else f"{name[:60]}-{number}" for number in count(1))
+    return next(one for one in numbered if one not in taken)
 
 
 def _options(arguments: argparse.Namespace) -> Options:

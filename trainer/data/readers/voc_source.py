@@ -167,6 +167,9 @@ def read_annotation(path: Path, size: tuple[int, int], problems: list[Problem]) 
     except ET.ParseError as error:
         problems.append(Problem(str(path), str(error), "an XML document", error.position[0]))
         return None
+    except (LookupError, ValueError) as error:  # an encoding that is unknown, or that expat does not read
+        problems.append(Problem(str(path), str(error), "an XML document in UTF-8"))
+        return None
     declared = tuple(_number(root, f"size/{side}") for side in ("width", "height"))
     if root.find("size") is not None and declared != size:
         found, expected = (f"{width:g}×{height:g}" for width, height in (declared, size))

@@ -286,3 +286,27 @@ def test_the_real_set_passes_the_contract(tmp_path):
         expected = sum(int(cells[category]) for cells in table.values())
         assert count_labels(row for _, row in delivery.all_rows())[category] == expected
     assert all(sum(map(one.holds, delivery.rows["test"])) >= one.min_samples for one in delivery.slices.slices)
+
+
+def test_attribute_values_in_any_script_become_slices_of_their_own(tmp_path):
+    source = Source(tmp_path / "source")
+    for number in range(12):
+        source.add(f"f{number}", weather=("晴", "雨", "a/b", "a-b")[number % 4])
+    source.write_csv()
+    found = {one.name: one.where for one in run(source, tmp_path / "out").slices.slices if one.where}
+    values = [where["attributes.weather"] for where in found.values() if "attributes.weather" in where]
+    assert sorted(values) == sorted(["晴", "雨", "a/b", "a-b"])
+
+
+@pytest.mark.parametrize("encoding", ["gb2312", "no-such-encoding"])
+def test_an_encoding_that_cannot_be_read_is_a_problem_of_that_file(source, tmp_path, encoding):
+    path = source.annotations / "f-05.xml"
+    path.write_text(f'<?xml version="1.0" encoding="{encoding}"?>' + xml(thing(1, 1, 9, 9)))
+    with pytest.raises(ContractError, match=r"f-05\.xml"):
+        run(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("options", [("--windows", "100000000"), ("--start", "9999-12-31")])
+def test_windows_beyond_the_calendar_are_refused_as_future_ones(source, tmp_path, options):
+    with pytest.raises(ContractError, match="windows that have passed"):
+        run(source, tmp_path / "out", *options)

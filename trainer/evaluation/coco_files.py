@@ -1,0 +1,134 @@
+"""COCO's ground truth and result lists, checked before they are scored (cocodataset.org)."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictFloat, StrictInt, TypeAdapter, ValidationError
+
+from trainer.contract.errors import ContractError, Problem, problems_of
+from trainer.tasks.coco import IouType
+
+Number = StrictInt | StrictFloat
+Box = tuple[Number, Number, Number, Number]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+
+class _Image(_Model):
+    id: StrictInt
+
+
+class _SizedImage(_Image):
+    height: StrictInt
+    width: StrictInt
+
+
+class _Category(_Model):
+    id: StrictInt
+    name: str
+
+
+class _Annotation(_Model):
+    id: StrictInt
+    image_id: StrictInt
+    category_id: StrictInt
+
+
+class _BoxAnnotation(_Annotation):
+    bbox: Box
+
+
+class _MaskAnnotation(_Annotation):
+    segmentation: list[Any] | dict[str, Any]
+
+
+class _BoxTruth(_Model):
+    images: list[_Image]
+    categories: list[_Category]
+    annotations: list[_BoxAnnotation]
+
+
+class _MaskTruth(_Model):
+    images: list[_SizedImage]
+    categories: list[_Category]
+    annotations: list[_MaskAnnotation]
+
+
+class _Result(_Model):
+    image_id: StrictInt | StrictFloat
+    category_id: StrictInt | StrictFloat
+    score: FiniteFloat = Field(strict=True)
+
+
+class _BoxResult(_Result):
+    bbox: Box
+
+
+class _Mask(_Model):
+    """Compressed RLE; ``size`` is (height, width)."""
+
+    size: tuple[StrictInt, StrictInt]
+    counts: str
+
+
+class _MaskResult(_Result):
+    segmentation: _Mask
+
+
+class _FullResult(_BoxResult, _MaskResult):
+    """Both: scored by its mask, its size taken from its box, as COCO's own ``loadRes`` does."""
+
+
+def checked_iou_type(truth_path: Path, truth: Any, results_path: Path, results: Any, asked: IouType | None) -> IouType:
+    """What to compare by: as asked, or by what the first result has. COCO too takes the kind of all from the first.
+
+    Raises:
+        ContractError: a file is not in COCO's format, or a result is of an unknown image or category.
+    """
+    first = results[0] if isinstance(results, list) and results and isinstance(results[0], dict) else {}
+    chosen: IouType = asked or ("segm" if "segmentation" in first else "bbox")
+    _validate(_MaskTruth if chosen == "segm" else _BoxTruth, truth, truth_path)
+    if repeated := list(_repeated(truth, truth_path)):
+        raise ContractError("the ground truth is refused", repeated)
+    masked, boxed = "segmentation" in first, "bbox" in first
+    kind = (_FullResult if boxed else _MaskResult) if masked else _BoxResult
+    _validate(list[kind], results, results_path)  # type: ignore[valid-type]
+    if unknown := list(_unknown(truth, results, results_path, masked)):
+        raise ContractError("predictions are refused", unknown)
+    return chosen
+
+
+def _validate(kind: Any, value: Any, path: Path) -> None:
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise ContractError(f"{path} is not in COCO's format", problems_of(error, str(path))) from None
+
+
+def _repeated(truth: dict[str, Any], path: Path) -> Iterator[Problem]:
+    for key in ("images", "categories", "annotations"):
+        seen: set[int] = set()
+        for number, one in enumerate(truth[key]):
+            if one["id"] in seen:
+                yield Problem(str(path), str(one["id"]), "an id used once", field=f"{key}.{number}.id")
+            seen.add(one["id"])
+
+
+def _unknown(truth: dict[str, Any], results: Sequence[dict[str, Any]], path: Path, masked: bool) -> Iterator[Problem]:
+    images = {one["id"]: one for one in truth["images"]}
+    categories = {one["id"] for one in truth["categories"]}
+    for number, one in enumerate(results):
+        image = images.get(one["image_id"])
+        if image is None:
+            found = str(one["image_id"])
+            yield Problem(str(path), found, "an image of the ground truth", field=f"{number}.image_id")
+        elif masked and "height" in image and list(one["segmentation"]["size"]) != [image["height"], image["width"]]:
+            expected = f"the image's height and width, {[image['height'], image['width']]}"
+            found = str(one["segmentation"]["size"])
+            yield Problem(str(path), found, expected, field=f"{number}.segmentation.size")
+        if one["category_id"] not in categories:
+            found = str(one["category_id"])
+            yield Problem(str(path), found, "a category of the ground truth", field=f"{number}.category_id")
