@@ -113,12 +113,14 @@ class Trainer:
 
     def fit(self) -> TrainResult:
         self._call("before_training")
+        self.phases.start()
         while self.progress.stop_reason is None:
             self._train_epoch()
             epoch = self._finish_epoch()
             if self.progress.epoch == self.config.training.epochs:
                 self.finish("max_epochs")
             self._call("after_epoch", epoch)
+            self.phases.mark("callbacks")
         self._call("after_training")
         return self._result()
 
@@ -152,6 +154,7 @@ class Trainer:
         }
         last = progress.epoch + 1 == training.epochs
         metrics = self._evaluate() if last or (progress.epoch + 1) % training.eval_every == 0 else {}
+        self.phases.mark("evaluation")
         epoch = Epoch(
             epoch=progress.epoch,
             global_step=progress.global_step,
@@ -186,6 +189,7 @@ class Trainer:
     def save(self) -> None:
         """A checkpoint of this moment, written by the leader while the others wait."""
         self._call("before_save")
+        self.phases.mark("callbacks")
         self.progress.loss_sums = {
             name: float(self.ranks.mean(total.clone())) for name, total in self._loss_sums.items()
         }
@@ -198,6 +202,7 @@ class Trainer:
             }
             self.checkpointer.save(self.progress.global_step, state)
         self.ranks.barrier()
+        self.phases.mark("checkpoint")
 
     def _restore(self) -> int | None:
         state = self.checkpointer.load_latest(self.ranks.device)

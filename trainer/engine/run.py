@@ -18,7 +18,8 @@ from trainer.data.staging import data_directory
 from trainer.engine.callbacks.checkpoints import SaveCheckpoints, StopOnSignal
 from trainer.engine.callbacks.finite import FiniteGuard
 from trainer.engine.callbacks.progress import Progress
-from trainer.engine.loop import Trainer
+from trainer.engine.callbacks.telemetry import Telemetry
+from trainer.engine.loop import Callback, Trainer
 from trainer.engine.parallel import Ranks, join
 from trainer.reporting import Reporter, reporter
 
@@ -40,13 +41,17 @@ def train(config: TrainConfig, data_dir: Path, run_dir: Path, run_id: str | None
         _check_ranks(config, ranks)
         data = _open(config, data_dir, run_dir, ranks, report)
         run_id = _identify(config, data, run_dir, run_id, ranks)
-        callbacks = [
+        callbacks: list[Callback] = [
             FiniteGuard(every=LOOK_EVERY),
             Progress(report),
             SaveCheckpoints(config.training.checkpoint_every),
             StopOnSignal(),
         ]
-        result = Trainer(config, data, run_dir, run_id, ranks, callbacks).fit()
+        telemetry = Telemetry(config.telemetry, run_dir, report)
+        if config.telemetry.enabled:
+            callbacks.append(telemetry)
+        with contextlib.closing(telemetry):
+            result = telemetry.added_to(Trainer(config, data, run_dir, run_id, ranks, callbacks).fit())
         if ranks.leads:
             write_text(run_dir / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
             report.info(f"trained {config.name} (run {run_id}): {_summary(result)}")
