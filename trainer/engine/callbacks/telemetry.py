@@ -15,7 +15,7 @@ from trainer.contract.results import TrainResult
 from trainer.contract.telemetry import STEP_COLUMNS, next_attempt, read_steps, read_system, steps_file, system_file
 from trainer.contract.train_config import Telemetry as Settings
 from trainer.engine.loop import Callback, Trainer
-from trainer.engine.phases import Row
+from trainer.engine.phases import Phases, Row
 from trainer.engine.telemetry.all_reduce import AllReduce, Unknown, all_reduce_of
 from trainer.engine.telemetry.flops import peak_flops, step_flops
 from trainer.engine.telemetry.journal import Journal
@@ -34,6 +34,7 @@ class Telemetry(Callback):
     def __init__(self, settings: Settings, run_dir: Path, report: Reporter) -> None:
         self.settings, self.run_dir, self.report = settings, run_dir, report
         self.summary: Summary | None = None
+        self._phases: Phases | None = None
         self._journal: Journal | None = None
         self._sampler: Sampler | None = None
         self._all_reduce: AllReduce = Unknown()
@@ -60,7 +61,8 @@ class Telemetry(Callback):
             self._give_up(error)
         every = self.settings.sample_every
         self._all_reduce = all_reduce_of(trainer.step.model, every)
-        trainer.phases.collect(self._rows.append, _cuda_moment if ranks.device.type == "cuda" else None, every)
+        self._phases = trainer.phases
+        self._phases.collect(self._rows.append, _cuda_moment if ranks.device.type == "cuda" else None, every)
 
     def after_step(self, trainer: Trainer) -> None:
         self._steps += 1
@@ -74,7 +76,6 @@ class Telemetry(Callback):
         self._flush()
 
     def after_training(self, trainer: Trainer) -> None:
-        trainer.phases.finish()
         self.close()
         trainer.ranks.barrier()
         if trainer.ranks.leads:
@@ -86,6 +87,8 @@ class Telemetry(Callback):
 
     def close(self) -> None:
         """Write what is left and end the sampler; a second call does nothing."""
+        if self._phases is not None:
+            self._phases.finish()
         self._flush(last=True)
         journal, self._journal = self._journal, None
         sampler, self._sampler = self._sampler, None
