@@ -6,9 +6,13 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainer.contract.errors import ContractError
 from trainer.contract.manifest import SPLITS
+
+if TYPE_CHECKING:
+    from trainer.contract.train_config import TrainConfig
 
 EXAMPLES = """\
 examples:
@@ -29,9 +33,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return arguments.run(arguments) or 0
     except ContractError as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr, flush=True)
-        return 2
+        return _refuse(error)
+
+
+def _refuse(error: ContractError) -> int:
+    if os.environ.get("RANK", "0") == "0":
+        print(f"error: {error}", file=sys.stderr, flush=True)
+    return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,7 +61,17 @@ def _parser() -> argparse.ArgumentParser:
     _data_argument(sub)
     sub.add_argument("--run-dir", type=Path, required=True, help="checkpoints, best.pt and result.json go here")
     sub.add_argument("--run-id", help="eight characters of a-z and 0-9; chosen at random when not given")
+    sub.add_argument("--warm-start", type=Path, metavar="FILE", help="begin with the weights of this best.pt")
+    sub.add_argument("--copy-to", metavar="URI", help="copy finished checkpoints there; a new host resumes there")
     sub.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override a field of the recipe")
+
+    sub = command("copy-checkpoints", _copy_checkpoints, "Copy a run's finished checkpoints to an object store.")
+    sub.add_argument("run_dir", type=Path)
+    sub.add_argument("store", metavar="URI", help="a directory, or what fsspec knows, like s3://bucket/prefix")
+    sub.add_argument("--every", type=int, default=1, help="least steps between copied checkpoints")
+    sub.add_argument("--keep-last", type=int, default=2)
+    sub.add_argument("--keep-every", type=int, help="steps between checkpoints that are kept for good")
+    sub.add_argument("--watch", action="store_true", help="go on until a line comes on standard input")
 
     sub = command("evaluate", _evaluate, "Score a checkpoint on splits, overall and per slice.")
     _checkpoint_argument(sub)
@@ -117,18 +135,47 @@ def _score_command(parser: argparse.ArgumentParser) -> None:
 
 def _train(arguments: argparse.Namespace) -> int | None:
     from trainer.contract.train_config import read_config
-    from trainer.engine.callbacks.checkpoints import Stop
+    from trainer.engine.failure import explained
+    from trainer.engine.fork import forked, forks_of
+
+    with explained(arguments.run_dir):
+        config = read_config(arguments.config, arguments.set)
+        forks = forks_of(config.launch)
+    return forked(forks, lambda: _rank_of(arguments, config)) if forks > 1 else _train_here(arguments, config)
+
+
+def _rank_of(arguments: argparse.Namespace, config: "TrainConfig") -> int:
+    try:
+        return _train_here(arguments, config)
+    except ContractError as error:
+        return _refuse(error)
+
+
+def _train_here(arguments: argparse.Namespace, config: "TrainConfig") -> int:
+    """One rank."""
+    from trainer.engine.callbacks.stopping import Stop
     from trainer.engine.failure import explained
     from trainer.engine.run import train
 
     try:
         with explained(arguments.run_dir):
-            config = read_config(arguments.config, arguments.set)
-            train(config, arguments.data, arguments.run_dir, arguments.run_id)
+            train(config, arguments.data, arguments.run_dir, arguments.run_id, arguments.warm_start, arguments.copy_to)
     except Stop as stop:
-        print(stop, flush=True)
+        if os.environ.get("RANK", "0") == "0":
+            print(stop, flush=True)
         return stop.exit_code
     return 0
+
+
+def _copy_checkpoints(arguments: argparse.Namespace) -> None:
+    from trainer.engine.copier import CopyPlan, copy_finished, store_at, watch
+
+    root, store = arguments.run_dir / "checkpoints", store_at(arguments.store)
+    plan = CopyPlan(arguments.every, arguments.keep_last, arguments.keep_every)
+    if arguments.watch:
+        watch(root, store, plan)
+    else:
+        print(f"copied to {store}: {', '.join(copy_finished(root, store, plan)) or 'nothing new'}")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

@@ -64,6 +64,16 @@ class Telemetry(_Model):
     peak_gpu_memory_bytes: FiniteFloat | None
 
 
+class WarmStart(_Model):
+    """What a training took over from another's weights: how many tensors, and the names of those that did not fit."""
+
+    sha256: Sha256
+    matched: int
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    other_shape: tuple[str, ...]
+
+
 class TrainResult(_Model):
     """``result.json``: what a finished training was.
 
@@ -86,6 +96,7 @@ class TrainResult(_Model):
     samples_per_second: Annotated[FiniteFloat, Field(ge=0)]
     train_seconds: FiniteFloat
     resumed_from_step: int | None
+    warm_start: WarmStart | None = None
     state_sha256: Sha256
     stop_reason: str
     gates: tuple[Verdict, ...]

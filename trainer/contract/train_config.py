@@ -132,7 +132,8 @@ class Training(_Model):
         default=None, description="Steps between checkpoints that are kept for good."
     )
     copy_every: Annotated[int, Field(ge=1)] = Field(
-        default=1, description="Of the finished checkpoints every how many-th is copied to the object store."
+        default=1,
+        description="Least steps between checkpoints that are copied to the object store.",
     )
     monitor: str = Field(description="Metric (<task>/<metric>, higher is better) that chooses the best checkpoint.")
 

@@ -1,64 +1,245 @@
-"""Checkpoints on disk: complete or not there.
+"""Checkpoints on disk: complete or not there, written while the training goes on.
 
-``checkpoints/step-00000050/`` holds ``state.pt`` and, written last, ``COMPLETE`` with the state's sha256.
-``best.pt`` beside them is the best model so far with its recipe: what is evaluated, exported and released.
+``checkpoints/step-00000050-epoch-0001/`` holds the tensors as torch.distributed.checkpoint lays them out
+(``__<rank>_<n>.distcp``, ``.metadata``), ``state.json`` with all that is no tensor, and, written last, ``COMPLETE``
+with the sha256 of each file. All ranks write into it: the run directory lies on storage that they share.
+``best.pt`` beside them is the best model so far with its recipe: what is evaluated, exported and released. Each
+checkpoint holds the one of its moment, so that it is whole on a host that has nothing else.
 """
 
 import json
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
 from trainer.contract.files import atomic_open, sha256_of, sync_directory, write_json
-from trainer.models.state import load
+from trainer.engine.parallel import Ranks
+from trainer.engine.safe_reader import SafeReader
 
 MARKER = "COMPLETE"
-STATE = "state.pt"
+STATE = "state.json"
 BEST = "best.pt"
+PARTIAL = ".part"
+
+Tensors = dict[str, torch.Tensor]
 
 
 class Checkpointer:
-    """Saves to and restores from one run directory; keeps the newest ``keep_last`` checkpoints."""
+    """Saves to and restores from one run directory; every rank has one and calls it at the same points.
 
-    def __init__(self, run_dir: Path, keep_last: int) -> None:
-        self.run_dir, self.root, self.keep_last = run_dir, run_dir / "checkpoints", keep_last
+    ``save`` returns at once. The tensors are copied while the next forward and backward pass runs: whoever is about
+    to change one calls :meth:`wait_for_copy` first. Files are written by a thread behind that.
 
-    def save(self, step: int, state: dict[str, Any]) -> Path:
-        """Write ``state`` as the checkpoint of ``step``; older ones go once it is complete."""
-        directory = self.root / f"step-{step:08d}"
-        # The marker goes first, so that no half-replaced checkpoint counts as complete.
-        (directory / MARKER).unlink(missing_ok=True)
-        with atomic_open(directory / STATE) as stream:
-            torch.save(state, stream)
-        write_json(directory / MARKER, {"step": step, "sha256": sha256_of(directory / STATE)})
+    ``keep_last`` checkpoints are kept, and each whose step ``keep_every`` divides.
+    """
+
+    def __init__(self, run_dir: Path, ranks: Ranks, keep_last: int, keep_every: int | None = None) -> None:
+        self.run_dir, self.root, self.ranks = run_dir, run_dir / "checkpoints", ranks
+        self.keep_last, self.keep_every = keep_last, keep_every
+        cuda = ranks.device.type == "cuda"
+        self._stager = DefaultStager(
+            StagingOptions(
+                use_pinned_memory=cuda, use_shared_memory=False, use_async_staging=True, use_non_blocking_copy=cuda
+            )
+        )
+        # Its collectives run in the writing thread, beside those of the training: a group of their own.
+        self._group = ranks.new_host_group()
+        self._copy: Future[Tensors] | None = None
+        self._writing: _Background | None = None
+        if ranks.leads:
+            for leftover in self.root.glob(f"*{PARTIAL}"):
+                shutil.rmtree(leftover)
+        ranks.barrier()
+
+    def save(self, name: str, tensors: Tensors, document: dict[str, Any]) -> None:
+        """Begin to write the checkpoint ``name``; one that is still being written is waited for.
+
+        ``tensors``: of this rank, shards included; those that several ranks have are the same on all of them.
+        ``document``: the leader's is written.
+        """
+        self.wait()
+        if self.ranks.device.type == "cuda":
+            # The copying stream does not know of the optimizer's kernels that may still be queued.
+            torch.cuda.current_stream().synchronize()
+        if self.ranks.leads:
+            _link(self.run_dir / BEST, self.root / f"{name}{PARTIAL}" / BEST)
+        copy = self._stager.stage(tensors)
+        assert isinstance(copy, Future)
+        self._copy = copy
+        self._writing = _Background(lambda: self._write(name, copy.result(), document))
+
+    def wait_for_copy(self) -> None:
+        """Return once the tensors given to :meth:`save` may change."""
+        if self._copy is not None:
+            self._copy.result()
+            self._copy = None
+
+    def wait(self) -> None:
+        """Return once everything saved is complete on disk; raises what went wrong there."""
+        self.wait_for_copy()
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def close(self) -> None:
+        self.wait()
+        self._stager.close()
+
+    def _write(self, name: str, tensors: Tensors, document: dict[str, Any]) -> None:
+        partial = self.root / f"{name}{PARTIAL}"
+        alone = self.ranks.world_size == 1
+        writer = dcp.FileSystemWriter(partial, single_file_per_rank=True, sync_files=True, thread_count=1)
+        dcp.save(tensors, storage_writer=writer, process_group=self._group, no_dist=alone)
+        own = {path.name: _described(path) for path in partial.glob(f"__{self.ranks.rank}_*")}
+        parts = self._gather(own)
+        if self.ranks.leads:
+            write_json(partial / STATE, document)
+            own_files = [path for path in (partial / STATE, partial / ".metadata", partial / BEST) if path.exists()]
+            files = {path.name: _described(path) for path in own_files}
+            for part in parts:
+                files |= part
+            self._complete(partial, self.root / name, files)
+
+    def _gather(self, value: dict[str, Any]) -> list[dict[str, Any]]:
+        if self._group is None:
+            return [value]
+        values: list[Any] = [None] * self.ranks.world_size
+        torch.distributed.all_gather_object(values, value, group=self._group)
+        return values
+
+    def _complete(self, partial: Path, directory: Path, files: dict[str, Any]) -> None:
+        if directory.exists():
+            _remove(directory)
+        sync_directory(partial)
+        partial.rename(directory)
+        write_json(directory / MARKER, {"files": files})
         sync_directory(self.root)
-        for old in list(self._complete())[: -self.keep_last]:
-            _remove(old)
-        return directory
+        for old in passing([path.name for path in self.complete()], self.keep_last, self.keep_every):
+            _remove(self.root / old)
 
-    def load_latest(self, device: torch.device) -> dict[str, Any] | None:
-        """The newest state whose bytes are what its marker says; None when there is none.
+    def complete(self) -> list[Path]:
+        """The finished checkpoints, the oldest first."""
+        return complete_checkpoints(self.root)
+
+    def latest(self) -> Path | None:
+        """The newest checkpoint whose files are what its marker says, the same on all ranks; None without one.
 
         A damaged one is named on standard output and the one before it is used.
         """
-        for directory in reversed(list(self._complete())):
-            marker = json.loads((directory / MARKER).read_text())
-            if sha256_of(directory / STATE) == marker["sha256"]:
-                return load(directory / STATE, device)
-            print(f"checkpoint {directory} is damaged (sha256 differs from its marker): using the one before it")
+        candidates = self.ranks.gather([path.name for path in self.complete()])[0]
+        for name in reversed(candidates):
+            # Each rank reads its share of the files.
+            share = slice(self.ranks.rank, None, self.ranks.world_size)
+            damage = [one for part in self.ranks.gather(damaged_files(self.root / name, share)) for one in part]
+            if not damage:
+                return self.root / name
+            if self.ranks.leads:
+                print(f"checkpoint {self.root / name} is damaged ({'; '.join(damage)}): using the one before it")
         return None
 
+    def document(self, directory: Path) -> dict[str, Any]:
+        """What was no tensor in the checkpoint ``directory``."""
+        value: dict[str, Any] = json.loads((directory / STATE).read_text())
+        return value
+
+    def load(self, directory: Path, tensors: Tensors) -> None:
+        """Read the checkpoint into ``tensors``, in place; what was sharded otherwise is cut anew."""
+        if self.ranks.leads:
+            _link(directory / BEST, self.run_dir / BEST)
+        alone = self.ranks.world_size == 1
+        dcp.load(tensors, storage_reader=SafeReader(directory), process_group=self._group, no_dist=alone)
+
     def save_best(self, state: dict[str, Any]) -> None:
+        """Write ``best.pt``, at once."""
         with atomic_open(self.run_dir / BEST) as stream:
             torch.save(state, stream)
 
-    def _complete(self) -> Iterator[Path]:
-        yield from sorted(path.parent for path in self.root.glob(f"step-*/{MARKER}"))
+
+def name_of(global_step: int, epoch: int) -> str:
+    """The directory's name: the steps done, and how many epochs were finished (the end of an epoch counts)."""
+    return f"step-{global_step:08d}-epoch-{epoch:04d}"
+
+
+def step_of(name: str) -> int:
+    return int(name.split("-")[1])
+
+
+def passing(names: list[str], keep_last: int, keep_every: int | None) -> list[str]:
+    """Which of ``names``, the oldest first, may go: not the newest ``keep_last``, not the permanent ones."""
+    return [name for name in names if not is_permanent(name, keep_every)][:-keep_last]
+
+
+def is_permanent(name: str, keep_every: int | None) -> bool:
+    return keep_every is not None and step_of(name) % keep_every == 0
+
+
+def complete_checkpoints(root: Path) -> list[Path]:
+    return sorted(path.parent for path in root.glob(f"step-*/{MARKER}") if not path.parent.name.endswith(PARTIAL))
+
+
+def damaged_files(directory: Path, share: slice = slice(None)) -> list[str]:
+    """What of the checkpoint's files (in the order of their names, ``share`` of them) is not as its marker says."""
+    try:
+        files: dict[str, Any] = json.loads((directory / MARKER).read_text())["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"{MARKER} cannot be read: {error}"]
+    return [f"{name}: {reason}" for name in sorted(files)[share] if (reason := _damage(directory / name, files[name]))]
+
+
+def _damage(path: Path, facts: dict[str, Any]) -> str | None:
+    if not path.is_file():
+        return "missing"
+    if path.stat().st_size != facts["bytes"]:
+        return f"{path.stat().st_size} bytes, expected {facts['bytes']}"
+    return None if sha256_of(path) == facts["sha256"] else "its sha256 differs"
+
+
+def _described(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def _remove(directory: Path) -> None:
-    (directory / MARKER).unlink()
+    # The marker goes first, so that no half-removed checkpoint counts as complete.
+    (directory / MARKER).unlink(missing_ok=True)
     shutil.rmtree(directory)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Have ``target`` be the file ``source``, if there is one; either may be replaced later without the other."""
+    if source.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.link")
+        temporary.unlink(missing_ok=True)
+        try:
+            temporary.hardlink_to(source)
+        except OSError:  # a file system without links
+            shutil.copyfile(source, temporary)
+        temporary.replace(target)
+
+
+class _Background:
+    """One call in a thread that does not keep a dying process alive."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="checkpoint writer", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            self._error = error
+
+    def result(self) -> None:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error

@@ -9,8 +9,8 @@ from pathlib import Path
 from trainer.contract.errors import ContractError
 from trainer.contract.files import write_text
 from trainer.contract.results import FAILURE_FILE, Failure
-from trainer.engine.callbacks.checkpoints import Stop
 from trainer.engine.callbacks.finite import NotFinite
+from trainer.engine.callbacks.stopping import Stop
 from trainer.engine.loop import GateFailed
 
 

@@ -1,6 +1,5 @@
 """The training loop: what happens in which order."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,22 +7,19 @@ from typing import Any
 
 import torch
 
-from trainer.contract.results import Epoch, TrainResult, Verdict
+from trainer.contract.results import Epoch, TrainResult, Verdict, WarmStart
 from trainer.contract.train_config import TrainConfig
 from trainer.data.loader import Batch, DataSet, TrainingLoader, TrainingSamples, to_device
 from trainer.data.order import Order
-from trainer.engine.checkpointer import BEST, Checkpointer
+from trainer.engine.checkpointer import BEST, Checkpointer, name_of
+from trainer.engine.learner import Learner
 from trainer.engine.parallel import Ranks
-from trainer.engine.step import TrainStep, build_optimizer
 from trainer.evaluation.evaluate import evaluate, score
-from trainer.models.hydranet import HydraNet
-from trainer.models.state import state_sha256
-from trainer.tasks import build_tasks
 
 
 @dataclass
 class Progress:
-    """How far the run is; saved with every checkpoint."""
+    """How far the run is; saved with every checkpoint. ``loss_sums``: of the epoch so far, by rank."""
 
     epoch: int = 0
     step_in_epoch: int = 0
@@ -32,9 +28,14 @@ class Progress:
     best_step: int = 0
     train_seconds: float = 0.0
     epoch_seconds: float = 0.0
-    loss_sums: dict[str, float] = field(default_factory=dict)
+    loss_sums: list[list[float]] = field(default_factory=list)
     epochs: list[dict[str, Any]] = field(default_factory=list)
     stop_reason: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the checkpoint of this moment."""
+        return name_of(self.global_step, self.epoch)
 
 
 class Callback:
@@ -42,7 +43,7 @@ class Callback:
 
     ``before_training`` comes once the state is restored; ``before_step`` with the rank's batch on the device;
     ``before_save`` before each checkpoint and at each end of an epoch, whose model may be kept as the best;
-    ``after_training`` once, when the training ended by itself.
+    ``after_training`` once, when the training ended by itself; ``at_end`` always, whatever ended it.
 
     A callback that has a ``name`` and overrides ``state_dict`` finds its state again after a resume; one that is a
     gate overrides ``verdict``.
@@ -61,6 +62,8 @@ class Callback:
     def after_epoch(self, trainer: "Trainer", epoch: Epoch) -> None: ...
 
     def after_training(self, trainer: "Trainer") -> None: ...
+
+    def at_end(self, trainer: "Trainer") -> None: ...
 
     def state_dict(self) -> dict[str, Any]:
         """What must survive a resume, as JSON has it; the leader's is saved and given to all ranks."""
@@ -91,149 +94,173 @@ class Trainer:
         run_id: str,
         ranks: Ranks,
         callbacks: Sequence[Callback],
+        warm_start: Path | None = None,
     ) -> None:
-        torch.manual_seed(config.seed)
         self.config, self.data, self.run_id, self.ranks, self.callbacks = config, data, run_id, ranks, callbacks
-        self.tasks = build_tasks(config.tasks)
-        self.model = HydraNet(config.model, {task.name: task.head for task in self.tasks}).to(ranks.device)
+        self.run_dir = run_dir
         self.order = Order(len(data.readers["train"]), config.data.batch_size, config.seed)
         self.total_steps = self.order.steps_per_epoch * config.training.epochs
+        self.checkpointer = Checkpointer(run_dir, ranks, config.training.keep_last, config.training.keep_every)
+        self.learner = Learner(config, ranks, self.total_steps, self.checkpointer.wait_for_copy)
+        self.tasks, self.model, self.step = self.learner.tasks, self.learner.model, self.learner.step
         samples = TrainingSamples(
             data.readers["train"], config.data, {task.name: task.targets for task in self.tasks}, config.seed
         )
         self.loader = TrainingLoader(samples, self.order, ranks.rank, ranks.world_size, ranks.device.type == "cuda")
-        optimizer = build_optimizer(self.model, config.optim)
-        self.step = TrainStep(ranks.wrap(self.model), self.tasks, optimizer, config.optim, self.total_steps)
-        self.checkpointer = Checkpointer(run_dir, config.training.keep_last)
-        self.progress = Progress()
         self.phases = self.step.phases
-        self.last_losses: dict[str, torch.Tensor] = {}
-        self._loss_sums: dict[str, torch.Tensor] = {}
+        self.progress = Progress()
+        self.losses = torch.zeros(len(self.learner.objective.names), device=ranks.device)
+        self.warm_start: WarmStart | None = None
         self.resumed_from = self._restore()
+        if self.resumed_from is None and warm_start is not None:
+            self.warm_start = self.learner.warm_start(warm_start)
 
     def fit(self) -> TrainResult:
-        self._call("before_training")
-        self.phases.start()
-        while self.progress.stop_reason is None:
-            self._train_epoch()
-            epoch = self._finish_epoch()
-            if self.progress.epoch == self.config.training.epochs:
-                self.finish("max_epochs")
-            self._call("after_epoch", epoch)
-            self.phases.mark("callbacks")
-        self._call("after_training")
-        return self._result()
+        try:
+            self._call("before_training")
+            self.phases.start()
+            while self.progress.stop_reason is None:
+                self._train_epoch()
+                if self.progress.step_in_epoch == self.order.steps_per_epoch:
+                    self._finish_epoch()
+            self.checkpointer.close()
+            self._call("after_training")
+            return self._result()
+        finally:
+            self._call("at_end")
 
     def finish(self, reason: str) -> None:
-        """End the training after this epoch, because of ``reason``."""
+        """End the training at this step, because of ``reason``; after an epoch's last step, with its evaluation."""
         self.progress.stop_reason = reason
 
+    @property
+    def last_losses(self) -> dict[str, torch.Tensor]:
+        """Each loss of the rank's last batch by name, and ``total``: scalars on the device."""
+        return dict(zip(self.learner.objective.names, self.losses.unbind(), strict=True))
+
     def _train_epoch(self) -> None:
-        progress, clock = self.progress, time.perf_counter()
-        sums = {name: torch.tensor(value, device=self.ranks.device) for name, value in progress.loss_sums.items()}
+        progress = self.progress
+        self.learner.start_epoch(progress.epoch, [epoch["losses"] for epoch in progress.epochs])
+        self._sums = torch.tensor(self._own_sums(), device=self.ranks.device)
+        self._began, self._seconds_before = self.phases.now(), progress.epoch_seconds
         for loaded in self.loader.epoch(progress.epoch, progress.step_in_epoch):
             batch = to_device(loaded, self.ranks.device)
             self.phases.mark("data_wait")
             self._call("before_step", batch)
             self.phases.mark("callbacks")
-            self.last_losses = self.step(batch, progress.global_step)
-            sums = {name: loss + sums.get(name, 0.0) for name, loss in self.last_losses.items()}
+            self.losses = self.step(batch, progress.global_step)
+            self._sums += self.losses
             progress.global_step += 1
             progress.step_in_epoch += 1
-            self._loss_sums = sums
-            progress.epoch_seconds += time.perf_counter() - clock
             self._call("after_step")
             self.phases.mark("callbacks")
-            clock = time.perf_counter()
+            if progress.stop_reason is not None:
+                break
+        self._note_epoch()
 
-    def _finish_epoch(self) -> Epoch:
+    def _own_sums(self) -> list[float]:
+        """The sums of this rank so far: its own, bit for bit, or the mean where there were other ranks."""
+        sums = self.progress.loss_sums
+        if len(sums) == self.ranks.world_size:
+            return sums[self.ranks.rank]
+        return [sum(column) / len(sums) for column in zip(*sums, strict=True)] or [0.0] * len(self.losses)
+
+    def _note_epoch(self) -> None:
+        """Bring the epoch's sums into ``progress``, from where they are saved."""
+        self.progress.epoch_seconds = self._seconds_before + self.phases.now() - self._began
+        self.progress.loss_sums = self.ranks.gather(self._sums.tolist())
+
+    def _finish_epoch(self) -> None:
         self._call("before_save")
         progress, training = self.progress, self.config.training
-        losses = {
-            name: float(self.ranks.mean(total)) / progress.step_in_epoch for name, total in self._loss_sums.items()
-        }
         last = progress.epoch + 1 == training.epochs
+        if last and progress.stop_reason is None:
+            self.finish("max_epochs")
         metrics = self._evaluate() if last or (progress.epoch + 1) % training.eval_every == 0 else {}
-        self.phases.mark("evaluation")
+        totals = [sum(column) / self.ranks.world_size for column in zip(*progress.loss_sums, strict=True)]
+        losses = [total / progress.step_in_epoch for total in totals]
         epoch = Epoch(
             epoch=progress.epoch,
             global_step=progress.global_step,
-            losses=losses,
+            losses=dict(zip(self.learner.objective.names, losses, strict=True)),
             metrics=metrics,
             seconds=progress.epoch_seconds,
         )
         progress.epochs.append(epoch.model_dump())
         progress.train_seconds += progress.epoch_seconds
-        progress.epoch, progress.step_in_epoch, progress.epoch_seconds = progress.epoch + 1, 0, 0.0
-        self._loss_sums = {}
-        return epoch
+        progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
+        progress.epoch_seconds, progress.loss_sums = 0.0, []
+        self.phases.mark("evaluation")
+        self._call("after_epoch", epoch)
+        self.phases.mark("callbacks")
 
     def _evaluate(self) -> dict[str, float | None]:
         """The metrics on val, each rank taking its share of the samples; the leader keeps the best model."""
         reader, ranks = self.data.readers["val"], self.ranks
-        ranks.share_buffers(self.model)
-        share = range(ranks.rank, len(reader), ranks.world_size)
-        own = evaluate(self.model, self.tasks, reader, self.config.data, share, ranks.device)
-        parts = ranks.gather(own)
-        metrics: dict[str, float | None] = {}
-        if ranks.leads:
-            together = sorted((one for part in parts for one in part), key=lambda one: one.index)
-            metrics = score(together, self.tasks)
-        metrics = ranks.gather(metrics)[0]
-        value = metrics.get(self.config.training.monitor)
-        if value is not None and (self.progress.best_metric is None or value > self.progress.best_metric):
-            self.progress.best_metric, self.progress.best_step = value, self.progress.global_step
-            self._save_best()
+        with self.learner.for_evaluation():
+            share = _equal_share(len(reader), ranks.rank, ranks.world_size)
+            own = evaluate(self.model, self.tasks, reader, self.config.data, share, ranks.device)
+            parts = ranks.gather(own)
+            metrics: dict[str, float | None] = {}
+            if ranks.leads:
+                together = {one.index: one for part in parts for one in part}
+                metrics = score([together[index] for index in sorted(together)], self.tasks)
+            metrics = ranks.gather(metrics)[0]
+            value = metrics.get(self.config.training.monitor)
+            if value is not None and (self.progress.best_metric is None or value > self.progress.best_metric):
+                self.progress.best_metric, self.progress.best_step = value, self.progress.global_step
+                self._save_best()
         return metrics
 
     def save(self) -> None:
-        """A checkpoint of this moment, written by the leader while the others wait."""
+        """A checkpoint of this moment, by all ranks together; it is complete some time later."""
         self._call("before_save")
+        if self.progress.step_in_epoch:
+            self._note_epoch()
         self.phases.mark("callbacks")
-        self.progress.loss_sums = {
-            name: float(self.ranks.mean(total.clone())) for name, total in self._loss_sums.items()
+        document = {
+            "progress": asdict(self.progress),
+            "callbacks": {callback.name: callback.state_dict() for callback in self.callbacks if callback.name},
+            **self.learner.document(),
         }
-        if self.ranks.leads:
-            state = {
-                "model": self.model.state_dict(),
-                "optimizer": self.step.optimizer.state_dict(),
-                "progress": asdict(self.progress),
-                "callbacks": {callback.name: callback.state_dict() for callback in self.callbacks if callback.name},
-            }
-            self.checkpointer.save(self.progress.global_step, state)
-        self.ranks.barrier()
+        self.checkpointer.save(self.progress.name, self.learner.tensors(), document)
         self.phases.mark("checkpoint")
 
     def _restore(self) -> int | None:
-        state = self.checkpointer.load_latest(self.ranks.device)
-        if state is None:
+        directory = self.checkpointer.latest()
+        if directory is None:
             return None
-        self.model.load_state_dict(state["model"])
-        self.step.optimizer.load_state_dict(state["optimizer"])
-        self.progress = Progress(**state["progress"])
+        document = self.checkpointer.document(directory)
+        self.checkpointer.load(directory, self.learner.tensors_to_load(document))
+        self.learner.loaded(document)
+        self.progress = Progress(**document["progress"])
         for callback in self.callbacks:
-            if callback.name in state["callbacks"]:
-                callback.load_state_dict(state["callbacks"][callback.name])
+            if callback.name in document["callbacks"]:
+                callback.load_state_dict(document["callbacks"][callback.name])
         return self.progress.global_step
 
     def _save_best(self) -> None:
+        model = self.learner.whole_model()
         if self.ranks.leads:
             self.checkpointer.save_best(
                 {
                     "config": self.config.model_dump_json(),
                     "run_id": self.run_id,
                     "global_step": self.progress.global_step,
-                    "model": self.model.state_dict(),
+                    "model": model,
                 }
             )
 
     def _result(self) -> TrainResult:
         progress = self.progress
         if progress.best_metric is None:
-            # The monitored metric was never defined (no ground truth in val): the last model is the best known.
+            # The monitored metric was never defined (no ground truth in val, or no evaluation before the wall):
+            # the last model is the best known.
             progress.best_step = progress.global_step
-            self._save_best()
+            with self.learner.for_evaluation():
+                self._save_best()
         samples = progress.global_step * self.config.data.batch_size
+        seconds = progress.train_seconds + progress.epoch_seconds
         return TrainResult(
             run_id=self.run_id,
             recipe=self.config.name,
@@ -246,17 +273,27 @@ class Trainer:
             monitor=self.config.training.monitor,
             best_metric=progress.best_metric,
             best_step=progress.best_step,
-            samples_per_second=samples / progress.train_seconds if progress.train_seconds else 0.0,
-            train_seconds=progress.train_seconds,
+            samples_per_second=samples / seconds if seconds else 0.0,
+            train_seconds=seconds,
             resumed_from_step=self.resumed_from,
-            state_sha256=state_sha256(self.model, self.step.optimizer),
+            warm_start=self.warm_start,
+            state_sha256=self.learner.state_sha256(),
             stop_reason=progress.stop_reason or "",
             gates=tuple(verdict for callback in self.callbacks if (verdict := callback.verdict()) is not None),
             parameters=sum(parameter.numel() for parameter in self.model.parameters()),
             best_checkpoint=BEST,
-            last_checkpoint=f"checkpoints/step-{progress.global_step:08d}",
+            last_checkpoint=f"checkpoints/{self.checkpointer.complete()[-1].name}",
         )
 
     def _call(self, point: str, *arguments: Any) -> None:
         for callback in self.callbacks:
             getattr(callback, point)(self, *arguments)
+
+
+def _equal_share(size: int, rank: int, world_size: int) -> list[int]:
+    """Every ``world_size``-th sample, the same number for each rank: a sharded model is run by all ranks together.
+
+    Where the samples do not go round, the last ones are given out twice.
+    """
+    longest = -(-size // world_size)
+    return [min(rank + number * world_size, size - 1) for number in range(longest)]

@@ -1,61 +1,80 @@
-"""The ranks of a run: who I am, and the few things that ranks tell each other."""
+"""The ranks of a run: who I am, on which device, and the few things that ranks tell each other."""
 
 import contextlib
+import importlib.util
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
+from trainer.contract.errors import ContractError, Problem
+from trainer.contract.train_config import Launch
 from trainer.process import die_with_parent
 
+SMDDP = "smdistributed.dataparallel.torch.torch_smddp"
 
-@dataclass(frozen=True)
+
+@dataclass
 class Ranks:
-    """This process among the ``world_size`` processes of the run, and its device."""
+    """This process among the ``world_size`` processes of the run, and its device.
+
+    What ranks tell each other beside gradients goes through gloo on the host, so that it never waits for a GPU.
+    """
 
     rank: int
     world_size: int
     device: torch.device
+    host_group: dist.ProcessGroup | None = None
+    _question: tuple[torch.Tensor, dist.Work] | None = field(default=None, repr=False)
 
     @property
     def leads(self) -> bool:
         return self.rank == 0
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """``model`` with its gradients averaged over the ranks (DistributedDataParallel)."""
-        if self.world_size == 1:
-            return model
-        device_ids = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True)
+    def new_host_group(self) -> dist.ProcessGroup | None:
+        """Another group of all ranks, for a thread of its own; every rank must make it at the same point."""
+        return dist.new_group(backend="gloo") if self.world_size > 1 else None
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's ``value``, by rank."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.host_group)
         return values
 
     def mean(self, value: torch.Tensor) -> torch.Tensor:
-        """The mean of ``value`` over the ranks."""
-        if self.world_size > 1:
-            dist.all_reduce(value)
-        return value / self.world_size
+        """The mean of ``value`` over the ranks; ``value`` itself stays."""
+        if self.world_size == 1:
+            return value
+        total = value.clone()
+        dist.all_reduce(total)
+        return total / self.world_size
 
     def any(self, flag: bool) -> bool:
         """Whether ``flag`` is set on any rank; the same answer on all."""
-        if self.world_size == 1:
-            return flag
-        return any(self.gather(flag)) if self.device.type == "cuda" else self._any_on_cpu(flag)
+        return any(self.gather(flag))
 
-    def _any_on_cpu(self, flag: bool) -> bool:
-        value = torch.tensor([int(flag)])
-        dist.all_reduce(value, dist.ReduceOp.MAX)
-        return bool(value.item())
+    def agreed(self, flags: list[bool]) -> list[bool]:
+        """Which of ``flags`` any rank had set when it asked *before*: the same answer on all ranks, without waiting.
+
+        The question travels while the next step is computed. Alone in the world, the answer is of now.
+        """
+        if self.world_size == 1:
+            return flags
+        earlier, self._question = self._question, self._ask(flags)
+        if earlier is None:
+            return [False] * len(flags)
+        earlier[1].wait()
+        return [bool(flag) for flag in earlier[0].tolist()]
+
+    def _ask(self, flags: list[bool]) -> tuple[torch.Tensor, dist.Work]:
+        question = torch.tensor([int(flag) for flag in flags])
+        return question, dist.all_reduce(question, dist.ReduceOp.MAX, group=self.host_group, async_op=True)
 
     def share_buffers(self, model: nn.Module) -> None:
         """Give every rank the leader's buffers: BatchNorm's running statistics differ after a rank's own batch."""
@@ -65,28 +84,74 @@ class Ranks:
 
     def barrier(self) -> None:
         if self.world_size > 1:
-            dist.barrier()
+            dist.barrier(group=self.host_group)
+
+    def settle(self) -> None:
+        """Hear the last answer, which nobody asks for any more."""
+        if self._question is not None:
+            self._question[1].wait()
+            self._question = None
 
 
 @contextlib.contextmanager
-def join(threads: int) -> Iterator[Ranks]:
+def join(launch: Launch) -> Iterator[Ranks]:
     """Take this process's place in the run that ``torchrun`` started (or alone), and leave it tidily.
 
-    NCCL on CUDA, gloo on CPU; ``threads`` CPU threads for torch.
+    CUDA through NCCL (through SageMaker's smddp where that library is installed), CPU through gloo.
+
+    Raises:
+        ContractError: ``launch.accelerator`` or ``launch.devices`` is not there.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         die_with_parent()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(launch.threads)
     torch.set_float32_matmul_precision("high")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    world_size, local_rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
-    device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    world_size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    device = device_of(launch, int(os.environ.get("LOCAL_RANK", 0)))
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    host_group = None
     if world_size > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group(backend_of(device))
+        host_group = dist.new_group(backend="gloo")
     try:
-        yield Ranks(int(os.environ.get("RANK", 0)), world_size, device)
+        yield Ranks(rank, world_size, device, host_group)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def device_of(launch: Launch, local_rank: int) -> torch.device:
+    """The device of the node's rank number ``local_rank``: ``devices[local_rank]`` where the recipe lists them.
+
+    Raises:
+        ContractError: there is no such device on this host.
+    """
+    available = torch.cuda.device_count() if launch.accelerator != "cpu" else 0
+    if launch.accelerator == "cpu" or (launch.accelerator == "auto" and not available):
+        return torch.device("cpu")
+    index = launch.devices[local_rank] if isinstance(launch.devices, tuple) else local_rank
+    if index >= available:
+        found = f"accelerator {launch.accelerator}, device {index}; this host has {available} CUDA devices"
+        problem = Problem("recipe", found, "devices that the host has", field="launch.devices")
+        raise ContractError("the device is not there", [problem], "Set launch.accelerator or launch.devices.")
+    return torch.device("cuda", index)
+
+
+def backend_of(device: torch.device) -> str:
+    """The collective library for gradients on ``device``."""
+    if device.type == "cpu":
+        return "gloo"
+    if _is_installed(SMDDP):
+        importlib.import_module(SMDDP)  # registers itself with torch.distributed
+        return "smddp"
+    return "nccl"
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False

@@ -53,6 +53,10 @@ class Phases:
         """Begin to count now, with a new step."""
         self._row, self._last = Row(), time.perf_counter()
 
+    @staticmethod
+    def now() -> float:
+        return time.perf_counter()
+
     def mark(self, phase: str) -> None:
         now = time.perf_counter()
         if phase == "data_wait":

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.contract.errors import ContractError, Problem
-from trainer.contract.files import write_text
+from trainer.contract.files import sha256_of, write_text
 from trainer.contract.manifest import LABEL_FIELDS
 from trainer.contract.names import RUN_ID, new_run_id
 from trainer.contract.results import TrainResult
@@ -15,10 +15,14 @@ from trainer.contract.train_config import TrainConfig
 from trainer.contract.yaml_io import dump_yaml, read_yaml
 from trainer.data.loader import DataSet, open_data
 from trainer.data.staging import data_directory
-from trainer.engine.callbacks.checkpoints import SaveCheckpoints, StopOnSignal
+from trainer.engine.callbacks.checkpoints import SaveCheckpoints
+from trainer.engine.callbacks.copying import CopyCheckpoints
 from trainer.engine.callbacks.finite import FiniteGuard
 from trainer.engine.callbacks.progress import Progress
+from trainer.engine.callbacks.stopping import Stopping
 from trainer.engine.callbacks.telemetry import Telemetry
+from trainer.engine.checkpointer import complete_checkpoints
+from trainer.engine.copier import CopyPlan, fetch_newest, store_at
 from trainer.engine.loop import Callback, Trainer
 from trainer.engine.parallel import Ranks, join
 from trainer.reporting import Reporter, reporter
@@ -29,33 +33,53 @@ RESULT_FILE = "result.json"
 LOCK_FILE = ".lock"
 
 
-def train(config: TrainConfig, data_dir: Path, run_dir: Path, run_id: str | None = None) -> TrainResult:
+def train(
+    config: TrainConfig,
+    data_dir: Path,
+    run_dir: Path,
+    run_id: str | None = None,
+    warm_start: Path | None = None,
+    copy_to: str | None = None,
+) -> TrainResult:
     """Train ``config`` on ``data_dir`` (a data directory or a delivery) in ``run_dir``, all ranks together.
 
-    Started again on the same ``run_dir`` it goes on from the last checkpoint.
+    Started again on the same ``run_dir`` it goes on from the last checkpoint. ``warm_start``: a ``best.pt`` whose
+    weights the training begins with. ``copy_to``: where finished checkpoints are copied to, and the newest is fetched
+    from when ``run_dir`` has none (the host is a new one).
 
     Raises:
         ContractError: the recipe does not fit the data, the ranks or what the run directory already holds.
     """
-    with join(config.launch.threads) as ranks, reporter(ranks.leads) as report, _taken(run_dir, ranks):
+    with join(config.launch) as ranks, reporter(ranks.leads) as report, _taken(run_dir, ranks):
         _check_ranks(config, ranks)
         data = _open(config, data_dir, run_dir, ranks, report)
-        run_id = _identify(config, data, run_dir, run_id, ranks)
+        warm_start = _warm_start(config, warm_start)
+        run_id = _identify(config, data, run_dir, run_id, warm_start, ranks)
         callbacks: list[Callback] = [
             FiniteGuard(every=LOOK_EVERY),
             Progress(report),
             SaveCheckpoints(config.training.checkpoint_every),
-            StopOnSignal(),
+            Stopping(config.launch.max_run_seconds),
         ]
+        if copy_to is not None:
+            callbacks.append(_copying(config, run_dir, copy_to, ranks, report))
         telemetry = Telemetry(config.telemetry, run_dir, report)
         if config.telemetry.enabled:
             callbacks.append(telemetry)
-        with contextlib.closing(telemetry):
-            result = telemetry.added_to(Trainer(config, data, run_dir, run_id, ranks, callbacks).fit())
+        result = telemetry.added_to(Trainer(config, data, run_dir, run_id, ranks, callbacks, warm_start).fit())
         if ranks.leads:
             write_text(run_dir / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
             report.info(f"trained {config.name} (run {run_id}): {_summary(result)}")
     return result
+
+
+def _copying(config: TrainConfig, run_dir: Path, uri: str, ranks: Ranks, report: Reporter) -> CopyCheckpoints:
+    root, store = run_dir / "checkpoints", store_at(uri)
+    if ranks.leads and not complete_checkpoints(root) and (name := fetch_newest(store, root)):
+        report.info(f"fetched checkpoint {name} from {uri}")
+    ranks.barrier()
+    training = config.training
+    return CopyCheckpoints(run_dir, uri, CopyPlan(training.copy_every, training.keep_last, training.keep_every))
 
 
 @contextlib.contextmanager
@@ -81,10 +105,29 @@ def _summary(result: TrainResult) -> str:
 
 
 def _check_ranks(config: TrainConfig, ranks: Ranks) -> None:
-    if config.data.batch_size % ranks.world_size:
-        found = f"data.batch_size {config.data.batch_size} on {ranks.world_size} ranks"
-        problem = Problem("recipe", found, "a batch size that the number of ranks divides", field="data.batch_size")
-        raise ContractError(f"recipe {config.name} cannot run on {ranks.world_size} ranks", [problem])
+    problems = []
+    share, size = ranks.world_size * config.optim.accumulate, config.data.batch_size
+    if size % share:
+        fitting = " or ".join(str(fit) for fit in (size // share * share, (size // share + 1) * share) if fit)
+        found = f"data.batch_size {size} on {ranks.world_size} ranks, optim.accumulate {config.optim.accumulate}"
+        expected = f"a multiple of {ranks.world_size} × {config.optim.accumulate}: {fitting}"
+        problems.append(Problem("recipe", found, expected, field="data.batch_size"))
+    if config.training.precision == "fp16" and config.launch.strategy == "fsdp":
+        problems.append(Problem("recipe", "fp16 with fsdp", "bf16, which needs no scaling", field="training.precision"))
+    if config.model.sync_batchnorm and ranks.device.type == "cpu" and ranks.world_size > 1:
+        found = "true on the CPU, which torch's SyncBatchNorm does not know"
+        problems.append(Problem("recipe", found, "false, or CUDA devices", field="model.sync_batchnorm"))
+    if problems:
+        raise ContractError(f"recipe {config.name} cannot run on {ranks.world_size} ranks", problems)
+
+
+def _warm_start(config: TrainConfig, given: Path | None) -> Path | None:
+    path = given or (Path(config.model.warm_start) if config.model.warm_start else None)
+    if path is not None and not path.is_file():
+        problem = Problem("recipe", str(path), "a checkpoint file (best.pt)", field="model.warm_start")
+        advice = "An alias of the registry is looked up by the asset graph; here give --warm-start FILE."
+        raise ContractError("there is nothing to begin with", [problem], advice)
+    return path
 
 
 def _open(config: TrainConfig, data_dir: Path, run_dir: Path, ranks: Ranks, report: Reporter) -> DataSet:
@@ -122,21 +165,25 @@ def _check_fit(config: TrainConfig, data: DataSet) -> None:
         raise ContractError(f"recipe {config.name} does not fit the data", problems)
 
 
-def _identify(config: TrainConfig, data: DataSet, run_dir: Path, given: str | None, ranks: Ranks) -> str:
+def _identify(
+    config: TrainConfig, data: DataSet, run_dir: Path, given: str | None, warm_start: Path | None, ranks: Ranks
+) -> str:
     """The run's id, kept in the run directory with what the run is made of, which must not change on the way."""
     if given is not None and not RUN_ID.match(given):
         raise ContractError("run id", [Problem("--run-id", given, "eight characters of a-z and 0-9")])
     path = run_dir / IDENTITY_FILE
     identity = {"run_id": given or new_run_id(), "config_digest": config.digest, "data_digest": data.spec.digest}
+    if warm_start is not None:
+        identity["warm_start"] = sha256_of(warm_start)
     if ranks.leads and not path.exists():
         write_text(run_dir / "train.yaml", dump_yaml(config.model_dump(mode="json")))
         write_text(path, dump_yaml(identity))
     ranks.barrier()
     kept: dict[str, str] = read_yaml(path)
     problems = [
-        Problem(str(path), f"{name} {kept[name]}", f"{identity[name]}, as of this command", field=name)
-        for name in ("config_digest", "data_digest", *(["run_id"] if given else []))
-        if kept[name] != identity[name]
+        Problem(str(path), f"{name} {kept.get(name)}", f"{identity.get(name)}, as of this command", field=name)
+        for name in ("config_digest", "data_digest", "warm_start", *(["run_id"] if given else []))
+        if kept.get(name) != identity.get(name)
     ]
     if problems:
         advice = "A run goes on with the recipe and data it began with: use another --run-dir for another training."

@@ -1,6 +1,7 @@
 """States of models and optimizers: read safely, told apart by a digest."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     return state
 
 
-def state_sha256(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> str:
-    """sha256 over names, types, shapes and bytes of every tensor of the model and of the optimizer's state."""
+def sha256_of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    """sha256 over names, types, shapes and bytes, in the order of the names."""
     digest = hashlib.sha256()
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for number, entries in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in entries.items()}
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

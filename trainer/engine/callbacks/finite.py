@@ -21,7 +21,7 @@ class FiniteGuard(Callback):
         self._look(trainer)
 
     def _look(self, trainer: Trainer) -> None:
-        if not trainer.ranks.any(not bool(trainer.step.finite)):
+        if bool(trainer.step.finite):  # the same on all ranks: the gradients are
             return
         losses = ", ".join(f"{name} {float(value):.4g}" for name, value in trainer.last_losses.items())
         raise NotFinite(

@@ -28,7 +28,7 @@ FLUSH_S = 5.0
 class Telemetry(Callback):
     """Writes ``telemetry/`` of the run directory; after the training ``summary`` says what held the run up.
 
-    ``close`` must be called however the run ends. What cannot be written is told once and does not end the run.
+    What cannot be written is told once and does not end the run.
     """
 
     def __init__(self, settings: Settings, run_dir: Path, report: Reporter) -> None:
@@ -60,7 +60,7 @@ class Telemetry(Callback):
         except OSError as error:
             self._give_up(error)
         every = self.settings.sample_every
-        self._all_reduce = all_reduce_of(trainer.step.model, every)
+        self._all_reduce = all_reduce_of(trainer.step.module, every)
         self._phases = trainer.phases
         self._phases.collect(self._rows.append, _cuda_moment if ranks.device.type == "cuda" else None, every)
 
@@ -76,16 +76,19 @@ class Telemetry(Callback):
         self._flush()
 
     def after_training(self, trainer: Trainer) -> None:
-        self.close()
+        self._close()
         trainer.ranks.barrier()
         if trainer.ranks.leads:
             self.summary = summarise(read_steps(self.run_dir), read_system(self.run_dir), _conditions(trainer))
             self.report.info(self.summary.verdict)
 
+    def at_end(self, trainer: Trainer) -> None:
+        self._close()
+
     def added_to(self, result: TrainResult) -> TrainResult:
         return result.model_copy(update={"telemetry": self.summary})
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Write what is left and end the sampler; a second call does nothing."""
         if self._phases is not None:
             self._phases.finish()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.contract.results import Telemetry, TrainResult
+from trainer.contract.results import TrainResult
 from trainer.contract.telemetry import PHASES, read_steps, read_system
 from training_assets.telemetry import of_run
 
@@ -65,12 +65,10 @@ def started(command: list[str], log: Path) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=log.open("a"), stderr=subprocess.STDOUT, env=environment)
 
 
-def telemetry_of(command: list[str], run_dir: Path) -> Telemetry:
+def result_of(command: list[str], run_dir: Path) -> TrainResult:
     log = run_dir.with_suffix(".log")
     assert started(command, log).wait(timeout=120) == 0, log.read_text()[-3000:]
-    telemetry = TrainResult.model_validate_json((run_dir / "result.json").read_bytes()).telemetry
-    assert telemetry is not None
-    return telemetry
+    return TrainResult.model_validate_json((run_dir / "result.json").read_bytes())
 
 
 def test_a_killed_run_of_two_ranks_leaves_its_telemetry_and_its_next_attempt_joins_it(recipe, delivery, tmp_path):
@@ -85,16 +83,18 @@ def test_a_killed_run_of_two_ranks_leaves_its_telemetry_and_its_next_attempt_joi
     first.wait()
     killed = read_steps(run_dir)
     # Each checkpoint puts the finished steps on disk; its own ends after it.
-    saved = max(int(marker.parent.name.removeprefix("step-")) for marker in run_dir.glob("checkpoints/*/COMPLETE"))
+    saved = max(int(marker.parent.name.split("-")[1]) for marker in run_dir.glob("checkpoints/*/COMPLETE"))
     for rank in (0, 1):
         assert set(range(1, saved)) <= set(killed[killed["rank"] == rank]["step"])
 
-    telemetry = telemetry_of(torchrun("-m", "trainer", *train(recipe, delivery, run_dir, "training.epochs=4")), run_dir)
+    result = result_of(torchrun("-m", "trainer", *train(recipe, delivery, run_dir, "training.epochs=4")), run_dir)
+    telemetry = result.telemetry
+    assert telemetry is not None
     steps, system = read_steps(run_dir), read_system(run_dir)
     assert set(steps["rank"]) == {0, 1}
     assert set(steps["attempt"]) == {1, 2}
     for rank, part in steps.groupby("rank"):
-        assert set(part["step"]) >= set(range(1, 25)) - {saved}, rank
+        assert set(part["step"]) >= set(range(1, 25)) - {result.resumed_from_step}, rank
     assert len(steps[steps["attempt"] == 1]) >= len(killed)
     assert system["cpu_percent"].between(0, 100).all()
     assert steps["all_reduce"].notna().any()
@@ -116,7 +116,8 @@ def test_a_killed_run_of_two_ranks_leaves_its_telemetry_and_its_next_attempt_joi
 def test_a_slow_loader_is_called_input_bound(recipe, delivery, tmp_path):
     run_dir = tmp_path / "slow"
     command = [sys.executable, "-c", SLOW_LOADER, *train(recipe, delivery, run_dir, "training.checkpoint_every=50")]
-    telemetry = telemetry_of(command, run_dir)
+    telemetry = result_of(command, run_dir).telemetry
+    assert telemetry is not None
     assert telemetry.bottleneck == "input"
     assert telemetry.shares["data_wait"] > 0.4
     assert "waits for data" in telemetry.verdict
