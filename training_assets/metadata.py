@@ -51,7 +51,12 @@ def loss_curve(epochs: Sequence[Epoch], monitor: str) -> dg.MarkdownMetadataValu
         "loss": [epoch.losses["total"] for epoch in epochs],
         monitor: [epoch.metrics.get(monitor) for epoch in epochs],
     }
-    return dg.MetadataValue.md(_data_uri("loss curve", "image/svg+xml", _curves(series).encode()))
+    return drawing("loss curve", _curves(series))
+
+
+def drawing(name: str, svg: str) -> dg.MarkdownMetadataValue:
+    """An SVG inside the metadata."""
+    return dg.MetadataValue.md(_data_uri(name, "image/svg+xml", svg.encode()))
 
 
 def _curves(series: Mapping[str, Sequence[float | None]], width: int = 420, height: int = 160) -> str:

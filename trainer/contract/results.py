@@ -34,6 +34,36 @@ class Verdict(_Model):
     figures: dict[str, FiniteFloat] = {}
 
 
+Bottleneck = Literal["input", "communication", "straggler", "checkpoint", "callbacks", "compute", "unknown"]
+
+
+class Telemetry(_Model):
+    """What held a training up, from ``telemetry/`` of its run directory (docs/telemetry.md).
+
+    ``shares`` of the training time by phase, the mean of the ranks, evaluation aside; on the host's clock, or on the
+    device's where there is a GPU. Times in milliseconds, memory in bytes, utilisations in percent, ``mfu`` in 0…1
+    (model FLOPs of one GPU over its peak; Chowdhery et al., PaLM, 2022, appendix B). None: not known here.
+    """
+
+    bottleneck: Bottleneck
+    verdict: str
+    steps: int
+    clock: Literal["host", "device"]
+    shares: dict[str, FiniteFloat]
+    step_p50_ms: FiniteFloat | None
+    step_p95_ms: FiniteFloat | None
+    samples_per_second: FiniteFloat | None
+    samples_per_second_by_epoch: dict[int, FiniteFloat]
+    gpu: str | None
+    step_flops: FiniteFloat | None
+    mfu: FiniteFloat | None
+    cpu_percent: FiniteFloat | None
+    iowait_percent: FiniteFloat | None
+    gpu_percent: FiniteFloat | None
+    peak_ram_bytes: FiniteFloat | None
+    peak_gpu_memory_bytes: FiniteFloat | None
+
+
 class WarmStart(_Model):
     """What a training took over from another's weights: how many tensors, and the names of those that did not fit."""
 
@@ -73,6 +103,7 @@ class TrainResult(_Model):
     parameters: int
     best_checkpoint: str
     last_checkpoint: str
+    telemetry: Telemetry | None = None
 
 
 FAILURE_FILE = "failure.json"

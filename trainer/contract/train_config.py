@@ -193,6 +193,16 @@ class Guards(_Model):
     """The gates inside a run: what stops it, and what it only warns of."""
 
 
+class Telemetry(_Model):
+    """What a run measures of itself (docs/telemetry.md)."""
+
+    enabled: bool = True
+    interval_ms: Annotated[int, Field(ge=10)] = Field(default=500, description="Between two samples of a node's load.")
+    sample_every: Annotated[int, Field(ge=2)] = Field(
+        default=50, description="Steps between those whose phases are timed on the GPU and whose all-reduce is timed."
+    )
+
+
 class RollingWindow(_Model):
     """The training set: the newest ``count`` windows up to the partition's own."""
 
@@ -226,6 +236,7 @@ class TrainConfig(_Model):
     training: Training
     guards: Guards = Guards()
     launch: Launch = Launch()
+    telemetry: Telemetry = Telemetry()
     release: Release = Release()
 
     @model_validator(mode="after")
@@ -242,7 +253,8 @@ class TrainConfig(_Model):
     @property
     def digest(self) -> str:
         """sha256 of all that decides what a training computes from its data, not where it runs or how it is judged."""
-        return digest_of(self.model_dump(mode="json", exclude={"description", "owner", "launch", "window", "release"}))
+        aside = {"description", "owner", "launch", "telemetry", "window", "release"}
+        return digest_of(self.model_dump(mode="json", exclude=aside))
 
     def misfits(self, slices: Slices, labels: Mapping[str, int]) -> list[str]:
         """Why this recipe cannot be trained on a delivery with these label names and counts; empty when it can."""

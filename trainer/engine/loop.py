@@ -118,6 +118,7 @@ class Trainer:
     def fit(self) -> TrainResult:
         try:
             self._call("before_training")
+            self.phases.start()
             while self.progress.stop_reason is None:
                 self._train_epoch()
                 if self.progress.step_in_epoch == self.order.steps_per_epoch:

@@ -18,6 +18,7 @@ from trainer.engine.callbacks.copying import CopyCheckpoints
 from trainer.engine.callbacks.finite import FiniteGuard
 from trainer.engine.callbacks.progress import Progress
 from trainer.engine.callbacks.stopping import Stopping
+from trainer.engine.callbacks.telemetry import Telemetry
 from trainer.engine.checkpointer import complete_checkpoints
 from trainer.engine.copier import CopyPlan, fetch_newest, store_at
 from trainer.engine.heartbeat import Heartbeat
@@ -62,7 +63,10 @@ def train(
         ]
         if copy_to is not None:
             callbacks.append(_copying(config, run_dir, copy_to, ranks, report))
-        result = Trainer(config, data, run_dir, run_id, ranks, callbacks, warm_start).fit()
+        telemetry = Telemetry(config.telemetry, run_dir, report)
+        if config.telemetry.enabled:
+            callbacks.append(telemetry)
+        result = telemetry.added_to(Trainer(config, data, run_dir, run_id, ranks, callbacks, warm_start).fit())
         if ranks.leads:
             write_text(run_dir / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
             report.info(f"trained {config.name} (run {run_id}): {_summary(result)}")

@@ -75,6 +75,7 @@ class TrainStep:
         losses = self._gradients(batch)
         self.scaler.unscale_(self.optimizer)
         norm = whole_tensor(nn.utils.clip_grad_norm_(self.parameters, self.optim.clip_norm))
+        self.phases.mark("optimizer")
         self.before_update()
         self.phases.mark("checkpoint")
         for group in self.optimizer.param_groups:

@@ -22,7 +22,7 @@ from trainer.contract.shard_index import DATA_FILE, DataSpec, read_index
 from trainer.contract.slices import read_slices
 from trainer.contract.train_config import TrainConfig
 from trainer.contract.yaml_io import dump_yaml
-from training_assets import metadata, partitions
+from training_assets import metadata, partitions, telemetry
 from training_assets.launchers import Launcher, LaunchSpec
 from training_assets.launchers.session import new_attempt, run_with_pipes
 from training_assets.places import Places
@@ -262,6 +262,7 @@ def _metadata(record: Checkpoint, directory: Path) -> dict[str, Any]:
         "resumed_from_step": result.resumed_from_step if result.resumed_from_step is not None else "not resumed",
         "state_sha256": result.state_sha256,
         "curve": metadata.loss_curve(result.epochs, result.monitor),
+        **telemetry.of_run(result.telemetry, directory),
         "epochs": metadata.table(
             ("epoch", "loss", result.monitor, "seconds"),
             [(e.epoch, e.losses["total"], e.metrics.get(result.monitor), e.seconds) for e in result.epochs],
