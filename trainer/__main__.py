@@ -10,6 +10,8 @@ from pathlib import Path
 from trainer.contract.errors import ContractError
 from trainer.contract.manifest import SPLITS
 
+GATE_FAILED = 3
+
 EXAMPLES = """\
 examples:
   python -m trainer scenes --out deliveries/scenes
@@ -20,7 +22,8 @@ examples:
   python -m trainer export runs/first/best.pt --out runs/first/export
   python -m trainer score detection --ground-truth gt.json --predictions dt.json
 
-exit codes: 0 done, 2 bad input (the report says what), 75 stopped by SIGTERM with a checkpoint saved, 1 anything else
+exit codes: 0 done, 2 bad input (the report says what), 3 a gate inside the training ended it (it says which and why),
+75 stopped by SIGTERM with a checkpoint saved, 1 anything else
 """
 
 
@@ -54,6 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--run-dir", type=Path, required=True, help="checkpoints, best.pt and result.json go here")
     sub.add_argument("--run-id", help="eight characters of a-z and 0-9; chosen at random when not given")
     sub.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override a field of the recipe")
+
+    sub.add_argument("--profile", type=Path, metavar="FILE", help="reference profile for the drift gate (see profile)")
+    sub.add_argument("--history", type=Path, metavar="FILE", help="earlier runs' metrics for the median rule (JSON)")
+
+    sub = command("profile", _profile, "Describe a delivery's train split, and how val and test differ from it.")
+    sub.add_argument("delivery", type=Path, help="directory with the golden manifests")
+    sub.add_argument("--out", type=Path, required=True, help="reference_profile.json and .html pages go here")
 
     sub = command("evaluate", _evaluate, "Score a checkpoint on splits, overall and per slice.")
     _checkpoint_argument(sub)
@@ -118,17 +128,29 @@ def _score_command(parser: argparse.ArgumentParser) -> None:
 def _train(arguments: argparse.Namespace) -> int | None:
     from trainer.contract.train_config import read_config
     from trainer.engine.callbacks.checkpoints import Stop
+    from trainer.engine.callbacks.gates import GateInputs
     from trainer.engine.failure import explained
+    from trainer.engine.loop import GateFailed
     from trainer.engine.run import train
 
     try:
         with explained(arguments.run_dir):
             config = read_config(arguments.config, arguments.set)
-            train(config, arguments.data, arguments.run_dir, arguments.run_id)
+            inputs = GateInputs(arguments.profile, arguments.history)
+            train(config, arguments.data, arguments.run_dir, arguments.run_id, inputs)
     except Stop as stop:
         print(stop, flush=True)
         return stop.exit_code
+    except GateFailed as failed:
+        print(f"ended by a gate: {failed}", file=sys.stderr, flush=True)
+        return GATE_FAILED
     return 0
+
+
+def _profile(arguments: argparse.Namespace) -> None:
+    from trainer.data.profile import write_profile
+
+    write_profile(arguments.delivery, arguments.out, lambda text: print(text, flush=True))
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

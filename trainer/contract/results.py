@@ -70,12 +70,14 @@ FAILURE_FILE = "failure.json"
 class Failure(_Model):
     """``failure.json`` of a run directory: why the last attempt ended without a result.
 
-    torchrun turns every rank's exit code into 1; this is where the launcher reads what happened.
+    torchrun turns every rank's exit code into 1; this is where the launcher reads what happened. ``verdict`` is that
+    of the gate that ended the run.
     """
 
     kind: Literal["bad_input", "stopped", "not_finite", "gate", "crash"]
     message: str
     rank: int
+    verdict: Verdict | None = None
 
 
 class Latency(_Model):

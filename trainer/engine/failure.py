@@ -25,7 +25,8 @@ def explained(run_dir: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         if not path.exists() and not (isinstance(error, SystemExit) and not error.code):
-            failure = Failure(kind=_kind(error), message=_message(error), rank=rank)
+            verdict = error.verdict if isinstance(error, GateFailed) else None
+            failure = Failure(kind=_kind(error), message=_message(error), rank=rank, verdict=verdict)
             write_text(path, failure.model_dump_json(indent=2) + "\n")
         raise
 
@@ -36,6 +37,6 @@ def _kind(error: BaseException) -> str:
 
 
 def _message(error: BaseException) -> str:
-    if isinstance(error, ContractError | Stop | NotFinite | GateFailed):
+    if isinstance(error, ContractError | Stop | GateFailed):
         return str(error)
     return "".join(traceback.format_exception(error)).strip()

@@ -16,32 +16,34 @@ from trainer.contract.yaml_io import dump_yaml, read_yaml
 from trainer.data.loader import DataSet, open_data
 from trainer.data.staging import data_directory
 from trainer.engine.callbacks.checkpoints import SaveCheckpoints, StopOnSignal
-from trainer.engine.callbacks.finite import FiniteGuard
+from trainer.engine.callbacks.gates import GateInputs, gates
 from trainer.engine.callbacks.progress import Progress
 from trainer.engine.loop import Trainer
 from trainer.engine.parallel import Ranks, join
 from trainer.reporting import Reporter, reporter
 
-LOOK_EVERY = 10
 IDENTITY_FILE = "run.yaml"
 RESULT_FILE = "result.json"
 LOCK_FILE = ".lock"
 
 
-def train(config: TrainConfig, data_dir: Path, run_dir: Path, run_id: str | None = None) -> TrainResult:
+def train(
+    config: TrainConfig, data_dir: Path, run_dir: Path, run_id: str | None = None, inputs: GateInputs | None = None
+) -> TrainResult:
     """Train ``config`` on ``data_dir`` (a data directory or a delivery) in ``run_dir``, all ranks together.
 
     Started again on the same ``run_dir`` it goes on from the last checkpoint.
 
     Raises:
         ContractError: the recipe does not fit the data, the ranks or what the run directory already holds.
+        GateFailed: a gate inside the run ended it.
     """
     with join(config.launch.threads) as ranks, reporter(ranks.leads) as report, _taken(run_dir, ranks):
         _check_ranks(config, ranks)
         data = _open(config, data_dir, run_dir, ranks, report)
         run_id = _identify(config, data, run_dir, run_id, ranks)
         callbacks = [
-            FiniteGuard(every=LOOK_EVERY),
+            *gates(config, inputs or GateInputs(), report),
             Progress(report),
             SaveCheckpoints(config.training.checkpoint_every),
             StopOnSignal(),

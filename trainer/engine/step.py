@@ -48,20 +48,24 @@ class TrainStep:
         self.finite = torch.ones((), dtype=torch.bool, device=self.parameters[0].device)
 
     def __call__(self, batch: Batch, global_step: int) -> dict[str, torch.Tensor]:
-        outputs = self.model(batch["image"])
-        losses = {task.name: task.loss(of_task(outputs, task.name), of_task(batch, task.name)) for task in self.tasks}
-        total = torch.stack([losses[task.name] * task.weight for task in self.tasks]).sum()
+        losses = self.losses(self.model, batch)
         self.phases.mark("forward")
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        losses["total"].backward()
         self.phases.mark("backward")
         norm = nn.utils.clip_grad_norm_(self.parameters, self.optim.clip_norm)
-        self.finite &= torch.isfinite(norm) & torch.isfinite(total.detach())
+        self.finite &= torch.isfinite(norm) & torch.isfinite(losses["total"].detach())
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.optim, global_step, self.total_steps)
         self._update()
         self.phases.mark("optimizer")
-        return {name: loss.detach() for name, loss in (losses | {"total": total}).items()}
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+        """Each task's loss of ``model`` on ``batch``, and the weighted ``total`` to go backward from."""
+        outputs = model(batch["image"])
+        losses = {task.name: task.loss(of_task(outputs, task.name), of_task(batch, task.name)) for task in self.tasks}
+        return losses | {"total": torch.stack([losses[task.name] * task.weight for task in self.tasks]).sum()}
 
     def _update(self) -> None:
         # Without asking the device: gradients that are not finite become zeros and decay is the only movement;
