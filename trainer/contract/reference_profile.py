@@ -56,6 +56,11 @@ def feature_of(values: Sequence[float]) -> Feature:
     return Feature(mean=float(column.mean()), std=float(column.std()), values=rounded)
 
 
+def page_of(split: str) -> str:
+    """The name of Evidently's page on how ``split`` differs from train, beside the profile."""
+    return f"drift_{split}.html"
+
+
 def read_profile(path: Path) -> ReferenceProfile:
     """
     Raises:

@@ -12,7 +12,7 @@ import numpy as np
 from trainer.contract.delivery import Delivery, read_delivery
 from trainer.contract.files import atomic_open, inside, write_text
 from trainer.contract.manifest import Row
-from trainer.contract.reference_profile import PROFILE_FILE, ReferenceProfile, feature_of
+from trainer.contract.reference_profile import PROFILE_FILE, ReferenceProfile, feature_of, page_of
 from trainer.data.features import Features, column, sample_features
 
 MOST_SAMPLES = 5000
@@ -30,9 +30,7 @@ def write_profile(root: Path, out: Path, say: Callable[[str], None]) -> Referenc
     names = sorted({name for row in rows["train"] for name in row})
     columns = {split: {name: column(part, name) for name in names} for split, part in rows.items()}
     out.mkdir(parents=True, exist_ok=True)
-    distances = {
-        split: _compare(columns["train"], columns[split], out / f"drift_{split}.html") for split in ("val", "test")
-    }
+    distances = {split: _compare(columns["train"], columns[split], out / page_of(split)) for split in ("val", "test")}
     profile = ReferenceProfile(
         samples=len(rows["train"]),
         features={name: feature_of(values) for name, values in columns["train"].items()},

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from trainer.contract.results import FAILURE_FILE, Failure
-from training_assets.launchers.base import BAD_INPUT, STOPPED, Handle, LaunchSpec, State, Status
+from training_assets.launchers.base import BAD_INPUT, GATE_FAILED, STOPPED, Handle, LaunchSpec, State, Status
 from training_assets.launchers.processes import GRACE, stop_tree
 
 ATTEMPT_VARIABLE = "TRAINING_ASSETS_ATTEMPT"
@@ -25,7 +25,7 @@ PASSED_ON = re.compile(
 # killed torchrun's report tells, which names the rank that failed first and how.
 ROOT_CAUSE = re.compile(r"Root Cause.*?rank\s*:\s*(\d+).*?exitcode\s*:\s*(-?\d+)", re.DOTALL)
 END_OF_LOG = 20_000
-EXIT_CODES = {"bad_input": BAD_INPUT, "stopped": STOPPED}
+EXIT_CODES = {"bad_input": BAD_INPUT, "gate": GATE_FAILED, "not_finite": GATE_FAILED, "stopped": STOPPED}
 
 
 class LocalLauncher:

@@ -11,12 +11,14 @@ from uuid import uuid4
 
 import dagster as dg
 
-from training_assets.launchers.base import BAD_INPUT, Handle, Launcher, LaunchSpec, Status
+from training_assets.launchers.base import BAD_INPUT, GATE_FAILED, Handle, Launcher, LaunchSpec, Status
 from training_assets.launchers.messages import WholeLineReader
 from training_assets.policies import CRASH_RETRIES, CRASH_RETRY_SECONDS
 
 HEART_BEAT = 0.2
 LAST_LINES = 30
+FINAL = (BAD_INPUT, GATE_FAILED)
+"""Exit codes of what would end in the same way when it is tried again."""
 TORCHRUN_NOISE = re.compile(r"^(W\d{4} .*torch/distributed|\*{5,}|Setting OMP_NUM_THREADS)")
 
 
@@ -34,7 +36,7 @@ def run_to_end(context: dg.AssetExecutionContext, launcher: Launcher, spec: Laun
 
     Raises:
         dg.RetryRequested: it crashed, or was stopped by somebody else: the next try resumes.
-        dg.Failure: it refused its input or crashed too often; says how, with the last lines of the log.
+        dg.Failure: it refused its input, a gate ended it, or it crashed too often; says how, with the last lines of the log.
     """
     context.log.info(f"launching {spec.what}: log in {spec.log}")
     handle = launcher.launch(spec)
@@ -48,7 +50,7 @@ def run_to_end(context: dg.AssetExecutionContext, launcher: Launcher, spec: Laun
     launcher.stop(handle)
     if status.state != "succeeded":
         failure = _failure(status, spec)
-        if status.exit_code == BAD_INPUT or context.retry_number >= CRASH_RETRIES:
+        if status.exit_code in FINAL or context.retry_number >= CRASH_RETRIES:
             raise failure
         context.log.error(str(failure.description))
         raise dg.RetryRequested(CRASH_RETRIES, CRASH_RETRY_SECONDS) from failure
