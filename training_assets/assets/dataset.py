@@ -115,15 +115,9 @@ def reference_profile(
     command = ("profile", str(profile.delivery.resolve()), "--out", str(out))
     run_to_end(context, launcher, LaunchSpec(command, scratch, new_attempt(), threads=PROFILE_THREADS))
     reference = read_profile(out / PROFILE_FILE)
+    others = reference.distances.values()
     rows = [
-        (
-            name,
-            one.mean,
-            one.std,
-            one.values[0],
-            one.values[-1],
-            *(far.get(name) for far in reference.distances.values()),
-        )
+        (name, one.mean, one.std, one.values[0], one.values[-1], *(far.get(name) for far in others))
         for name, one in reference.features.items()
     ]
     header = ("feature", "mean", "std", "min", "max", *(f"{split} from train" for split in reference.distances))

@@ -36,7 +36,8 @@ def run_to_end(context: dg.AssetExecutionContext, launcher: Launcher, spec: Laun
 
     Raises:
         dg.RetryRequested: it crashed, or was stopped by somebody else: the next try resumes.
-        dg.Failure: it refused its input, a gate ended it, or it crashed too often; says how, with the last lines of the log.
+        dg.Failure: it refused its input, a gate ended it, or it crashed too often; says how, with the last
+            lines of its log.
     """
     context.log.info(f"launching {spec.what}: log in {spec.log}")
     handle = launcher.launch(spec)

@@ -154,3 +154,16 @@ def test_misfits_name_labels_classes_and_categories(recipe):
     assert "'semantic' labels" in found[0]
     assert "['sky', 'road']" in found[1]
     assert "['tram']" in found[2]
+
+
+def test_gates_judge_a_training_but_early_stopping_is_part_of_what_it_is(recipe):
+    plain = read_config(recipe, environment={})
+    judged = read_config(recipe, ["guards.drift.abort=9", "guards.dry_run.enabled=false"], environment={})
+    shorter = read_config(recipe, ["guards.early_stopping.patience=2"], environment={})
+    assert judged.digest == plain.digest
+    assert shorter.digest != plain.digest
+
+
+def test_early_stopping_watches_a_metric_of_one_of_the_tasks(recipe):
+    (problem,) = problems(recipe, "guards.early_stopping.monitor=lanes/F1")
+    assert "guards.early_stopping.monitor 'lanes/F1' is not of one of the tasks" in problem.expected
