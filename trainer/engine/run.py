@@ -15,7 +15,7 @@ from trainer.data.loader import DataSet, open_data
 from trainer.data.staging import data_directory
 from trainer.engine.callbacks.checkpoints import SaveCheckpoints
 from trainer.engine.callbacks.copying import CopyCheckpoints
-from trainer.engine.callbacks.finite import FiniteGuard
+from trainer.engine.callbacks.gates import GateInputs, gates
 from trainer.engine.callbacks.progress import Progress
 from trainer.engine.callbacks.stopping import Stopping
 from trainer.engine.callbacks.telemetry import Telemetry
@@ -27,7 +27,6 @@ from trainer.engine.loop import Callback, Trainer
 from trainer.engine.parallel import Ranks, join
 from trainer.reporting import Reporter, reporter
 
-LOOK_EVERY = 10
 IDENTITY_FILE = "run.yaml"
 RESULT_FILE = "result.json"
 
@@ -37,8 +36,10 @@ def train(
     data_dir: Path,
     run_dir: Path,
     run_id: str | None = None,
+    *,
     warm_start: Path | None = None,
     copy_to: str | None = None,
+    inputs: GateInputs | None = None,
 ) -> TrainResult:
     """Train ``config`` on ``data_dir`` (a data directory or a delivery) in ``run_dir``, all ranks together.
 
@@ -48,6 +49,7 @@ def train(
 
     Raises:
         ContractError: the recipe does not fit the data, the ranks or what the run directory already holds.
+        GateFailed: a gate inside the run ended it.
     """
     with join(config.launch) as ranks, reporter(ranks.leads) as report, taken(run_dir, ranks):
         _check_ranks(config, ranks)
@@ -56,7 +58,7 @@ def train(
         run_id = _identify(config, data, run_dir, run_id, warm_start, ranks)
         callbacks: list[Callback] = [
             Heartbeat(run_dir, ranks.rank),
-            FiniteGuard(every=LOOK_EVERY),
+            *gates(config, inputs or GateInputs(), report),
             Progress(report),
             SaveCheckpoints(config.training.checkpoint_every),
             Stopping(config.launch.max_run_seconds),
