@@ -49,6 +49,9 @@ class Data(_Model):
     image_size: tuple[int, int] = Field(description="Height and width the network sees, multiples of 32.")
     batch_size: Annotated[int, Field(ge=1)] = Field(default=16, description="Samples of one step over all ranks.")
     workers: Annotated[int, Field(ge=0)] = Field(default=1, description="Loader processes of each rank.")
+    cache_mb: Annotated[int, Field(ge=0)] = Field(
+        default=1024, description="Decoded images kept for later epochs, MB in the node's temporary directory; 0: none."
+    )
     augmentation: Augmentation = Augmentation()
 
     @model_validator(mode="after")
@@ -224,7 +227,8 @@ class TrainConfig(_Model):
     @property
     def digest(self) -> str:
         """sha256 of all that decides what a training computes from its data, not where it runs or how it is judged."""
-        return digest_of(self.model_dump(mode="json", exclude={"description", "owner", "launch", "window", "release"}))
+        elsewhere = dict.fromkeys(("description", "owner", "launch", "window", "release"), True)
+        return digest_of(self.model_dump(mode="json", exclude={**elsewhere, "data": {"workers", "cache_mb"}}))
 
     def misfits(self, slices: Slices, labels: Mapping[str, int]) -> list[str]:
         """Why this recipe cannot be trained on a delivery with these label names and counts; empty when it can."""
