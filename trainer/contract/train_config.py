@@ -57,6 +57,9 @@ class Data(_Model):
     image_size: tuple[int, int] = Field(description="Height and width the network sees, multiples of 32.")
     batch_size: Annotated[int, Field(ge=1)] = Field(default=16, description="Samples of one step over all ranks.")
     workers: Annotated[int, Field(ge=0)] = Field(default=1, description="Loader processes of each rank.")
+    cache_mb: Annotated[int, Field(ge=0)] = Field(
+        default=1024, description="Decoded images kept for later epochs, MB in the node's temporary directory; 0: none."
+    )
     augmentation: Augmentation = Augmentation()
 
     @model_validator(mode="after")
@@ -325,7 +328,8 @@ class TrainConfig(_Model):
         # Gates judge a training, but early stopping decides how long it is.
         judging = {name for name in Guards.model_fields if name != "early_stopping"}
         elsewhere = dict.fromkeys(("description", "owner", "launch", "telemetry", "window", "release"), True)
-        return digest_of(self.model_dump(mode="json", exclude={**elsewhere, "guards": judging}))
+        parts = {"guards": judging, "data": {"workers", "cache_mb"}}
+        return digest_of(self.model_dump(mode="json", exclude={**elsewhere, **parts}))
 
     def misfits(self, slices: Slices, labels: Mapping[str, int]) -> list[str]:
         """Why this recipe cannot be trained on a delivery with these label names and counts; empty when it can."""

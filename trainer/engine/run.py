@@ -6,7 +6,6 @@ from pathlib import Path
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import sha256_of, write_text
 from trainer.contract.fitting import refuse_uneven_batch
-from trainer.contract.manifest import LABEL_FIELDS
 from trainer.contract.names import RUN_ID, new_run_id
 from trainer.contract.results import TrainResult
 from trainer.contract.train_config import TrainConfig
@@ -127,8 +126,7 @@ def _open(config: TrainConfig, data_dir: Path, run_dir: Path, ranks: Ranks, repo
 def _check_fit(config: TrainConfig, data: DataSet) -> None:
     counts: Counter[str] = Counter()
     for reader in data.readers.values():
-        for index in range(len(reader)):
-            counts.update(kind for kind in LABEL_FIELDS if reader.row(index).has_label(kind))
+        counts.update(reader.label_counts)
     problems = [
         Problem("data", reason, "a recipe that fits its data") for reason in config.misfits(data.slices, counts)
     ]
