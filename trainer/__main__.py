@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--run-dir", type=Path, required=True, help="checkpoints, best.pt and result.json go here")
     sub.add_argument("--run-id", help="eight characters of a-z and 0-9; chosen at random when not given")
     sub.add_argument("--warm-start", type=Path, metavar="FILE", help="begin with the weights of this best.pt")
+    sub.add_argument("--no-warm-start", action="store_true", help="whatever the recipe says, begin at random")
     sub.add_argument("--copy-to", metavar="URI", help="copy finished checkpoints there; a new host resumes there")
     sub.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override a field of the recipe")
 
@@ -186,7 +187,7 @@ def _train_here(arguments: argparse.Namespace, config: "TrainConfig") -> int:
                 arguments.data,
                 arguments.run_dir,
                 arguments.run_id,
-                warm_start=arguments.warm_start,
+                warm_start=None if arguments.no_warm_start else arguments.warm_start or config.model.warm_start,
                 copy_to=arguments.copy_to,
                 inputs=GateInputs(arguments.profile, arguments.history),
             )

@@ -66,7 +66,7 @@ def _chain(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> l
 
 
 def _resources(profile: Profile) -> dict[str, Any]:
-    places = Places(profile.store)
+    places = Places(profile.store, profile.checkpoint_store)
     return {
         "profile": profile,
         "places": places,

@@ -11,6 +11,8 @@ class Places:
     """The directories below one store. Records keep paths relative to ``root``, so a store can be moved."""
 
     root: Path
+    checkpoint_store: str | None = None
+    """A URI where running trainings copy their checkpoints to; None: nowhere."""
 
     @property
     def shards(self) -> Path:

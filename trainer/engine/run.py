@@ -24,7 +24,9 @@ from trainer.engine.heartbeat import Heartbeat
 from trainer.engine.lock import taken
 from trainer.engine.loop import Callback, Trainer
 from trainer.engine.parallel import Ranks, join
+from trainer.evaluation.evaluate import score
 from trainer.reporting import Reporter, reporter
+from trainer.tasks import build_tasks
 
 IDENTITY_FILE = "run.yaml"
 RESULT_FILE = "result.json"
@@ -36,7 +38,7 @@ def train(
     run_dir: Path,
     run_id: str | None = None,
     *,
-    warm_start: Path | None = None,
+    warm_start: Path | str | None = None,
     copy_to: str | None = None,
     inputs: GateInputs | None = None,
 ) -> TrainResult:
@@ -53,8 +55,8 @@ def train(
     with join(config.launch) as ranks, reporter(ranks.leads) as report, taken(run_dir, ranks):
         _check_ranks(config, ranks)
         data = _open(config, data_dir, run_dir, ranks, report)
-        warm_start = _warm_start(config, warm_start)
-        run_id = _identify(config, data, run_dir, run_id, warm_start, ranks)
+        weights = _warm_start(warm_start)
+        run_id = _identify(config, data, run_dir, run_id, weights, ranks)
         callbacks: list[Callback] = [
             Heartbeat(run_dir, ranks.rank),
             *gates(config, inputs or GateInputs(), report),
@@ -67,7 +69,7 @@ def train(
         telemetry = Telemetry(config.telemetry, run_dir, report)
         if config.telemetry.enabled:
             callbacks.append(telemetry)
-        result = telemetry.added_to(Trainer(config, data, run_dir, run_id, ranks, callbacks, warm_start).fit())
+        result = telemetry.added_to(Trainer(config, data, run_dir, run_id, ranks, callbacks, weights).fit())
         if ranks.leads:
             write_text(run_dir / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
             report.info(f"trained {config.name} (run {run_id}): {_summary(result)}")
@@ -96,8 +98,8 @@ def _check_ranks(config: TrainConfig, ranks: Ranks) -> None:
         raise ContractError(f"recipe {config.name} cannot run on {ranks.device.type}", [problem])
 
 
-def _warm_start(config: TrainConfig, given: Path | None) -> Path | None:
-    path = given or (Path(config.model.warm_start) if config.model.warm_start else None)
+def _warm_start(given: Path | str | None) -> Path | None:
+    path = None if given is None else Path(given)
     if path is not None and not path.is_file():
         problem = Problem("recipe", str(path), "a checkpoint file (best.pt)", field="model.warm_start")
         advice = "An alias of the registry is looked up by the asset graph; here give --warm-start FILE."
@@ -135,6 +137,11 @@ def _check_fit(config: TrainConfig, data: DataSet) -> None:
         for split, reader in data.readers.items()
         if not len(reader)
     ]
+    tasks = build_tasks(config.tasks)
+    if config.training.monitor not in score([], tasks):
+        headlines = [f"{task.name}/{name}" for task in tasks for name in task.headlines]
+        expected = f"a metric of its tasks, like {', '.join(headlines)}"
+        problems.append(Problem("recipe", config.training.monitor, expected, field="training.monitor"))
     if problems:
         raise ContractError(f"recipe {config.name} does not fit the data", problems)
 

@@ -33,6 +33,7 @@ from training_assets.policies import GPU_POOL
 from training_assets.profiles import REPOSITORY
 from training_assets.records import Checkpoint, DatasetVersion, EvalShards, ShardList, TrainingSet
 from training_assets.stores import source
+from training_assets.stores.registry import Registry
 from training_assets.versions import CONTRACT, code_version
 
 HERE = "training_assets/assets/training.py"
@@ -124,6 +125,7 @@ def _checkpoint(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition)
         training_set: TrainingSet,
         places: dg.ResourceParam[Places],
         launcher: dg.ResourceParam[Launcher],
+        registry: dg.ResourceParam[Registry],
     ) -> Iterator[dg.MaterializeResult[Checkpoint] | dg.AssetCheckResult]:
         _refuse_uneven_batch(recipe)
         run_id = run_id_of(context.run, recipe, training_set)
@@ -131,7 +133,11 @@ def _checkpoint(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition)
         # The recipe as it is now, the environment's overrides included: it is frozen for all attempts of the run.
         write_text(directory / "recipe.yaml", dump_yaml(recipe.model_dump(mode="json")))
         arguments = ("train", str(directory / "recipe.yaml"), "--data", str(places.absolute(training_set.directory)))
-        inputs = gate_inputs(recipe, training_set, places, directory)
+        inputs = (
+            *gate_inputs(recipe, training_set, places, directory),
+            *warm_start(context, recipe, registry, directory),
+            *(("--copy-to", f"{places.checkpoint_store}/{directory.name}") if places.checkpoint_store else ()),
+        )
         spec = LaunchSpec(
             (*arguments, "--run-dir", str(directory), "--run-id", run_id, *inputs),
             directory,
@@ -189,6 +195,25 @@ def gate_inputs(recipe: TrainConfig, training_set: TrainingSet, places: Places, 
         write_json(directory / "history.json", history)
         arguments += ["--history", str(directory / "history.json")]
     return tuple(arguments)
+
+
+def warm_start(
+    context: dg.AssetExecutionContext, recipe: TrainConfig, registry: Registry, directory: Path
+) -> tuple[str, ...]:
+    """The weights to begin with, as the trainer's arguments; written down once, so that every try has the same."""
+    asked, chosen = recipe.model.warm_start, directory / "warm_start.json"
+    if asked is None:
+        return ()
+    if not chosen.exists():
+        is_file = Path(asked).is_file()
+        entry = None if is_file else registry.resolve(recipe.project, asked)
+        path = asked if is_file else str(registry.directory(entry) / "best.pt") if entry else None
+        write_json(chosen, {"asked": asked, "version": entry.version if entry else None, "path": path})
+    path = json.loads(chosen.read_bytes())["path"]
+    if path is None:
+        context.log.warning(f"{recipe.project} has no version '{asked}' yet: the training begins without a warm start")
+        return ("--no-warm-start",)
+    return ("--warm-start", str(path))
 
 
 def _devices_of(recipe: TrainConfig) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 PASSED_ON = re.compile(
     r"PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|PYTHONPATH|PYTHONHASHSEED|LD_LIBRARY_PATH"
     r"|(CUDA|NVIDIA|NCCL|TORCH|GLOO|FI)_(?!\w*(TOKEN|KEY|SECRET|PASSWORD))\w+|WANDB_MODE|DO_NOT_TRACK"
+    r"|AWS_(REGION|DEFAULT_REGION|PROFILE|ENDPOINT_URL\w*|CONFIG_FILE|SHARED_CREDENTIALS_FILE|CA_BUNDLE)"
 )
 """Environment that the trainer needs; everything else, secrets above all, stays here."""
 

@@ -52,7 +52,8 @@ class Profile(_Model):
 
     ``launch`` has fields of a recipe's ``launch`` that this profile decides for all recipes;
     ``TRAIN__LAUNCH__<FIELD>`` in the environment wins over it. ``network_interface`` is what ranks talk over
-    (``eth0``).
+    (``eth0``). ``checkpoint_store`` is a URI (``s3://bucket/prefix``) that running trainings copy finished checkpoints
+    to, for hosts whose own disks do not outlive them.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Profile(_Model):
     windows: Windows
     launch: dict[str, Any] = {}
     network_interface: str | None = None
+    checkpoint_store: str | None = None
 
     @field_validator("launch")
     @classmethod

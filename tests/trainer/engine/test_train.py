@@ -156,3 +156,9 @@ def test_a_batch_that_the_ranks_do_not_divide_is_refused(recipe, delivery, tmp_p
     run_dir, log = tmp_path / "run", tmp_path / "run.log"
     assert start(command(recipe, delivery, run_dir, "data.batch_size=7"), log).wait(timeout=60) != 0
     assert "The nearest that work: data.batch_size 6 or 8" in log.read_text()
+
+
+def test_a_monitor_that_no_task_has_is_refused_before_training(recipe, delivery, tmp_path):
+    run_dir, log = tmp_path / "run", tmp_path / "run.log"
+    assert start(command(recipe, delivery, run_dir, "training.monitor=segmentation/mIuO"), log).wait(timeout=60) != 0
+    assert "found segmentation/mIuO, expected a metric of its tasks, like detection/AP" in log.read_text()

@@ -1,0 +1,44 @@
+"""The weights that a training begins with, looked up in the registry once for all tries of a run."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from trainer.contract.train_config import TrainConfig
+from training_assets.assets.training import warm_start
+from training_assets.stores.registry import Registry
+
+
+@pytest.fixture
+def recipe() -> TrainConfig:
+    return TrainConfig.model_validate(
+        {
+            "name": "scenes", "project": "scenes", "data": {"image_size": [64, 64]}, "tasks": {"segmentation": {}},
+            "model": {"warm_start": "production"}, "training": {"monitor": "segmentation/mIoU"},
+        }
+    )  # fmt: skip
+
+
+def arguments(recipe: TrainConfig, registry: Registry, directory: Path) -> tuple[str, ...]:
+    directory.mkdir(exist_ok=True)
+    return warm_start(dg.build_asset_context(), recipe, registry, directory)
+
+
+def test_the_alias_is_looked_up_once_for_all_tries_of_a_run(recipe, tmp_path, draft, files):
+    registry = Registry(tmp_path / "store")
+    assert arguments(recipe, registry, tmp_path / "first") == ("--no-warm-start",)
+    entry = registry.register(draft(), files)
+    registry.promote("scenes", entry.version, by="test")
+    assert arguments(recipe, registry, tmp_path / "first") == ("--no-warm-start",)
+    expected = ("--warm-start", str(registry.directory(entry) / "best.pt"))
+    assert arguments(recipe, registry, tmp_path / "second") == expected
+    assert Path(expected[1]).is_file()
+
+
+def test_a_recipe_without_one_asks_nobody_and_a_file_is_taken_as_it_is(recipe, tmp_path, files):
+    registry = Registry(tmp_path / "store")
+    plain = recipe.model_copy(update={"model": recipe.model.model_copy(update={"warm_start": None})})
+    assert arguments(plain, registry, tmp_path / "plain") == ()
+    file = recipe.model_copy(update={"model": recipe.model.model_copy(update={"warm_start": str(files["best.pt"])})})
+    assert arguments(file, registry, tmp_path / "file") == ("--warm-start", str(files["best.pt"]))
