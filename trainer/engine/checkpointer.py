@@ -56,19 +56,26 @@ class Checkpointer:
         # Its collectives run in the writing thread, beside those of the training: a group of their own.
         self._group = ranks.new_host_group()
         self._copy: Future[Tensors] | None = None
+        self._saved: str | None = None
         self._writing: _Background | None = None
         if ranks.leads:
-            for leftover in self.root.glob(f"*{PARTIAL}"):
+            for leftover in _leftovers(self.root):
                 shutil.rmtree(leftover)
         ranks.barrier()
 
     def save(self, name: str, tensors: Tensors, document: dict[str, Any]) -> None:
         """Begin to write the checkpoint ``name``; one that is still being written is waited for.
 
+        The one that was saved last stays as it is when asked for again: it is of the same moment, and to replace it
+        would leave none for a while.
+
         ``tensors``: of this rank, shards included; those that several ranks have are the same on all of them.
         ``document``: the leader's is written.
         """
         self.wait()
+        if name == self._saved:
+            return
+        self._saved = name
         if self.ranks.device.type == "cuda":
             # The copying stream does not know of the optimizer's kernels that may still be queued.
             torch.cuda.current_stream().synchronize()
@@ -140,14 +147,15 @@ class Checkpointer:
         A damaged one is named on standard output and the one before it is used.
         """
         candidates = self.ranks.gather([path.name for path in self.complete()])[0]
-        for name in reversed(candidates):
+        for place, name in reversed([*enumerate(candidates)]):
             # Each rank reads its share of the files.
             share = slice(self.ranks.rank, None, self.ranks.world_size)
             damage = [one for part in self.ranks.gather(damaged_files(self.root / name, share)) for one in part]
             if not damage:
                 return self.root / name
             if self.ranks.leads:
-                print(f"checkpoint {self.root / name} is damaged ({'; '.join(damage)}): using the one before it")
+                instead = "using the one before it" if place else "there is none before it"
+                print(f"checkpoint {self.root / name} is damaged ({'; '.join(damage)}): {instead}", flush=True)
         return None
 
     def document(self, directory: Path) -> dict[str, Any]:
@@ -190,6 +198,11 @@ def complete_checkpoints(root: Path) -> list[Path]:
     return sorted(path.parent for path in root.glob(f"step-*/{MARKER}") if not path.parent.name.endswith(PARTIAL))
 
 
+def _leftovers(root: Path) -> list[Path]:
+    """What a killed process began to write or to remove."""
+    return [path for path in root.glob("step-*") if path.name.endswith(PARTIAL) or not (path / MARKER).exists()]
+
+
 def damaged_files(directory: Path, share: slice = slice(None)) -> list[str]:
     """What of the checkpoint's files (in the order of their names, ``share`` of them) is not as its marker says."""
     try:
@@ -202,9 +215,9 @@ def damaged_files(directory: Path, share: slice = slice(None)) -> list[str]:
 def _damage(path: Path, facts: dict[str, Any]) -> str | None:
     if not path.is_file():
         return "missing"
-    if path.stat().st_size != facts["bytes"]:
-        return f"{path.stat().st_size} bytes, expected {facts['bytes']}"
-    return None if sha256_of(path) == facts["sha256"] else "its sha256 differs"
+    if path.stat().st_size != facts.get("bytes"):
+        return f"{path.stat().st_size} bytes, expected {facts.get('bytes')}"
+    return None if sha256_of(path) == facts.get("sha256") else "its sha256 differs"
 
 
 def _described(path: Path) -> dict[str, Any]:
