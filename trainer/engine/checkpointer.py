@@ -20,14 +20,21 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
-from trainer.contract.files import atomic_open, sha256_of, sync_directory, write_json, write_text
+from trainer.contract.files import atomic_open, sync_directory, write_json, write_text
+from trainer.engine.checkpoint_files import (
+    BEST,
+    MARKER,
+    PARTIAL,
+    STATE,
+    complete_checkpoints,
+    damaged_files,
+    described,
+    leftovers,
+    passing,
+    remove,
+)
 from trainer.engine.parallel import Ranks
 from trainer.engine.safe_reader import SafeReader
-
-MARKER = "COMPLETE"
-STATE = "state.json"
-BEST = "best.pt"
-PARTIAL = ".part"
 
 Tensors = dict[str, torch.Tensor]
 
@@ -59,7 +66,7 @@ class Checkpointer:
         self._saved: str | None = None
         self._writing: _Background | None = None
         if ranks.leads:
-            for leftover in _leftovers(self.root):
+            for leftover in leftovers(self.root):
                 shutil.rmtree(leftover)
         ranks.barrier()
 
@@ -110,12 +117,12 @@ class Checkpointer:
         alone = self.ranks.world_size == 1
         writer = dcp.FileSystemWriter(partial, single_file_per_rank=True, sync_files=True, thread_count=1)
         dcp.save(tensors, storage_writer=writer, process_group=self._group, no_dist=alone)
-        own = {path.name: _described(path) for path in partial.glob(f"__{self.ranks.rank}_*")}
+        own = {path.name: described(path) for path in partial.glob(f"__{self.ranks.rank}_*")}
         parts = self._gather(own)
         if self.ranks.leads:
             write_text(partial / STATE, document)
             own_files = [path for path in (partial / STATE, partial / ".metadata", partial / BEST) if path.exists()]
-            files = {path.name: _described(path) for path in own_files}
+            files = {path.name: described(path) for path in own_files}
             for part in parts:
                 files |= part
             self._complete(partial, self.root / name, files)
@@ -129,13 +136,13 @@ class Checkpointer:
 
     def _complete(self, partial: Path, directory: Path, files: dict[str, Any]) -> None:
         if directory.exists():
-            _remove(directory)
+            remove(directory)
         sync_directory(partial)
         partial.rename(directory)
         write_json(directory / MARKER, {"files": files})
         sync_directory(self.root)
         for old in passing([path.name for path in self.complete()], self.keep_last, self.keep_every):
-            _remove(self.root / old)
+            remove(self.root / old)
 
     def complete(self) -> list[Path]:
         """The finished checkpoints, the oldest first."""
@@ -174,60 +181,6 @@ class Checkpointer:
         """Write ``best.pt``, at once."""
         with atomic_open(self.run_dir / BEST) as stream:
             torch.save(state, stream)
-
-
-def name_of(global_step: int, epoch: int) -> str:
-    """The directory's name: the steps done, and how many epochs were finished (the end of an epoch counts)."""
-    return f"step-{global_step:08d}-epoch-{epoch:04d}"
-
-
-def step_of(name: str) -> int:
-    return int(name.split("-")[1])
-
-
-def passing(names: list[str], keep_last: int, keep_every: int | None) -> list[str]:
-    """Which of ``names``, the oldest first, may go: not the newest ``keep_last``, not the permanent ones."""
-    return [name for name in names if not is_permanent(name, keep_every)][:-keep_last]
-
-
-def is_permanent(name: str, keep_every: int | None) -> bool:
-    return keep_every is not None and step_of(name) % keep_every == 0
-
-
-def complete_checkpoints(root: Path) -> list[Path]:
-    return sorted(path.parent for path in root.glob(f"step-*/{MARKER}") if not path.parent.name.endswith(PARTIAL))
-
-
-def _leftovers(root: Path) -> list[Path]:
-    """What a killed process began to write or to remove."""
-    return [path for path in root.glob("step-*") if path.name.endswith(PARTIAL) or not (path / MARKER).exists()]
-
-
-def damaged_files(directory: Path, share: slice = slice(None)) -> list[str]:
-    """What of the checkpoint's files (in the order of their names, ``share`` of them) is not as its marker says."""
-    try:
-        files: dict[str, Any] = json.loads((directory / MARKER).read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return [f"{MARKER} cannot be read: {error}"]
-    return [f"{name}: {reason}" for name in sorted(files)[share] if (reason := _damage(directory / name, files[name]))]
-
-
-def _damage(path: Path, facts: dict[str, Any]) -> str | None:
-    if not path.is_file():
-        return "missing"
-    if path.stat().st_size != facts.get("bytes"):
-        return f"{path.stat().st_size} bytes, expected {facts.get('bytes')}"
-    return None if sha256_of(path) == facts.get("sha256") else "its sha256 differs"
-
-
-def _described(path: Path) -> dict[str, Any]:
-    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-
-
-def _remove(directory: Path) -> None:
-    # The marker goes first, so that no half-removed checkpoint counts as complete.
-    (directory / MARKER).unlink(missing_ok=True)
-    shutil.rmtree(directory)
 
 
 def _link(source: Path, target: Path) -> None:

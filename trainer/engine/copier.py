@@ -19,7 +19,7 @@ from upath import UPath
 
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import sync_directory
-from trainer.engine.checkpointer import (
+from trainer.engine.checkpoint_files import (
     MARKER,
     PARTIAL,
     complete_checkpoints,

@@ -19,7 +19,7 @@ from trainer.engine.callbacks.finite import FiniteGuard
 from trainer.engine.callbacks.progress import Progress
 from trainer.engine.callbacks.stopping import Stop, Stopping
 from trainer.engine.callbacks.telemetry import Telemetry
-from trainer.engine.checkpointer import complete_checkpoints, damaged_files
+from trainer.engine.checkpoint_files import complete_checkpoints, damaged_files
 from trainer.engine.copier import CopyPlan, fetch_newest, store_at
 from trainer.engine.heartbeat import Heartbeat
 from trainer.engine.lock import taken

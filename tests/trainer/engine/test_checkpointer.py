@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.distributed.checkpoint.api import CheckpointException
 
-from trainer.engine.checkpointer import MARKER, Checkpointer, damaged_files, name_of
+from trainer.engine.checkpoint_files import MARKER, damaged_files, name_of
+from trainer.engine.checkpointer import Checkpointer
 from trainer.engine.parallel import Ranks
 from trainer.models.state import load, sha256_of_tensors
 

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from trainer.contract.errors import ContractError
-from trainer.engine.checkpointer import MARKER, Checkpointer, complete_checkpoints, name_of
+from trainer.engine.checkpoint_files import MARKER, complete_checkpoints, name_of
+from trainer.engine.checkpointer import Checkpointer
 from trainer.engine.copier import Copier, CopyPlan, copy_finished, fetch_newest, store_at
 from trainer.engine.parallel import Ranks
 
@@ -126,3 +129,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_copy_of_its_name(root, tmp_path):
     (root / name_of(30, 0) / "state.json").write_text("{}")
     assert fetch_newest(store, root) == name_of(30, 0)
     assert contents(root / name_of(30, 0)) == whole
+
+
+def test_the_copying_process_does_without_torch():
+    # It lies beside every training: a second and some 200 MB.
+    code = "import sys, trainer.engine.copier; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
