@@ -29,6 +29,15 @@ setup: .venv/installed .venv-dvc/installed
 	@$(DVC_BIN)/python -m pip install -q -q --disable-pip-version-check -r requirements-dvc.lock
 	@touch $@
 
+# What benchmarks compare with, beside .venv's packages: nothing of .venv is installed twice, least of all torch.
+.venv-bench/installed: requirements-bench.lock .venv/installed
+	@echo "Setting up .venv-bench …"
+	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -c 'import sys, sysconfig; open(sysconfig.get_path("purelib") + "/venv.pth", "w").write(sys.argv[1] + "\n")' \
+		"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	@.venv-bench/bin/python -m pip install -q -q --disable-pip-version-check --no-deps -r requirements-bench.lock
+	@touch $@
+
 demo: setup
 	@$(BIN)/python -m training_assets demo $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe "$(RECIPE)")
 
@@ -47,8 +56,9 @@ lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: setup
+bench: setup .venv-bench/installed
 	@$(BIN)/python benchmarks/code_location.py
+	@PYTHONPATH=. .venv-bench/bin/python benchmarks/loader.py $(CAMVID)
 
 clean:
 	rm -rf var

@@ -15,6 +15,8 @@ from trainer.process import die_with_parent
 if TYPE_CHECKING:
     from trainer.contract.train_config import TrainConfig
 
+GATE_FAILED = 3
+
 EXAMPLES = """\
 examples:
   python -m trainer scenes --out deliveries/scenes
@@ -25,7 +27,8 @@ examples:
   python -m trainer export runs/first/best.pt --out runs/first/export
   python -m trainer score detection --ground-truth gt.json --predictions dt.json
 
-exit codes: 0 done, 2 bad input (the report says what), 75 stopped by SIGTERM with a checkpoint saved, 1 anything else
+exit codes: 0 done, 2 bad input (the report says what), 3 a gate inside the training ended it (it says which and why),
+75 stopped by SIGTERM with a checkpoint saved, 1 anything else
 """
 
 
@@ -68,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--copy-to", metavar="URI", help="copy finished checkpoints there; a new host resumes there")
     sub.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override a field of the recipe")
 
+    sub.add_argument("--profile", type=Path, metavar="FILE", help="reference profile for the drift gate (see profile)")
+    sub.add_argument("--history", type=Path, metavar="FILE", help="earlier runs' metrics for the median rule (JSON)")
+
     sub = command("copy-checkpoints", _copy_checkpoints, "Copy a run's finished checkpoints to an object store.")
     sub.add_argument("run_dir", type=Path)
     sub.add_argument("store", metavar="URI", help="a directory, or what fsspec knows, like s3://bucket/prefix")
@@ -75,6 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--keep-last", type=int, default=2)
     sub.add_argument("--keep-every", type=int, help="steps between checkpoints that are kept for good")
     sub.add_argument("--watch", action="store_true", help="go on until a line comes on standard input")
+
+    sub = command("profile", _profile, "Describe a delivery's train split, and how val and test differ from it.")
+    sub.add_argument("delivery", type=Path, help="directory with the golden manifests")
+    sub.add_argument("--out", type=Path, required=True, help="reference_profile.json and .html pages go here")
 
     sub = command("evaluate", _evaluate, "Score a checkpoint on splits, overall and per slice.")
     _checkpoint_argument(sub)
@@ -165,18 +175,31 @@ def _rank_of(arguments: argparse.Namespace, config: "TrainConfig") -> int:
 
 def _train_here(arguments: argparse.Namespace, config: "TrainConfig") -> int:
     """One rank."""
+    from trainer.engine.callbacks.gates import GateInputs
     from trainer.engine.callbacks.stopping import Stop
     from trainer.engine.failure import explained
+    from trainer.engine.loop import GateFailed
     from trainer.engine.run import train
 
     try:
         with explained(arguments.run_dir) as subject:
             subject.config = config
-            train(config, arguments.data, arguments.run_dir, arguments.run_id, arguments.warm_start, arguments.copy_to)
+            train(
+                config,
+                arguments.data,
+                arguments.run_dir,
+                arguments.run_id,
+                warm_start=arguments.warm_start,
+                copy_to=arguments.copy_to,
+                inputs=GateInputs(arguments.profile, arguments.history),
+            )
     except Stop as stop:
         if os.environ.get("RANK", "0") == "0":
             print(stop, flush=True)
         return stop.exit_code
+    except GateFailed as failed:
+        print(f"ended by a gate: {failed}", file=sys.stderr, flush=True)
+        return GATE_FAILED
     return 0
 
 
@@ -189,6 +212,12 @@ def _copy_checkpoints(arguments: argparse.Namespace) -> None:
         watch(root, store, plan)
     else:
         print(f"copied to {store}: {', '.join(copy_finished(root, store, plan)) or 'nothing new'}")
+
+
+def _profile(arguments: argparse.Namespace) -> None:
+    from trainer.data.profile import write_profile
+
+    write_profile(arguments.delivery, arguments.out, lambda text: print(text, flush=True))
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

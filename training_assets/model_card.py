@@ -61,6 +61,7 @@ def caveats(card: CardInputs) -> list[str]:
     """What follows from the figures, the gravest first."""
     return [
         *_failed_gates(card.gates),
+        *_warnings_of_the_run(card.result),
         *_restricted_licences(card.provenance.licences),
         *_judged_slices(card),
         *_classes(card.judged),
@@ -75,6 +76,12 @@ def _failed_gates(gates: Iterable[GateResult]) -> Iterator[str]:
         if not gate.passed:
             word = "must not be released" if gate.severity == "block" else "passed with a warning"
             yield f"Gate {gate.name} is not passed: the model {word}."
+
+
+def _warnings_of_the_run(result: TrainResult) -> Iterator[str]:
+    for verdict in result.gates:
+        if not verdict.passed:
+            yield f"Gate {verdict.gate} inside the training warned: {verdict.message}."
 
 
 def _restricted_licences(licences: Mapping[str, int]) -> Iterator[str]:

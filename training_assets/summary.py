@@ -44,7 +44,8 @@ def print_dataset(profile: Profile, dataset: DatasetVersion) -> None:
     rows = ", ".join(f"{split} {count}" for split, count in dataset.rows.items())
     print(f"\nDataset version {dataset.version[:12]} (DVC {dataset.dvc_hash}): {rows}")
     print(f"  windows with rows: {len(dataset.windows)}, {min(dataset.windows)} to {max(dataset.windows)}")
-    print(f"  {_shown(profile.store / dataset.directory)}: dataset.json, reference_profile.html")
+    pages = "dataset.json, reference_profile.json, drift_val.html, drift_test.html"
+    print(f"  {_shown(profile.store / dataset.directory)}: {pages}")
 
 
 def print_recipe(profile: Profile, recipe: str, window: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trainer.contract.eval_report import EvalReport, SliceScore, SplitScore
-from trainer.contract.results import Epoch, Exports, TrainResult
+from trainer.contract.results import Epoch, Exports, TrainResult, Verdict
 from trainer.contract.slices import parse_slices
 from trainer.contract.train_config import TrainConfig
 from training_assets.gates import GateResult, GateRow
@@ -218,3 +218,10 @@ def test_a_failed_gate_is_the_first_caveat() -> None:
     row = GateRow(metric=IOU, value=0.1, limit=0.5, passed=False, verdict="failed", margin=-0.4)
     failed = GateResult(name="targets_met", passed=False, severity="block", rows=(row,))
     assert caveats(card(gates=(failed,)))[0] == "Gate targets_met is not passed: the model must not be released."
+
+
+def test_a_warning_of_a_gate_inside_the_training_is_a_caveat() -> None:
+    spikes = Verdict(gate="loss_spikes", passed=False, severity="warn", message="1 loss spike")
+    fine = Verdict(gate="drift", passed=True, severity="abort", message="nothing")
+    result = card().result.model_copy(update={"gates": (spikes, fine)})
+    assert caveats(card(result=result)) == ["Gate loss_spikes inside the training warned: 1 loss spike."]

@@ -136,7 +136,8 @@ class Failure(_Model):
     """``failure.json`` of an attempt, or of a run directory without launcher: why it ended without a result.
 
     torchrun turns every rank's exit code into 1; this is where the launcher reads what happened. ``rank`` is the one
-    that says so, ``step`` the last that it finished, ``advice`` what to change.
+    that says so, ``step`` the last that it finished, ``advice`` what to change, ``verdict`` that of the gate that
+    ended the run.
     """
 
     kind: FailureKind
@@ -144,6 +145,7 @@ class Failure(_Model):
     rank: int
     step: int | None = None
     advice: str = ""
+    verdict: Verdict | None = None
 
 
 class Latency(_Model):

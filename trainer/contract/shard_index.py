@@ -2,17 +2,23 @@
 
 ``<shards>/<key>.tar`` is a WebDataset shard, ``<shards>/<key>.json`` its :class:`ShardIndex`; the index is
 written last, so a shard exists once its index exists. A :class:`DataSpec` (``data.json``) lists the indexes.
+
+An index is one JSON object, whose first line is all but the samples: what a training must know of a shard before it
+reads from it costs one short read, however many shards there are.
 """
 
+import json
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.files import digest_of
-from trainer.contract.manifest import Row, Sha256
+from trainer.contract.manifest import LABEL_FIELDS, Row, Sha256
 
-FORMAT = 1
+FORMAT = 2
 DATA_FILE = "data.json"
 
 
@@ -28,24 +34,35 @@ class Member(_Model):
 
 
 class ShardSample(_Model):
-    """One sample of a shard: its row and its members by extension (``jpg``, ``semantic.png``, ``json``)."""
+    """One sample of a shard: its row and its members by extension (``jpg``, ``semantic.png``, …, ``json``)."""
 
     row: Row
     members: dict[str, Member]
 
 
-class ShardIndex(_Model):
-    """The index of one shard. ``key`` is the digest of the rows in it, ``sha256`` that of the tar file."""
+class ShardHead(_Model):
+    """What is known of a shard as a whole. ``key`` is the digest of the rows in it, ``sha256`` that of the tar file.
+
+    ``count`` is the number of samples, ``labels`` how many of them have each kind of label; None in an index of
+    format 1, which does not say.
+    """
 
     format: int = FORMAT
     key: str
     sha256: Sha256
     bytes: int
-    samples: tuple[ShardSample, ...]
+    count: int | None = None
+    labels: dict[str, int] | None = None
 
     @property
     def tar_name(self) -> str:
         return f"{self.key}.tar"
+
+
+class ShardIndex(ShardHead):
+    """The index of one shard, with its samples."""
+
+    samples: tuple[ShardSample, ...]
 
 
 class DataSpec(_Model):
@@ -67,8 +84,44 @@ def shard_key(rows: list[Row], masks: dict[str, str]) -> str:
     return digest_of({"format": FORMAT, "rows": content})[:32]
 
 
+def index_text(index: ShardIndex) -> str:
+    """``index`` as its file has it: the head on the first line, then each sample on its own."""
+    labels = Counter(kind for sample in index.samples for kind in LABEL_FIELDS if sample.row.has_label(kind))
+    head = ShardHead(**index.model_dump(include=set(ShardHead.model_fields))).model_copy(
+        update={"count": len(index.samples), "labels": {kind: labels[kind] for kind in LABEL_FIELDS}}
+    )
+    samples = ",\n".join(sample.model_dump_json(by_alias=True, exclude_none=True) for sample in index.samples)
+    return f'{head.model_dump_json()[:-1]},\n"samples":[\n{samples}\n]}}\n'
+
+
 def read_index(path: Path) -> ShardIndex:
     return ShardIndex.model_validate_json(path.read_bytes())
+
+
+def read_head(path: Path) -> ShardHead:
+    """The head of the index at ``path``, always with ``count`` and ``labels``.
+
+    Raises:
+        ContractError: there is no index, or its head is not one.
+    """
+    try:
+        with open(path, "rb") as stream:
+            line = stream.readline()
+        if not line.endswith(b",\n"):  # format 1: all on one line, without the counts
+            text = index_text(read_index(path))
+            line = text[: text.index("\n") + 1].encode()
+        return ShardHead.model_validate_json(line[:-2] + b"}")
+    except OSError as error:
+        problem = Problem(str(path), error.strerror or str(error), "the index of a shard")
+        raise ContractError("a shard has no index", [problem], "Stage the data again.") from None
+    except ValidationError as error:
+        raise ContractError(f"{path} is not a shard index", problems_of(error, str(path))) from None
+
+
+def read_members(path: Path) -> list[dict[str, Member]]:
+    """The members of each sample of the index at ``path``, without looking at the rows."""
+    samples = json.loads(path.read_bytes())["samples"]
+    return [{name: Member.model_construct(**span) for name, span in sample["members"].items()} for sample in samples]
 
 
 def read_data_spec(directory: Path) -> DataSpec:

@@ -57,6 +57,9 @@ class Data(_Model):
     image_size: tuple[int, int] = Field(description="Height and width the network sees, multiples of 32.")
     batch_size: Annotated[int, Field(ge=1)] = Field(default=16, description="Samples of one step over all ranks.")
     workers: Annotated[int, Field(ge=0)] = Field(default=1, description="Loader processes of each rank.")
+    cache_mb: Annotated[int, Field(ge=0)] = Field(
+        default=1024, description="Decoded images kept for later epochs, MB in the node's temporary directory; 0: none."
+    )
     augmentation: Augmentation = Augmentation()
 
     @model_validator(mode="after")
@@ -189,8 +192,78 @@ class Launch(_Model):
         return "auto" if value in (["auto"], ("auto",)) else value
 
 
+class DryRun(_Model):
+    """One forward and backward pass on the first batch, before anything moves."""
+
+    enabled: bool = True
+    max_loss: Positive = Field(default=1e4, description="Largest loss of a task, without its weight.")
+
+
+class Determinism(_Model):
+    """Two short runs from the same state and seed on a few samples of the first batch; not after a resume."""
+
+    enabled: bool = True
+    steps: Annotated[int, Field(ge=1)] = 2
+    samples: Annotated[int, Field(ge=2)] = Field(default=4, description="Samples of each rank.")
+    tolerance: NonNegative = Field(default=1e-3, description="Largest relative difference of a loss.")
+    on_failure: Literal["warn", "abort"] = "abort"
+
+
+class LossSpikes(_Model):
+    """Steps whose loss stands out of those before, task by task (``trainer/engine/callbacks/loss_spikes.py``)."""
+
+    enabled: bool = True
+    window: Annotated[int, Field(ge=5)] = Field(default=50, description="Steps that a loss is compared with.")
+    warmup: Annotated[int, Field(ge=5)] = Field(default=20, description="Steps before the first is judged.")
+    threshold: Positive = Field(default=8.0, description="Robust standard deviations above the median.")
+    look_every: Annotated[int, Field(ge=1)] = Field(default=20, description="Steps between looks at the device.")
+    abort_after: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Spikes, all tasks together, that end the run; none: they are only told."
+    )
+    sustained: Annotated[int, Field(ge=2)] | None = Field(
+        default=50, description="Spikes of one task in a row that end the run: its loss exploded."
+    )
+
+
+class Drift(_Model):
+    """The training's source images and labels against the reference profile (``trainer profile``).
+
+    Distances are in standard deviations of the reference (or PSI); labels only warn, they are mined on purpose.
+    """
+
+    enabled: bool = True
+    statistic: Literal["wasserstein", "psi"] = "wasserstein"
+    every: Annotated[int, Field(ge=1)] = Field(default=20, description="Steps between batches that are looked at.")
+    samples: Annotated[int, Field(ge=1)] = Field(default=16, description="Most samples of such a batch.")
+    min_samples: Annotated[int, Field(ge=2)] = Field(default=64, description="Looked at first, at the start.")
+    window: Annotated[int, Field(ge=2)] = Field(default=256, description="Newest samples that are compared.")
+    warn: Positive = Field(default=0.5, description="Distance of a feature that is told.")
+    abort: Positive | None = Field(default=2.0, description="Distance of an image's feature that ends the run.")
+
+
+class EarlyStopping(_Model):
+    """When more epochs are not worth it. Nothing is asked by default."""
+
+    monitor: str | None = Field(default=None, description="Metric, higher is better; default: training.monitor.")
+    patience: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Epochs without an improvement after which the run ends."
+    )
+    min_delta: NonNegative = Field(default=0.0, description="Smallest change that is an improvement.")
+    median_rule: bool = Field(
+        default=False, description="End a run whose best is below the median of earlier runs' running averages."
+    )
+    min_runs: Annotated[int, Field(ge=1)] = Field(default=3, description="Earlier runs that the median needs.")
+    first_epoch: Annotated[int, Field(ge=1)] = Field(default=3, description="Epochs before anything is decided.")
+
+
 class Guards(_Model):
     """The gates inside a run: what stops it, and what it only warns of."""
+
+    dry_run: DryRun = DryRun()
+    determinism: Determinism = Determinism()
+    loss_spikes: LossSpikes = LossSpikes()
+    drift: Drift = Drift()
+    early_stopping: EarlyStopping = EarlyStopping()
 
 
 class Telemetry(_Model):
@@ -241,11 +314,10 @@ class TrainConfig(_Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
-        task = self.training.monitor.partition("/")[0]
-        if task not in self.tasks:
-            raise ValueError(
-                f"training.monitor '{self.training.monitor}' is not of one of the tasks {list(self.tasks)}"
-            )
+        asked = {"training": self.training.monitor, "guards.early_stopping": self.guards.early_stopping.monitor}
+        for field, monitor in asked.items():
+            if monitor is not None and monitor.partition("/")[0] not in self.tasks:
+                raise ValueError(f"{field}.monitor '{monitor}' is not of one of the tasks {list(self.tasks)}")
         if self.training.precision == "fp16" and self.launch.strategy == "fsdp":
             raise ValueError("training.precision fp16 does not go with launch.strategy fsdp: bf16 needs no scaling")
         return self
@@ -253,8 +325,11 @@ class TrainConfig(_Model):
     @property
     def digest(self) -> str:
         """sha256 of all that decides what a training computes from its data, not where it runs or how it is judged."""
-        aside = {"description", "owner", "launch", "telemetry", "window", "release"}
-        return digest_of(self.model_dump(mode="json", exclude=aside))
+        # Gates judge a training, but early stopping decides how long it is.
+        judging = {name for name in Guards.model_fields if name != "early_stopping"}
+        elsewhere = dict.fromkeys(("description", "owner", "launch", "telemetry", "window", "release"), True)
+        parts = {"guards": judging, "data": {"workers", "cache_mb"}}
+        return digest_of(self.model_dump(mode="json", exclude={**elsewhere, **parts}))
 
     def misfits(self, slices: Slices, labels: Mapping[str, int]) -> list[str]:
         """Why this recipe cannot be trained on a delivery with these label names and counts; empty when it can."""

@@ -4,8 +4,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
+from torch.nn.functional import interpolate
 
 from trainer.contract.train_config import Augmentation
+
+FROM_GREY = np.arange(256) - 127.5
 
 
 @dataclass(frozen=True)
@@ -21,19 +25,24 @@ class View:
     mirrored: bool = False
 
     def image(self, source: np.ndarray) -> np.ndarray:
-        """The view of ``source`` (H×W×C, uint8), shrinking by area so that nothing aliases."""
-        crop = source[self.y : self.y + self.height, self.x : self.x + self.width]
-        shrinks = self.width > self.out_width
-        scaled = cv2.resize(
-            crop, (self.out_width, self.out_height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        )
-        return scaled[:, ::-1] if self.mirrored else scaled
+        """The view of ``source`` (H×W×3, uint8): bilinear, wider where it shrinks so that nothing aliases.
+
+        PyTorch's resampling of uint8 pixels is that of Pillow, and several times as fast as OpenCV's by area.
+        """
+        crop = np.ascontiguousarray(source[self.y : self.y + self.height, self.x : self.x + self.width])
+        pixels = torch.from_numpy(crop)[None].permute(0, 3, 1, 2)
+        scaled = interpolate(pixels, (self.out_height, self.out_width), mode="bilinear", antialias=True)
+        return self._mirrored(scaled[0].permute(1, 2, 0).numpy())
 
     def mask(self, source: np.ndarray) -> np.ndarray:
         """The view of a label mask (H×W), without mixing labels."""
         crop = source[self.y : self.y + self.height, self.x : self.x + self.width]
-        scaled = cv2.resize(crop, (self.out_width, self.out_height), interpolation=cv2.INTER_NEAREST_EXACT)
-        return scaled[:, ::-1] if self.mirrored else scaled
+        return self._mirrored(
+            cv2.resize(crop, (self.out_width, self.out_height), interpolation=cv2.INTER_NEAREST_EXACT)
+        )
+
+    def _mirrored(self, pixels: np.ndarray) -> np.ndarray:
+        return cv2.flip(pixels, 1) if self.mirrored else pixels
 
     def points(self, source: np.ndarray) -> np.ndarray:
         """``source`` (…×2, x and y in source pixels) in the view's pixels."""
@@ -71,5 +80,5 @@ def jitter(image: np.ndarray, augmentation: Augmentation, rng: np.random.Generat
     """Random brightness and contrast (about mid-grey) of a uint8 image."""
     contrast = 1 + rng.uniform(-1, 1) * augmentation.contrast
     brightness = rng.uniform(-1, 1) * augmentation.brightness
-    table = (np.arange(256) - 127.5) * contrast + 127.5 * (1 + brightness)
+    table = FROM_GREY * contrast + 127.5 * (1 + brightness)
     return cv2.LUT(image, np.clip(table, 0, 255).astype(np.uint8))

@@ -15,6 +15,8 @@ from trainer.contract.shard_index import DataSpec, read_data_spec
 from trainer.contract.slices import Slices, read_slices
 from trainer.contract.train_config import Data
 from trainer.data.augment import View, jitter, random_view, whole
+from trainer.data.cache import PixelCache
+from trainer.data.masks import decode_png, decode_runs
 from trainer.data.order import Order, sample_rng
 from trainer.data.sample import Labelled
 from trainer.data.shards import DamagedShard, ShardReader
@@ -44,15 +46,27 @@ def open_data(directory: Path, splits: Sequence[str] | None = None) -> DataSet:
 
 
 class TrainingSamples(Dataset[Batch]):
-    """``(epoch, sample)`` → the augmented image (3×H×W uint8 RGB) and every task's targets, ``<task>.<target>``."""
+    """``(epoch, sample)`` → the augmented image (3×H×W uint8 RGB) and every task's targets, ``<task>.<target>``.
+
+    What goes wrong with a sample is raised with a note that names it.
+    """
 
     def __init__(self, reader: ShardReader, data: Data, targets: Mapping[str, MakeTargets], seed: int) -> None:
         self.reader, self.data, self.targets, self.seed = reader, data, targets, seed
+        self.cache = (
+            PixelCache(reader.keys, len(reader), data.cache_mb << 20) if data.cache_mb and reader.keys else None
+        )
 
     def __getitem__(self, key: tuple[int, int]) -> Batch:
-        epoch, index = key
+        try:
+            return self._load(*key)
+        except Exception as error:
+            error.add_note(f"while loading {self.reader.name(key[1])} for epoch {key[0]}")
+            raise
+
+    def _load(self, epoch: int, index: int) -> Batch:
         rng = sample_rng(self.seed, epoch, index)
-        source = read_image(self.reader, index)
+        source = self._source(index)
         view = random_view(source.shape[:2], self.data.image_size, self.data.augmentation, rng)
         image = jitter(view.image(source), self.data.augmentation, rng)
         labelled = labelled_sample(self.reader, index, view, source.shape[:2])
@@ -60,6 +74,15 @@ class TrainingSamples(Dataset[Batch]):
         for task, make in self.targets.items():
             batch |= {f"{task}.{name}": value for name, value in make(labelled).items()}
         return batch
+
+    def _source(self, index: int) -> np.ndarray:
+        """The image as delivered, decoded once while the cache has room for it."""
+        image = None if self.cache is None else self.cache.get(index)
+        if image is None:
+            image = read_image(self.reader, index)
+            if self.cache is not None:
+                self.cache.put(index, image)
+        return image
 
 
 class EvaluationSamples(Dataset[tuple[int, tuple[int, int], torch.Tensor]]):
@@ -81,12 +104,11 @@ class TrainingLoader:
     """The rank's batches of an epoch from any step on, by ``data.workers`` persistent worker processes."""
 
     def __init__(self, samples: TrainingSamples, order: Order, rank: int, world_size: int, pin: bool) -> None:
-        self.order, self.rank, self.world_size = order, rank, world_size
-        self._schedule: list[list[tuple[int, int]]] = []
+        self._schedule = _Schedule(order, rank, world_size)
         workers = samples.data.workers
         self._loader = DataLoader(
             samples,
-            batch_sampler=_Schedule(self._schedule),
+            batch_sampler=self._schedule,
             num_workers=workers,
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
@@ -96,21 +118,21 @@ class TrainingLoader:
         )
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        self._schedule[:] = self.order.batches(epoch, first_step, self.rank, self.world_size)
+        self._schedule.begin = epoch, first_step
         return iter(self._loader)
 
 
 class _Schedule:
-    """A batch sampler that hands out whatever was planned for the epoch."""
+    """A batch sampler that works out the rank's batches as they are wanted, from ``begin`` (epoch, step) on."""
 
-    def __init__(self, batches: list[list[tuple[int, int]]]) -> None:
-        self.batches = batches
+    def __init__(self, order: Order, rank: int, world_size: int) -> None:
+        self.order, self.rank, self.world_size, self.begin = order, rank, world_size, (0, 0)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return iter(list(self.batches))
+        return self.order.batches(*self.begin, self.rank, self.world_size)
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return self.order.steps_per_epoch - self.begin[1]
 
 
 def _start_worker(worker: int) -> None:
@@ -133,7 +155,7 @@ def read_image(reader: ShardReader, index: int) -> np.ndarray:
     Raises:
         DamagedShard: it cannot be decoded.
     """
-    name = next(name for name in reader.members(index) if name not in ("json", "semantic.png"))
+    name = next(name for name in reader.members(index) if name not in ("json", "semantic.png", "semantic.rle"))
     image = cv2.imdecode(np.frombuffer(reader.read(index, name), np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise DamagedShard(f"{reader.place(index, name)}: cannot be decoded")
@@ -141,10 +163,20 @@ def read_image(reader: ShardReader, index: int) -> np.ndarray:
 
 
 def read_mask(reader: ShardReader, index: int) -> np.ndarray | None:
-    """The label mask of a sample, H×W uint8, or None if it has none."""
-    if "semantic.png" not in reader.members(index):
+    """The label mask of a sample, H×W uint8, or None if it has none.
+
+    Raises:
+        ValueError: it cannot be decoded.
+    """
+    members = reader.members(index)
+    if "semantic.rle" in members:
+        return decode_runs(reader.read(index, "semantic.rle"))
+    if "semantic.png" not in members:
         return None
-    return cv2.imdecode(np.frombuffer(reader.read(index, "semantic.png"), np.uint8), cv2.IMREAD_UNCHANGED)
+    mask = decode_png(reader.read(index, "semantic.png"))
+    if mask is None:
+        raise ValueError(f"sample '{reader.row(index).sample_id}': its mask is no one-channel 8-bit PNG")
+    return mask
 
 
 def labelled_sample(reader: ShardReader, index: int, view: View, source_size: tuple[int, int]) -> Labelled:
@@ -153,7 +185,9 @@ def labelled_sample(reader: ShardReader, index: int, view: View, source_size: tu
 
 
 def to_tensor(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    planes = np.empty((image.shape[2], *image.shape[:2]), np.uint8)
+    cv2.split(image, list(planes))
+    return torch.from_numpy(planes)
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> Batch:

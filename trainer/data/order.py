@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 ROUNDS = 6
+AHEAD = 64
 MASK32 = np.uint64(0xFFFFFFFF)
 
 
@@ -68,7 +69,9 @@ class Order:
     def batches(self, epoch: int, first_step: int, rank: int, world_size: int) -> Iterator[list[tuple[int, int]]]:
         """``(epoch, sample)`` of each of the rank's batches from ``first_step`` of ``epoch`` on."""
         share = self.batch_size // world_size
-        for step in range(first_step, self.steps_per_epoch):
-            begin = step * self.batch_size + rank * share
-            samples = sample_at(np.arange(begin, begin + share), self.size, self.seed, epoch)
-            yield [(epoch, int(sample)) for sample in samples]
+        own = np.arange(rank * share, (rank + 1) * share)
+        for begin in range(first_step, self.steps_per_epoch, AHEAD):
+            steps = np.arange(begin, min(begin + AHEAD, self.steps_per_epoch))
+            positions = steps[:, None] * self.batch_size + own
+            for samples in sample_at(positions, self.size, self.seed, epoch).tolist():
+                yield [(epoch, sample) for sample in samples]

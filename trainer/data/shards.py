@@ -1,7 +1,8 @@
 """Rows become WebDataset tar shards with an index; samples are read back by offset.
 
 Layout of a shard: the members of one sample stand together, named ``<sample_id>.<extension>``, as the
-``webdataset`` library groups them: the image as delivered, ``semantic.png``, and ``json`` with the row.
+``webdataset`` library groups them: the image and ``semantic.png`` as delivered, ``semantic.rle`` with the same mask
+in a form that is read several times as fast (``trainer/data/masks.py``), and ``json`` with the row.
 A shard's name is the digest of its rows, so staging what is staged already writes nothing.
 """
 
@@ -10,18 +11,33 @@ import io
 import json
 import os
 import tarfile
+from bisect import bisect_right
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import atomic_open, inside, sha256_of, write_text
 from trainer.contract.manifest import Row
-from trainer.contract.shard_index import Member, ShardIndex, ShardSample, read_index, shard_key
+from trainer.contract.shard_index import (
+    Member,
+    ShardIndex,
+    ShardSample,
+    index_text,
+    read_head,
+    read_index,
+    read_members,
+    shard_key,
+)
+from trainer.data.masks import decode_png, encode_runs
 
 SAMPLES_PER_SHARD = 256
 BLOCK = 512
+OPEN_SHARDS = 128
 
 
 class DamagedShard(OSError):
@@ -68,7 +84,7 @@ def _stage_one(rows: list[Row], root: Path, out: Path) -> StagedShard:
         path.unlink(missing_ok=True)  # two stagings of one shard may both find it incomplete
     index = _write_tar(key, rows, root, out)
     # The index goes last: a shard without one does not exist.
-    write_text(path, index.model_dump_json(by_alias=True, exclude_none=True))
+    write_text(path, index_text(index))
     return StagedShard(index, path, reused=False)
 
 
@@ -110,7 +126,10 @@ def _members(row: Row, root: Path) -> Iterator[tuple[str, bytes]]:
     yield image.suffix[1:].lower(), _verified(image, row.sha256, row)
     if row.semantic_ref is not None:
         mask = inside(root, row.semantic_ref)
-        yield "semantic.png", _verified(mask, row.semantic_sha256, row)
+        png = _verified(mask, row.semantic_sha256, row)
+        yield "semantic.png", png
+        if (decoded := decode_png(png)) is not None and (runs := encode_runs(decoded)) is not None:
+            yield "semantic.rle", runs
     yield "json", json.dumps(row.to_json(), ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -134,51 +153,107 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> Member:
 class ShardReader:
     """Random access to the samples of several shards, in the shards' order.
 
-    Holds the indexes; opens each tar on first use, once in each process (file descriptors do not travel).
+    Opening reads the head of each index alone; where the members of a shard lie is read when one of them is asked
+    for, rows only when asked for. Each process opens tars of its own, at most ``OPEN_SHARDS`` at a time.
     """
 
     def __init__(self, index_paths: Iterable[Path]) -> None:
-        self.paths: list[Path] = []
-        self.samples: list[tuple[int, ShardSample]] = []
-        for number, path in enumerate(index_paths):
-            index = read_index(path)
-            self.paths.append(path.with_suffix(".tar"))
-            self.samples += [(number, sample) for sample in index.samples]
-        self._descriptors: dict[tuple[int, int], int] = {}
+        self.paths = list(index_paths)
+        heads = [read_head(path) for path in self.paths]
+        self.keys = [head.key for head in heads]
+        self.label_counts = sum((Counter(head.labels) for head in heads), Counter())
+        self._ends = np.cumsum([head.count for head in heads]).tolist() if heads else []
+        self._spans: dict[int, _Spans] = {}
+        self._descriptors: OrderedDict[int, int] = OrderedDict()
+        self._owner = os.getpid()
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return self._ends[-1] if self._ends else 0
 
     def row(self, index: int) -> Row:
-        return self.samples[index][1].row
+        return Row.model_validate_json(self.read(index, "json"))
+
+    def name(self, index: int) -> str:
+        """What a person finds the sample by, if need be without its row: its id or its place."""
+        shard, number = self._find(index)
+        try:
+            return f"sample '{self.row(index).sample_id}' (number {number} of {self._tar(shard)})"
+        except (OSError, ValueError, KeyError):
+            return f"sample number {number} of {self._tar(shard)}"
 
     def members(self, index: int) -> list[str]:
-        return list(self.samples[index][1].members)
+        shard, number = self._find(index)
+        return self._spans_of(shard).names_of(number)
 
     def read(self, index: int, name: str) -> bytes:
         """The bytes of member ``name`` (``jpg``, ``semantic.png``, ``json``) of sample ``index``.
 
         Raises:
             DamagedShard: the shard is missing or shorter than its index says.
+            KeyError: the sample has no such member.
         """
-        shard, sample = self.samples[index]
-        member = sample.members[name]
+        shard, number = self._find(index)
+        offset, length = self._spans_of(shard).span(number, name)
         try:
-            data = os.pread(self._descriptor(shard), member.length, member.offset)
+            data = os.pread(self._descriptor(shard), length, offset)
         except FileNotFoundError:
             raise DamagedShard(f"{self.place(index, name)}: the shard is missing") from None
-        if len(data) != member.length:
-            found = f"found {len(data)} of {member.length} bytes at offset {member.offset}"
+        if len(data) != length:
+            found = f"found {len(data)} of {length} bytes at offset {offset}"
             raise DamagedShard(f"{self.place(index, name)}: {found}, the shard is cut off")
         return data
 
     def place(self, index: int, name: str) -> str:
         """Where member ``name`` of a sample lies, for people."""
-        shard, sample = self.samples[index]
-        return f"{self.paths[shard]}: sample '{sample.row.sample_id}', member '{name}'"
+        return f"{self._tar(self._find(index)[0])}: sample '{self.row(index).sample_id}', member '{name}'"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_descriptors": OrderedDict()}
+
+    def _find(self, index: int) -> tuple[int, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        shard = bisect_right(self._ends, index)
+        return shard, index - (self._ends[shard - 1] if shard else 0)
+
+    def _tar(self, shard: int) -> Path:
+        return self.paths[shard].with_suffix(".tar")
+
+    def _spans_of(self, shard: int) -> "_Spans":
+        if shard not in self._spans:
+            self._spans[shard] = _Spans(self.paths[shard])
+        return self._spans[shard]
 
     def _descriptor(self, shard: int) -> int:
-        key = (os.getpid(), shard)
-        if key not in self._descriptors:
-            self._descriptors[key] = os.open(self.paths[shard], os.O_RDONLY)
-        return self._descriptors[key]
+        if self._owner != os.getpid():
+            # Forked: the parent may close and reuse the numbers that were inherited, and they are few.
+            for descriptor in self._descriptors.values():
+                os.close(descriptor)
+            self._descriptors, self._owner = OrderedDict(), os.getpid()
+        if shard not in self._descriptors:
+            if len(self._descriptors) >= OPEN_SHARDS:
+                os.close(self._descriptors.popitem(last=False)[1])
+            self._descriptors[shard] = os.open(self._tar(shard), os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptors.move_to_end(shard)
+        return self._descriptors[shard]
+
+
+class _Spans:
+    """Offset and length of every member of a shard, a few bytes each: a training may hold millions."""
+
+    def __init__(self, path: Path) -> None:
+        samples = read_members(path)
+        self.names = list(dict.fromkeys(name for members in samples for name in members))
+        self.places = np.full((len(samples), len(self.names), 2), -1, np.int64)
+        for number, members in enumerate(samples):
+            for name, member in members.items():
+                self.places[number, self.names.index(name)] = member.offset, member.length
+
+    def names_of(self, number: int) -> list[str]:
+        return [name for name, (offset, _) in zip(self.names, self.places[number].tolist(), strict=True) if offset >= 0]
+
+    def span(self, number: int, name: str) -> tuple[int, int]:
+        offset, length = self.places[number, self.names.index(name)].tolist() if name in self.names else (-1, 0)
+        if offset < 0:
+            raise KeyError(name)
+        return offset, length

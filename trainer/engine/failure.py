@@ -88,7 +88,8 @@ def failure_of(error: BaseException, subject: Subject) -> Failure:
     kind, message, advice = next(found for rule in RULES if (found := rule(error, subject)) is not None)
     beat = read_beat(subject.attempt, subject.rank)
     step = beat.finished if beat else None
-    return Failure(kind=kind, message=message, rank=subject.rank, step=step, advice=advice)
+    verdict = error.verdict if isinstance(error, GateFailed) else None
+    return Failure(kind=kind, message=message, rank=subject.rank, step=step, advice=advice, verdict=verdict)
 
 
 Found = tuple[FailureKind, str, str] | None

@@ -6,7 +6,6 @@ from pathlib import Path
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import sha256_of, write_text
 from trainer.contract.fitting import refuse_uneven_batch
-from trainer.contract.manifest import LABEL_FIELDS
 from trainer.contract.names import RUN_ID, new_run_id
 from trainer.contract.results import TrainResult
 from trainer.contract.train_config import TrainConfig
@@ -15,7 +14,7 @@ from trainer.data.loader import DataSet, open_data
 from trainer.data.staging import data_directory
 from trainer.engine.callbacks.checkpoints import SaveCheckpoints
 from trainer.engine.callbacks.copying import CopyCheckpoints
-from trainer.engine.callbacks.finite import FiniteGuard
+from trainer.engine.callbacks.gates import GateInputs, gates
 from trainer.engine.callbacks.progress import Progress
 from trainer.engine.callbacks.stopping import Stop, Stopping
 from trainer.engine.callbacks.telemetry import Telemetry
@@ -27,7 +26,6 @@ from trainer.engine.loop import Callback, Trainer
 from trainer.engine.parallel import Ranks, join
 from trainer.reporting import Reporter, reporter
 
-LOOK_EVERY = 10
 IDENTITY_FILE = "run.yaml"
 RESULT_FILE = "result.json"
 
@@ -37,8 +35,10 @@ def train(
     data_dir: Path,
     run_dir: Path,
     run_id: str | None = None,
+    *,
     warm_start: Path | None = None,
     copy_to: str | None = None,
+    inputs: GateInputs | None = None,
 ) -> TrainResult:
     """Train ``config`` on ``data_dir`` (a data directory or a delivery) in ``run_dir``, all ranks together.
 
@@ -48,6 +48,7 @@ def train(
 
     Raises:
         ContractError: the recipe does not fit the data, the ranks or what the run directory already holds.
+        GateFailed: a gate inside the run ended it.
     """
     with join(config.launch) as ranks, reporter(ranks.leads) as report, taken(run_dir, ranks):
         _check_ranks(config, ranks)
@@ -56,7 +57,7 @@ def train(
         run_id = _identify(config, data, run_dir, run_id, warm_start, ranks)
         callbacks: list[Callback] = [
             Heartbeat(run_dir, ranks.rank),
-            FiniteGuard(every=LOOK_EVERY),
+            *gates(config, inputs or GateInputs(), report),
             Progress(report),
         ]
         if copy_to is not None:
@@ -135,8 +136,7 @@ def _open(config: TrainConfig, data_dir: Path, run_dir: Path, ranks: Ranks, repo
 def _check_fit(config: TrainConfig, data: DataSet) -> None:
     counts: Counter[str] = Counter()
     for reader in data.readers.values():
-        for index in range(len(reader)):
-            counts.update(kind for kind in LABEL_FIELDS if reader.row(index).has_label(kind))
+        counts.update(reader.label_counts)
     problems = [
         Problem("data", reason, "a recipe that fits its data") for reason in config.misfits(data.slices, counts)
     ]

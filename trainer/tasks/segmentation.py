@@ -42,6 +42,9 @@ class Segmentation:
 
     def __init__(self, classes: Sequence[str], weight: float, options: Options) -> None:
         self.classes, self.weight, self.options = list(classes), weight, options
+        values = np.arange(256, dtype=np.uint8)
+        known = (values < len(self.classes)) & (values != options.ignore_id)
+        self._scored = np.where(known, values, np.uint8(VOID))
 
     def head(self, channels: int) -> nn.Module:
         return _Head(channels, len(self.classes))
@@ -78,8 +81,7 @@ class Segmentation:
 
     def scored(self, mask: np.ndarray) -> np.ndarray:
         """``mask`` with VOID for everything that does not count."""
-        known = (mask < len(self.classes)) & (mask != self.options.ignore_id)
-        return np.where(known, mask, np.uint8(VOID))
+        return cv2.LUT(mask, self._scored)
 
     def _prediction(self, outputs: Tensors, sample: Labelled) -> np.ndarray:
         logits = functional.interpolate(

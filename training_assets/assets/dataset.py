@@ -11,9 +11,13 @@ import dagster as dg
 
 from trainer.contract.delivery import FILES, Delivery, count_labels, file_digests, read_delivery
 from trainer.contract.errors import ContractError
-from trainer.contract.files import digest_of, sha256_of, write_json
+from trainer.contract.files import sha256_of, write_json
+from trainer.contract.reference_profile import PROFILE_FILE, page_of, read_profile
 from trainer.contract.windows import Cadence, window_of
 from training_assets import metadata
+from training_assets.assets.shards import same_delivery
+from training_assets.launchers import Launcher, LaunchSpec
+from training_assets.launchers.session import new_attempt, run_to_end
 from training_assets.places import Places
 from training_assets.profiles import Profile
 from training_assets.records import DatasetVersion
@@ -24,6 +28,7 @@ GOLDEN = {"train": "golden_train.manifest", "val": "golden_val.manifest", "test"
 GOLDEN_FILES = {**GOLDEN, "slices": "slices.yaml"}
 HERE = "training_assets/assets/dataset.py"
 PROGRESS_SECONDS = 5.0
+PROFILE_THREADS = 2
 
 
 def golden_key(part: str) -> dg.AssetKey:
@@ -93,23 +98,37 @@ def dataset_version(
     )
 
 
-@dg.asset(code_version=code_version(HERE))
-def reference_profile(dataset_version: DatasetVersion, places: dg.ResourceParam[Places]) -> dg.MaterializeResult[None]:
-    """Statistics of the train split's features (Evidently): what later batches are compared with for drift."""
-    directory = places.absolute(dataset_version.directory)
-    features = _train_features(directory / "features.parquet")
-    snapshot = _evidently_summary(features)
-    snapshot.save_json(str(directory / "reference_profile.json"))
-    snapshot.save_html(str(directory / "reference_profile.html"))
-    numeric = features.select_dtypes("number")
-    rows = [(name, *(float(value) for value in numeric[name].agg(["mean", "std", "min", "max"]))) for name in numeric]
+@dg.asset(code_version=code_version(CONTRACT, "trainer/data/features.py", "trainer/data/profile.py", HERE))
+def reference_profile(
+    context: dg.AssetExecutionContext,
+    dataset_version: DatasetVersion,
+    profile: dg.ResourceParam[Profile],
+    places: dg.ResourceParam[Places],
+    launcher: dg.ResourceParam[Launcher],
+) -> dg.MaterializeResult[None]:
+    """Features of the train split: what the drift gate of each training compares its batches with.
+
+    With it come Evidently's pages on how val and test differ from train.
+    """
+    same_delivery(profile.delivery, dataset_version)
+    out, scratch = places.absolute(dataset_version.directory), places.launch("profile", context.run.run_id)
+    command = ("profile", str(profile.delivery.resolve()), "--out", str(out))
+    run_to_end(context, launcher, LaunchSpec(command, scratch, new_attempt(), threads=PROFILE_THREADS))
+    reference = read_profile(out / PROFILE_FILE)
+    others = reference.distances.values()
+    rows = [
+        (name, one.mean, one.std, one.values[0], one.values[-1], *(far.get(name) for far in others))
+        for name, one in reference.features.items()
+    ]
+    header = ("feature", "mean", "std", "min", "max", *(f"{split} from train" for split in reference.distances))
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(digest_of([dataset_version.version, code_version(HERE)])),
+        data_version=dg.DataVersion(sha256_of(out / PROFILE_FILE)),
         metadata={
-            "samples": len(features),
-            "features": metadata.table(("feature", "mean", "std", "min", "max"), rows),
-            "report": dg.MetadataValue.path(str(directory / "reference_profile.html")),
-            "profile": dg.MetadataValue.path(str(directory / "reference_profile.json")),
+            "samples": reference.samples,
+            "features": metadata.table(header, rows),
+            **{f"drift/{split}": max(far.values()) for split, far in reference.distances.items() if far},
+            **{f"report/{split}": dg.MetadataValue.path(str(out / page_of(split))) for split in reference.distances},
+            "profile": dg.MetadataValue.path(str(out / PROFILE_FILE)),
         },
     )
 
@@ -183,29 +202,6 @@ def _features(delivery: Delivery, split: str, row: Any) -> dict[str, Any]:
         "boxes": sum(boxes.values()),
         **{f"boxes.{category}": count for category, count in boxes.items()},
     }
-
-
-def _train_features(path: Path) -> Any:
-    import pandas as pd
-
-    features = pd.read_parquet(path)
-    train = features[features["split"] == "train"].drop(columns=["sample_id", "split"])
-    counts = [name for name in train.columns if name.startswith("boxes.")]
-    return train.fillna(dict.fromkeys(counts, 0))
-
-
-def _evidently_summary(features: Any) -> Any:
-    import os
-
-    os.environ["DO_NOT_TRACK"] = "1"  # before the import: Evidently reports its use when it is imported
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.presets import DataSummaryPreset
-
-    numeric = list(features.select_dtypes("number").columns)
-    definition = DataDefinition(
-        numerical_columns=numeric, categorical_columns=[name for name in features.columns if name not in numeric]
-    )
-    return Report([DataSummaryPreset()]).run(Dataset.from_pandas(features, data_definition=definition), None)
 
 
 def _dataset_metadata(record: DatasetVersion, facts: dict[str, Any], directory: Path) -> dict[str, Any]:

@@ -4,10 +4,11 @@ How good the checkpoint is, is asked in ``evaluation.py``.
 """
 
 import hashlib
+import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,16 @@ from typing import Any
 import dagster as dg
 
 from trainer.contract.errors import ContractError
-from trainer.contract.files import digest_of, sha256_of, write_text
+from trainer.contract.files import digest_of, sha256_of, write_json, write_text
 from trainer.contract.fitting import refuse_uneven_batch
+from trainer.contract.history import PastRun
+from trainer.contract.reference_profile import PROFILE_FILE
 from trainer.contract.results import TrainResult
 from trainer.contract.shard_index import DATA_FILE, DataSpec, read_index
 from trainer.contract.slices import read_slices
 from trainer.contract.train_config import TrainConfig
 from trainer.contract.yaml_io import dump_yaml
-from training_assets import metadata, partitions, telemetry
+from training_assets import metadata, partitions, run_gates, telemetry
 from training_assets.launchers import Launcher, LaunchSpec
 from training_assets.launchers.session import new_attempt, run_with_pipes
 from training_assets.places import Places
@@ -105,11 +108,14 @@ def _training_set(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinitio
 
 
 def _checkpoint(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
+    key = dg.AssetKey([recipe.name, "checkpoint"])
+
     @dg.asset(
-        key=[recipe.name, "checkpoint"],
+        key=key,
         partitions_def=windows,
         ins={"training_set": dg.AssetIn([recipe.name, "training_set"])},
         code_version=f"{recipe.digest[:12]}-{code_version(*TRAINING_SOURCES)}",
+        check_specs=run_gates.check_specs(key, windows),
         pool=GPU_POOL,
         description=f"The training run ({_devices_of(recipe)}): the checkpoint that is best on val.",
     )
@@ -118,21 +124,27 @@ def _checkpoint(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition)
         training_set: TrainingSet,
         places: dg.ResourceParam[Places],
         launcher: dg.ResourceParam[Launcher],
-    ) -> dg.MaterializeResult[Checkpoint]:
+    ) -> Iterator[dg.MaterializeResult[Checkpoint] | dg.AssetCheckResult]:
         _refuse_uneven_batch(recipe)
         run_id = run_id_of(context.run, recipe, training_set)
         directory = places.run(f"{recipe.name}-{training_set.window}", run_id)
         # The recipe as it is now, the environment's overrides included: it is frozen for all attempts of the run.
         write_text(directory / "recipe.yaml", dump_yaml(recipe.model_dump(mode="json")))
         arguments = ("train", str(directory / "recipe.yaml"), "--data", str(places.absolute(training_set.directory)))
+        inputs = gate_inputs(recipe, training_set, places, directory)
         spec = LaunchSpec(
-            (*arguments, "--run-dir", str(directory), "--run-id", run_id),
+            (*arguments, "--run-dir", str(directory), "--run-id", run_id, *inputs),
             directory,
             new_attempt(),
             launch=recipe.launch,
         )
         code = source.code_version(REPOSITORY)
-        run_with_pipes(context, launcher, spec)
+        try:
+            run_with_pipes(context, launcher, spec)
+        except dg.Failure as failure:
+            if verdict := run_gates.verdict_that_ended(spec.attempt_dir):
+                yield run_gates.check_result(key, verdict)
+            raise failure
         result = TrainResult.model_validate_json((directory / "result.json").read_bytes())
         record = Checkpoint(
             run_id=result.run_id,
@@ -143,9 +155,10 @@ def _checkpoint(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition)
             dagster_run_id=context.run.run_id,
             code=code,
         )
-        return dg.MaterializeResult(
+        yield dg.MaterializeResult(
             value=record, data_version=dg.DataVersion(record.sha256), metadata=_metadata(record, directory)
         )
+        yield from run_gates.check_results(key, result.gates)
 
     return checkpoint
 
@@ -157,6 +170,25 @@ def _refuse_uneven_batch(recipe: TrainConfig) -> None:
             refuse_uneven_batch(recipe, recipe.launch.processes * recipe.launch.num_nodes)
         except ContractError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
+
+
+def gate_inputs(recipe: TrainConfig, training_set: TrainingSet, places: Places, directory: Path) -> tuple[str, ...]:
+    """What the gates inside the run compare it with, as the trainer's arguments; what is not there is left out.
+
+    The profile is that of the dataset version which the training set was made from. It is no input of the asset: a
+    new delivery has a new profile, and would make every older window's checkpoint out of date.
+    """
+    arguments: list[str] = []
+    profile = places.absolute(training_set.dataset.directory) / PROFILE_FILE
+    if profile.is_file():
+        arguments += ["--profile", str(profile)]
+    if recipe.guards.early_stopping.median_rule:
+        records = sorted((places.records / recipe.name / "checkpoint").glob("*.json"))
+        runs = [json.loads(path.read_bytes())["result"] for path in records]
+        history = [PastRun.model_validate(run).model_dump() for run in runs]
+        write_json(directory / "history.json", history)
+        arguments += ["--history", str(directory / "history.json")]
+    return tuple(arguments)
 
 
 def _devices_of(recipe: TrainConfig) -> str:

@@ -10,7 +10,7 @@ from trainer.contract.errors import ContractError
 from trainer.contract.fitting import memory_advice, port_advice, shared_memory_advice
 from trainer.contract.results import AFTERMATH, FAILURE_FILE, Failure, FailureKind
 from trainer.contract.train_config import TrainConfig, read_config
-from training_assets.launchers.base import BAD_INPUT, STOPPED, LaunchSpec, Status
+from training_assets.launchers.base import BAD_INPUT, GATE_FAILED, STOPPED, LaunchSpec, Status
 from training_assets.launchers.environment import FLIGHT_RECORDER
 
 # torchrun itself exits with 1 whatever its ranks did, and where two end within a tenth of a second it may name the
@@ -19,7 +19,7 @@ REPORTED = re.compile(r"rank\s*: (\d+) \(local_rank: \d+\)\s+exitcode\s*: (-?\d+
 PORT_TAKEN = re.compile(r"failed to listen on any local network address\. port: (\d+),.*EADDRINUSE")
 NCCL_TIMEOUT = "Watchdog caught collective operation timeout"
 END_OF_LOG = 20_000
-EXIT_CODES = {"bad_input": BAD_INPUT, "stopped": STOPPED}
+EXIT_CODES = {"bad_input": BAD_INPUT, "gate": GATE_FAILED, "not_finite": GATE_FAILED, "stopped": STOPPED}
 OFTEN: dict[int, str] = {
     signal.SIGKILL: "often the kernel's out-of-memory killer",
     signal.SIGBUS: "often /dev/shm is full",

@@ -190,3 +190,16 @@ def test_a_box_category_that_is_there_but_not_declared_is_a_misfit(recipe):
     counts = {"boxes": 2, "semantic": 1, "boxes.car": 1, "boxes.tram": 1}
     (reason,) = read_config(recipe, environment={}).misfits(parse_slices({}), counts)
     assert "tram" in reason
+
+
+def test_gates_judge_a_training_but_early_stopping_is_part_of_what_it_is(recipe):
+    plain = read_config(recipe, environment={})
+    judged = read_config(recipe, ["guards.drift.abort=9", "guards.dry_run.enabled=false"], environment={})
+    shorter = read_config(recipe, ["guards.early_stopping.patience=2"], environment={})
+    assert judged.digest == plain.digest
+    assert shorter.digest != plain.digest
+
+
+def test_early_stopping_watches_a_metric_of_one_of_the_tasks(recipe):
+    (problem,) = problems(recipe, "guards.early_stopping.monitor=lanes/F1")
+    assert "guards.early_stopping.monitor 'lanes/F1' is not of one of the tasks" in problem.expected

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -6,7 +7,8 @@ import pytest
 
 from trainer.contract.delivery import read_delivery
 from trainer.contract.errors import ContractError
-from trainer.contract.shard_index import read_index
+from trainer.contract.shard_index import read_head, read_index
+from trainer.data.loader import read_mask
 from trainer.data.shards import ShardReader, stage
 
 
@@ -90,3 +92,50 @@ def test_a_truncated_shard_is_an_error_not_a_short_read(delivery, rows, tmp_path
         stream.truncate(1000)
     with pytest.raises(OSError, match=shard.index.key):
         reader.read(len(rows) - 1, "png")
+
+
+def test_the_head_of_an_index_says_what_the_samples_say(rows, delivery, tmp_path):
+    for shard in stage(rows, delivery, tmp_path, samples_per_shard=20):
+        head, whole = read_head(shard.path), read_index(shard.path)
+        assert (head.key, head.sha256, head.bytes) == (whole.key, whole.sha256, whole.bytes)
+        assert head.count == len(whole.samples)
+        assert head.labels == {"boxes": head.count, "semantic": head.count, "lanes": 0, "tracks": 0}
+
+
+def test_an_index_of_format_1_is_read_as_before(rows, delivery, tmp_path):
+    shard = stage(rows, delivery, tmp_path)[0]
+    old = shard.index.model_copy(update={"format": 1}).model_dump(mode="json", by_alias=True, exclude_none=True)
+    for sample in old["samples"]:
+        del sample["members"]["semantic.rle"]
+    shard.path.write_text(json.dumps(old))
+    reader = ShardReader([shard.path])
+    assert [reader.row(index) for index in range(len(reader))] == rows
+    assert reader.label_counts["semantic"] == len(rows)
+    assert read_mask(reader, 3) is not None
+
+
+def test_a_missing_index_is_named(tmp_path):
+    with pytest.raises(ContractError, match=r"gone\.json"):
+        ShardReader([tmp_path / "gone.json"])
+
+
+def test_more_shards_than_may_be_open_are_read_with_few_descriptors(rows, delivery, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer.data.shards.OPEN_SHARDS", 3)
+    reader = ShardReader(shard.path for shard in stage(rows, delivery, tmp_path, samples_per_shard=2))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for index in [*range(len(rows)), 0, 47, 1]:
+        assert reader.read(index, "png") == (delivery / rows[index].source_ref).read_bytes()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 3
+
+
+def test_a_reader_of_very_many_shards_opens_without_reading_their_samples(rows, delivery, tmp_path, monkeypatch):
+    paths = [shard.path for shard in stage(rows, delivery, tmp_path, samples_per_shard=16)]
+    monkeypatch.setattr("trainer.data.shards.read_members", lambda path: pytest.fail(f"{path} was read whole"))
+    assert len(ShardReader(paths * 1000)) == 48_000
+
+
+def test_a_sample_beyond_the_end_is_an_error(rows, delivery, tmp_path):
+    reader = ShardReader(shard.path for shard in stage(rows, delivery, tmp_path))
+    for index in (-1, 48):
+        with pytest.raises(IndexError):
+            reader.row(index)

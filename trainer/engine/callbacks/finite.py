@@ -1,14 +1,17 @@
 """Stops a run whose loss or gradients are no longer finite, before anything of it is saved."""
 
-from trainer.engine.loop import Callback, Trainer
+from trainer.engine.callbacks.gate import Gate
+from trainer.engine.loop import GateFailed, Trainer
 
 
-class NotFinite(ArithmeticError):
+class NotFinite(GateFailed):
     """The loss or the gradient's norm is NaN or infinite."""
 
 
-class FiniteGuard(Callback):
+class FiniteGuard(Gate):
     """Looks at the step's device-side flag every ``every`` steps, and before each checkpoint and evaluation."""
+
+    name, error = "finite", NotFinite
 
     def __init__(self, every: int) -> None:
         self.every = every
@@ -21,11 +24,15 @@ class FiniteGuard(Callback):
         self._look(trainer)
 
     def _look(self, trainer: Trainer) -> None:
+        step = trainer.progress.global_step
         if bool(trainer.step.finite):  # the same on all ranks: the gradients are
+            self.conclude(True, f"loss and gradients were finite in all {step} steps", figures={"steps": step})
             return
         losses = ", ".join(f"{name} {float(value):.4g}" for name, value in trainer.last_losses.items())
-        raise NotFinite(
-            f"loss or gradients are not finite within the {self.every} steps up to step {trainer.progress.global_step} "
+        self.conclude(
+            False,
+            f"loss or gradients are not finite within the {self.every} steps up to step {step} "
             f"(losses now: {losses}). Nothing was saved since the last checkpoint. "
-            "Lower optim.lr or optim.clip_norm, lengthen optim.warmup_steps, or look at the newest data."
+            "Lower optim.lr or optim.clip_norm, lengthen optim.warmup_steps, or look at the newest data.",
+            figures={"steps": step},
         )

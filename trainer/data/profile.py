@@ -1,0 +1,80 @@
+"""``python -m trainer profile``: the reference profile of a delivery, and pages on how val and test differ from it."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from trainer.contract.delivery import Delivery, read_delivery
+from trainer.contract.files import atomic_open, inside, write_text
+from trainer.contract.manifest import Row
+from trainer.contract.reference_profile import PROFILE_FILE, ReferenceProfile, feature_of, page_of
+from trainer.data.features import Features, column, sample_features
+
+MOST_SAMPLES = 5000
+"""Samples of a split that are looked at, evenly spread over its manifest."""
+
+
+def write_profile(root: Path, out: Path, say: Callable[[str], None]) -> ReferenceProfile:
+    """Write ``out/reference_profile.json`` and ``out/drift_{val,test}.html`` (Evidently) for the delivery in ``root``.
+
+    Raises:
+        ContractError: the delivery is not in order.
+    """
+    delivery = read_delivery(root, check_images=False)
+    rows = {split: _features(delivery, spread(rows)) for split, rows in delivery.rows.items()}
+    names = sorted({name for row in rows["train"] for name in row})
+    columns = {split: {name: column(part, name) for name in names} for split, part in rows.items()}
+    out.mkdir(parents=True, exist_ok=True)
+    distances = {split: _compare(columns["train"], columns[split], out / page_of(split)) for split in ("val", "test")}
+    profile = ReferenceProfile(
+        samples=len(rows["train"]),
+        features={name: feature_of(values) for name, values in columns["train"].items()},
+        distances=distances,
+    )
+    # The profile last: where there is one, its pages are there.
+    write_text(out / PROFILE_FILE, profile.model_dump_json() + "\n")
+    say(f"profiled {profile.samples} train samples of {root}: {len(names)} features")
+    return profile
+
+
+def spread(rows: Sequence[Row], most: int = MOST_SAMPLES) -> list[Row]:
+    """Up to ``most`` of ``rows``, evenly spread."""
+    count = min(len(rows), most)
+    return [rows[place * len(rows) // count] for place in range(count)]
+
+
+def _features(delivery: Delivery, rows: Sequence[Row]) -> list[Features]:
+    def one(row: Row) -> Features:
+        image = cv2.imread(str(inside(delivery.root, row.source_ref)), cv2.IMREAD_COLOR_RGB)
+        mask = None
+        if row.semantic_ref is not None:
+            mask = cv2.imread(str(inside(delivery.root, row.semantic_ref)), cv2.IMREAD_UNCHANGED)
+        return sample_features(np.asarray(image), mask, row, delivery.slices)
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return list(pool.map(one, rows))
+
+
+def _compare(reference: dict[str, list[float]], current: dict[str, list[float]], page: Path) -> dict[str, float]:
+    """Evidently's Wasserstein distance of each feature that both have, and its report as ``page``."""
+    os.environ["DO_NOT_TRACK"] = "1"  # before the import: Evidently reports its use when it is imported
+    import pandas as pd
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset
+
+    names = [name for name in reference if reference[name] and current[name]]
+
+    def dataset(columns: dict[str, list[float]]) -> Any:
+        frame = pd.DataFrame({name: pd.Series(columns[name], dtype=float) for name in names})
+        return Dataset.from_pandas(frame, data_definition=DataDefinition(numerical_columns=names))
+
+    report = Report([DataDriftPreset(num_method="wasserstein")]).run(dataset(current), dataset(reference))
+    with atomic_open(page) as stream:
+        stream.write(report.get_html_str(as_iframe=False).encode())
+    found = {metric["config"].get("column"): metric["value"] for metric in report.dict()["metrics"]}
+    return {name: float(found[name]) for name in names}
