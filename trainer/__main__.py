@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from trainer.contract.errors import ContractError
 from trainer.contract.manifest import SPLITS
+from trainer.process import die_with_parent
 
 if TYPE_CHECKING:
     from trainer.contract.train_config import TrainConfig
@@ -32,6 +33,8 @@ exit codes: 0 done, 2 bad input (the report says what), 3 a gate inside the trai
 
 
 def main(argv: list[str] | None = None) -> int:
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        die_with_parent()  # at once: importing torch takes seconds, in which torchrun may be killed
     arguments = _parser().parse_args(argv)
     try:
         return arguments.run(arguments) or 0

@@ -20,14 +20,21 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
-from trainer.contract.files import atomic_open, sha256_of, sync_directory, write_json, write_text
+from trainer.contract.files import atomic_open, sync_directory, write_json, write_text
+from trainer.engine.checkpoint_files import (
+    BEST,
+    MARKER,
+    PARTIAL,
+    STATE,
+    complete_checkpoints,
+    damaged_files,
+    described,
+    leftovers,
+    passing,
+    remove,
+)
 from trainer.engine.parallel import Ranks
 from trainer.engine.safe_reader import SafeReader
-
-MARKER = "COMPLETE"
-STATE = "state.json"
-BEST = "best.pt"
-PARTIAL = ".part"
 
 Tensors = dict[str, torch.Tensor]
 
@@ -56,19 +63,26 @@ class Checkpointer:
         # Its collectives run in the writing thread, beside those of the training: a group of their own.
         self._group = ranks.new_host_group()
         self._copy: Future[Tensors] | None = None
+        self._saved: str | None = None
         self._writing: _Background | None = None
         if ranks.leads:
-            for leftover in self.root.glob(f"*{PARTIAL}"):
+            for leftover in leftovers(self.root):
                 shutil.rmtree(leftover)
         ranks.barrier()
 
     def save(self, name: str, tensors: Tensors, document: dict[str, Any]) -> None:
         """Begin to write the checkpoint ``name``; one that is still being written is waited for.
 
+        The one that was saved last stays as it is when asked for again: it is of the same moment, and to replace it
+        would leave none for a while.
+
         ``tensors``: of this rank, shards included; those that several ranks have are the same on all of them.
         ``document``: the leader's is written.
         """
         self.wait()
+        if name == self._saved:
+            return
+        self._saved = name
         if self.ranks.device.type == "cuda":
             # The copying stream does not know of the optimizer's kernels that may still be queued.
             torch.cuda.current_stream().synchronize()
@@ -103,12 +117,12 @@ class Checkpointer:
         alone = self.ranks.world_size == 1
         writer = dcp.FileSystemWriter(partial, single_file_per_rank=True, sync_files=True, thread_count=1)
         dcp.save(tensors, storage_writer=writer, process_group=self._group, no_dist=alone)
-        own = {path.name: _described(path) for path in partial.glob(f"__{self.ranks.rank}_*")}
+        own = {path.name: described(path) for path in partial.glob(f"__{self.ranks.rank}_*")}
         parts = self._gather(own)
         if self.ranks.leads:
             write_text(partial / STATE, document)
             own_files = [path for path in (partial / STATE, partial / ".metadata", partial / BEST) if path.exists()]
-            files = {path.name: _described(path) for path in own_files}
+            files = {path.name: described(path) for path in own_files}
             for part in parts:
                 files |= part
             self._complete(partial, self.root / name, files)
@@ -122,13 +136,13 @@ class Checkpointer:
 
     def _complete(self, partial: Path, directory: Path, files: dict[str, Any]) -> None:
         if directory.exists():
-            _remove(directory)
+            remove(directory)
         sync_directory(partial)
         partial.rename(directory)
         write_json(directory / MARKER, {"files": files})
         sync_directory(self.root)
         for old in passing([path.name for path in self.complete()], self.keep_last, self.keep_every):
-            _remove(self.root / old)
+            remove(self.root / old)
 
     def complete(self) -> list[Path]:
         """The finished checkpoints, the oldest first."""
@@ -140,14 +154,15 @@ class Checkpointer:
         A damaged one is named on standard output and the one before it is used.
         """
         candidates = self.ranks.gather([path.name for path in self.complete()])[0]
-        for name in reversed(candidates):
+        for place, name in reversed([*enumerate(candidates)]):
             # Each rank reads its share of the files.
             share = slice(self.ranks.rank, None, self.ranks.world_size)
             damage = [one for part in self.ranks.gather(damaged_files(self.root / name, share)) for one in part]
             if not damage:
                 return self.root / name
             if self.ranks.leads:
-                print(f"checkpoint {self.root / name} is damaged ({'; '.join(damage)}): using the one before it")
+                instead = "using the one before it" if place else "there is none before it"
+                print(f"checkpoint {self.root / name} is damaged ({'; '.join(damage)}): {instead}", flush=True)
         return None
 
     def document(self, directory: Path) -> dict[str, Any]:
@@ -166,55 +181,6 @@ class Checkpointer:
         """Write ``best.pt``, at once."""
         with atomic_open(self.run_dir / BEST) as stream:
             torch.save(state, stream)
-
-
-def name_of(global_step: int, epoch: int) -> str:
-    """The directory's name: the steps done, and how many epochs were finished (the end of an epoch counts)."""
-    return f"step-{global_step:08d}-epoch-{epoch:04d}"
-
-
-def step_of(name: str) -> int:
-    return int(name.split("-")[1])
-
-
-def passing(names: list[str], keep_last: int, keep_every: int | None) -> list[str]:
-    """Which of ``names``, the oldest first, may go: not the newest ``keep_last``, not the permanent ones."""
-    return [name for name in names if not is_permanent(name, keep_every)][:-keep_last]
-
-
-def is_permanent(name: str, keep_every: int | None) -> bool:
-    return keep_every is not None and step_of(name) % keep_every == 0
-
-
-def complete_checkpoints(root: Path) -> list[Path]:
-    return sorted(path.parent for path in root.glob(f"step-*/{MARKER}") if not path.parent.name.endswith(PARTIAL))
-
-
-def damaged_files(directory: Path, share: slice = slice(None)) -> list[str]:
-    """What of the checkpoint's files (in the order of their names, ``share`` of them) is not as its marker says."""
-    try:
-        files: dict[str, Any] = json.loads((directory / MARKER).read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return [f"{MARKER} cannot be read: {error}"]
-    return [f"{name}: {reason}" for name in sorted(files)[share] if (reason := _damage(directory / name, files[name]))]
-
-
-def _damage(path: Path, facts: dict[str, Any]) -> str | None:
-    if not path.is_file():
-        return "missing"
-    if path.stat().st_size != facts["bytes"]:
-        return f"{path.stat().st_size} bytes, expected {facts['bytes']}"
-    return None if sha256_of(path) == facts["sha256"] else "its sha256 differs"
-
-
-def _described(path: Path) -> dict[str, Any]:
-    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-
-
-def _remove(directory: Path) -> None:
-    # The marker goes first, so that no half-removed checkpoint counts as complete.
-    (directory / MARKER).unlink(missing_ok=True)
-    shutil.rmtree(directory)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 from upath import UPath
 
 from trainer.contract.errors import ContractError, Problem
-from trainer.contract.files import sync_directory, write_bytes
-from trainer.engine.checkpointer import (
+from trainer.contract.files import sync_directory
+from trainer.engine.checkpoint_files import (
     MARKER,
     PARTIAL,
     complete_checkpoints,
@@ -84,22 +84,27 @@ def fetch_newest(store: UPath, root: Path) -> str | None:
         partial = root / f"{name}{PARTIAL}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        marker: bytes = (store / name / MARKER).read_bytes()
-        for file in [*json.loads(marker)["files"]]:
-            with (store / name / file).open("rb") as source, open(partial / Path(file).name, "wb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
-                target.flush()
-                os.fsync(target.fileno())
-        write_bytes(partial / MARKER, marker)
+        _fetch(store / name, partial)
         if damage := damaged_files(partial):
             print(f"checkpoint {store / name} is damaged ({'; '.join(damage)}): trying the one before it", flush=True)
             shutil.rmtree(partial)
             continue
+        shutil.rmtree(root / name, ignore_errors=True)  # what is there under its name is damaged
         # Renamed with its marker: whole or not there.
         partial.rename(root / name)
         sync_directory(root)
         return name
     return None
+
+
+def _fetch(source: UPath, directory: Path) -> None:
+    """Bring what is there of ``source``: what is missing shows when the marker is compared with the files."""
+    for path in _files(source):
+        with path.open("rb") as stream, open(directory / path.name, "wb") as target:
+            shutil.copyfileobj(stream, target, 1 << 20)
+            target.flush()
+            os.fsync(target.fileno())
+    sync_directory(directory)
 
 
 def watch(root: Path, store: UPath, plan: CopyPlan) -> None:
@@ -183,9 +188,13 @@ def _directories(store: UPath) -> Iterable[Any]:
     return [path for path in store.iterdir() if path.name.startswith("step-") and path.is_dir()]
 
 
+def _files(directory: UPath) -> list[Any]:
+    return [path for path in directory.iterdir() if path.is_file()]
+
+
 def _remove(directory: UPath) -> None:
     (directory / MARKER).unlink()
-    for path in list(directory.iterdir()):
+    for path in _files(directory):
         path.unlink()
     if directory.exists():  # an object store has no empty directories
         directory.rmdir()

@@ -49,6 +49,7 @@ class Learner:
     @contextlib.contextmanager
     def for_evaluation(self) -> Iterator[None]:
         """Within: the model is what would be released, the same on all ranks."""
+        self.step.before_update()  # the averaged weights take the place of those that may still be copied
         self.ranks.share_buffers(self.model)
         with self.step.ema.in_place() if self.step.ema is not None else contextlib.nullcontext():
             yield

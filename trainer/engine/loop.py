@@ -11,7 +11,8 @@ from trainer.contract.results import Epoch, TrainResult, Verdict, WarmStart
 from trainer.contract.train_config import TrainConfig
 from trainer.data.loader import Batch, DataSet, TrainingLoader, TrainingSamples, to_device
 from trainer.data.order import Order
-from trainer.engine.checkpointer import BEST, Checkpointer, name_of
+from trainer.engine.checkpoint_files import BEST, name_of
+from trainer.engine.checkpointer import Checkpointer
 from trainer.engine.learner import Learner
 from trainer.engine.parallel import Ranks
 from trainer.evaluation.evaluate import evaluate, score

@@ -13,7 +13,6 @@ from torch import nn
 
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.train_config import Launch
-from trainer.process import die_with_parent
 
 SMDDP = "smdistributed.dataparallel.torch.torch_smddp"
 
@@ -102,8 +101,6 @@ def join(launch: Launch) -> Iterator[Ranks]:
     Raises:
         ContractError: ``launch.accelerator`` or ``launch.devices`` is not there.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        die_with_parent()
     torch.set_num_threads(launch.threads)
     torch.set_float32_matmul_precision("high")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -16,9 +16,9 @@ from trainer.engine.callbacks.checkpoints import SaveCheckpoints
 from trainer.engine.callbacks.copying import CopyCheckpoints
 from trainer.engine.callbacks.gates import GateInputs, gates
 from trainer.engine.callbacks.progress import Progress
-from trainer.engine.callbacks.stopping import Stopping
+from trainer.engine.callbacks.stopping import Stop, Stopping
 from trainer.engine.callbacks.telemetry import Telemetry
-from trainer.engine.checkpointer import complete_checkpoints
+from trainer.engine.checkpoint_files import complete_checkpoints, damaged_files
 from trainer.engine.copier import CopyPlan, fetch_newest, store_at
 from trainer.engine.heartbeat import Heartbeat
 from trainer.engine.lock import taken
@@ -61,24 +61,34 @@ def train(
             Heartbeat(run_dir, ranks.rank),
             *gates(config, inputs or GateInputs(), report),
             Progress(report),
-            SaveCheckpoints(config.training.checkpoint_every),
-            Stopping(config.launch.max_run_seconds),
         ]
         if copy_to is not None:
             callbacks.append(_copying(config, run_dir, copy_to, ranks, report))
+        # After all that has a state to save; and a second signal must not end the last copy.
+        callbacks += [SaveCheckpoints(config.training.checkpoint_every), Stopping(config.launch.max_run_seconds)]
         telemetry = Telemetry(config.telemetry, run_dir, report)
         if config.telemetry.enabled:
             callbacks.append(telemetry)
-        result = telemetry.added_to(Trainer(config, data, run_dir, run_id, ranks, callbacks, weights).fit())
+        result = telemetry.added_to(_trained(Trainer(config, data, run_dir, run_id, ranks, callbacks, weights)))
         if ranks.leads:
             write_text(run_dir / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
             report.info(f"trained {config.name} (run {run_id}): {_summary(result)}")
     return result
 
 
+def _trained(trainer: Trainer) -> TrainResult:
+    try:
+        return trainer.fit()
+    except Stop:
+        # The first rank that leaves has the launcher stop the others, and the leader may have had a last copy to make.
+        trainer.ranks.barrier()
+        raise
+
+
 def _copying(config: TrainConfig, run_dir: Path, uri: str, ranks: Ranks, report: Reporter) -> CopyCheckpoints:
     root, store = run_dir / "checkpoints", store_at(uri)
-    if ranks.leads and not complete_checkpoints(root) and (name := fetch_newest(store, root)):
+    usable = ranks.leads and any(not damaged_files(directory) for directory in reversed(complete_checkpoints(root)))
+    if ranks.leads and not usable and (name := fetch_newest(store, root)):
         report.info(f"fetched checkpoint {name} from {uri}")
     ranks.barrier()
     training = config.training

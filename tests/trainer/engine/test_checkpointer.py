@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.distributed.checkpoint.api import CheckpointException
 
-from trainer.engine.checkpointer import MARKER, Checkpointer, name_of
+from trainer.engine.checkpoint_files import MARKER, damaged_files, name_of
+from trainer.engine.checkpointer import Checkpointer
 from trainer.engine.parallel import Ranks
 from trainer.models.state import load, sha256_of_tensors
 
@@ -164,3 +165,34 @@ def test_the_state_digest_sees_every_bit_name_and_shape():
         {**tensors, "a": torch.ones(4, dtype=torch.float64)},
     ]
     assert digest not in {sha256_of_tensors(other) for other in others}
+
+
+def test_a_checkpoint_that_is_asked_for_twice_is_never_away(tmp_path):
+    files = checkpointer(tmp_path, keep_last=1)
+    written = []
+    for _ in range(2):
+        files.save(name_of(10, 0), {"weight": torch.zeros(64)}, {"step": 10})
+        files.wait()
+        written.append([(path.stat().st_ino, path.stat().st_mtime_ns) for path in files.complete()])
+    assert written[0] == written[1]
+    files.save(name_of(20, 0), {"weight": torch.ones(64)}, {"step": 20})
+    files.close()
+    assert [path.name for path in files.complete()] == [name_of(20, 0)]
+
+
+def test_what_a_killed_removal_left_behind_is_swept_away(tmp_path):
+    older, newer = saved(tmp_path, 10, 20)
+    (older / MARKER).unlink()
+    checkpointer(tmp_path)
+    assert sorted((tmp_path / "checkpoints").iterdir()) == [newer]
+
+
+def test_no_bit_of_a_marker_may_be_flipped_unseen(tmp_path):
+    marker = saved(tmp_path, 10)[0] / MARKER
+    whole, facts = marker.read_bytes(), json.loads(marker.read_text())
+    for bit in range(8 * len(whole)):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        marker.write_bytes(content)
+        if not damaged_files(marker.parent):
+            assert json.loads(content) == facts

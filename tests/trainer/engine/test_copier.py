@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from trainer.contract.errors import ContractError
-from trainer.engine.checkpointer import MARKER, Checkpointer, complete_checkpoints, name_of
+from trainer.engine.checkpoint_files import MARKER, complete_checkpoints, name_of
+from trainer.engine.checkpointer import Checkpointer
 from trainer.engine.copier import Copier, CopyPlan, copy_finished, fetch_newest, store_at
 from trainer.engine.parallel import Ranks
 
@@ -103,3 +106,32 @@ def test_the_marker_in_the_store_is_the_one_of_the_run(root, tmp_path):
     copy_finished(root, UPath(tmp_path / "store"), CopyPlan())
     marker = json.loads((tmp_path / "store" / name_of(30, 0) / MARKER).read_text())
     assert set(marker["files"]) == {".metadata", "__0_0.distcp", "state.json"}
+
+
+@pytest.mark.parametrize("damage", ["torn marker", "missing file"])
+def test_a_copy_that_lacks_something_is_named_and_the_one_before_it_fetched(root, tmp_path, capsys, damage):
+    store, back = UPath(tmp_path / "store"), tmp_path / "back"
+    copy_finished(root, store, CopyPlan())
+    if damage == "torn marker":
+        marker = tmp_path / "store" / name_of(30, 0) / MARKER
+        marker.write_bytes(marker.read_bytes()[:100])
+    else:
+        (tmp_path / "store" / name_of(30, 0) / "state.json").unlink()
+    assert fetch_newest(store, back) == name_of(20, 0)
+    assert f"{store / name_of(30, 0)} is damaged" in capsys.readouterr().out
+    assert sorted(path.name for path in back.iterdir()) == names(20)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_copy_of_its_name(root, tmp_path):
+    store = UPath(tmp_path / "store")
+    copy_finished(root, store, CopyPlan())
+    whole = contents(root / name_of(30, 0))
+    (root / name_of(30, 0) / "state.json").write_text("{}")
+    assert fetch_newest(store, root) == name_of(30, 0)
+    assert contents(root / name_of(30, 0)) == whole
+
+
+def test_the_copying_process_does_without_torch():
+    # It lies beside every training: a second and some 200 MB.
+    code = "import sys, trainer.engine.copier; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
