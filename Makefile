@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 BIN := .venv/bin
 DVC_BIN := .venv-dvc/bin
+BENCH_BIN := .venv-bench/bin
 
 # Nothing phones home unless a user turns it on.
 export DAGSTER_DISABLE_TELEMETRY := yes
@@ -29,6 +30,16 @@ setup: .venv/installed .venv-dvc/installed
 	@$(DVC_BIN)/python -m pip install -q -q --disable-pip-version-check -r requirements-dvc.lock
 	@touch $@
 
+# The benchmarks' peers, beside all that .venv has: torch is not installed twice.
+.venv-bench/installed: requirements-bench.lock .venv/installed
+	@echo "Setting up .venv-bench …"
+	@test -x $(BENCH_BIN)/python || $(PYTHON) -m venv --without-pip .venv-bench
+	@$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+		> "$$($(BENCH_BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/project.pth"
+	@$(BENCH_BIN)/python -m pip install -q -q --disable-pip-version-check --no-deps -r requirements-bench.lock
+	@$(BENCH_BIN)/python -m pip check
+	@touch $@
+
 demo: setup
 	@$(BIN)/python -m training_assets demo $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe "$(RECIPE)")
 
@@ -47,8 +58,10 @@ lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: setup
+bench: setup .venv-bench/installed
 	@$(BIN)/python benchmarks/code_location.py
+	@$(BENCH_BIN)/python benchmarks/loop.py
+	@$(BIN)/python benchmarks/scaling.py
 
 clean:
 	rm -rf var

@@ -54,19 +54,27 @@ def train(
         data = _open(config, data_dir, run_dir, ranks, report)
         warm_start = _warm_start(config, warm_start)
         run_id = _identify(config, data, run_dir, run_id, warm_start, ranks)
-        callbacks: list[Callback] = [
-            FiniteGuard(every=LOOK_EVERY),
-            Progress(report),
-            SaveCheckpoints(config.training.checkpoint_every),
-            Stopping(config.launch.max_run_seconds),
-        ]
-        if copy_to is not None:
-            callbacks.append(_copying(config, run_dir, copy_to, ranks, report))
+        callbacks = callbacks_of(config, run_dir, copy_to, ranks, report)
         result = Trainer(config, data, run_dir, run_id, ranks, callbacks, warm_start).fit()
         if ranks.leads:
             write_text(run_dir / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
             report.info(f"trained {config.name} (run {run_id}): {_summary(result)}")
     return result
+
+
+def callbacks_of(
+    config: TrainConfig, run_dir: Path, copy_to: str | None, ranks: Ranks, report: Reporter
+) -> list[Callback]:
+    """Every policy of a run, in the order in which the loop calls them."""
+    callbacks: list[Callback] = [
+        FiniteGuard(every=LOOK_EVERY),
+        Progress(report),
+        SaveCheckpoints(config.training.checkpoint_every),
+        Stopping(config.launch.max_run_seconds),
+    ]
+    if copy_to is not None:
+        callbacks.append(_copying(config, run_dir, copy_to, ranks, report))
+    return callbacks
 
 
 def _copying(config: TrainConfig, run_dir: Path, uri: str, ranks: Ranks, report: Reporter) -> CopyCheckpoints:
