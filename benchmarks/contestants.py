@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from common import ROOT
 from torch import nn
 from turns import Batches
 
-from trainer.contract.train_config import TrainConfig
+from trainer.contract.train_config import TrainConfig, read_config
 from trainer.data.loader import Batch, DataSet, TrainingSamples, open_data
 from trainer.data.order import Order
+from trainer.data.scenes import make_scenes
+from trainer.data.staging import data_directory
 from trainer.engine.loop import Trainer
 from trainer.engine.parallel import join
 from trainer.engine.run import callbacks_of
@@ -20,6 +23,7 @@ from trainer.models.hydranet import HydraNet, of_task
 from trainer.reporting import reporter
 from trainer.tasks import build_tasks
 
+RECIPE = ROOT / "recipes" / "scenes_multitask.yaml"
 DIFFERENT_BATCHES = 8
 STEPS = 10**9
 """Of an epoch: no contestant comes to its end."""
@@ -81,6 +85,16 @@ def bare_ddp(connection: Connection, config: TrainConfig, data_dir: Path) -> Non
     torch.distributed.destroy_process_group()
 
 
+def all_reduce(connection: Connection, config: TrainConfig) -> None:
+    """Nothing but the exchange of the gradients: one all-reduce of their bytes a step."""
+    torch.set_num_threads(config.launch.threads)
+    torch.distributed.init_process_group("gloo")
+    gradients = torch.zeros(sum(parameter.numel() for parameter in Network(config).parameters()))
+    for _ in Batches(connection, [None]):
+        torch.distributed.all_reduce(gradients)
+    torch.distributed.destroy_process_group()
+
+
 def lightning(connection: Connection, config: TrainConfig, data_dir: Path) -> None:
     """Lightning's automatic optimisation in the mode that it offers for measuring speed."""
     from lightning.pytorch import LightningModule, Trainer
@@ -130,6 +144,13 @@ def accelerate(connection: Connection, config: TrainConfig, data_dir: Path) -> N
         schedule.step()
 
 
+def prepare(folder: Path, overrides: list[str]) -> tuple[TrainConfig, Path]:
+    """The default recipe, and a small staged set of the synthetic scenes that it is made for."""
+    make_scenes(folder / "scenes", windows=2)
+    config = read_config(RECIPE, ["launch.accelerator=cpu", *overrides])
+    return config, data_directory(folder / "scenes", folder / "staged", lambda text: None)
+
+
 class Network(nn.Module):
     """The recipe's HydraNet: a batch becomes the weighted sum of its tasks' losses."""
 
@@ -141,8 +162,8 @@ class Network(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         outputs = self.model(batch["image"])
-        losses = [task.weight * task.loss(of_task(outputs, task.name), of_task(batch, task.name)) for task in self.tasks]
-        return torch.stack(losses).sum()
+        losses = {task: task.loss(of_task(outputs, task.name), of_task(batch, task.name)) for task in self.tasks}
+        return torch.stack([task.weight * loss for task, loss in losses.items()]).sum()
 
 
 def schedule_of(optimizer: torch.optim.Optimizer, config: TrainConfig) -> torch.optim.lr_scheduler.LambdaLR:
@@ -160,8 +181,6 @@ def make_batches(config: TrainConfig, data: DataSet, size: int, rank: int = 0) -
     count = len(data.readers["train"])
     first = rank * DIFFERENT_BATCHES * size
     return [
-        torch.utils.data.default_collate(
-            [samples[0, (first + number * size + index) % count] for index in range(size)]
-        )
+        torch.utils.data.default_collate([samples[0, (first + number * size + index) % count] for index in range(size)])
         for number in range(DIFFERENT_BATCHES)
     ]

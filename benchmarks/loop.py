@@ -12,10 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import ROOT, spread, write_result
+import contestants
+from common import spread, write_result
 from turns import Contestant, Turn, compete
 
-RECIPE = ROOT / "recipes" / "scenes_multitask.yaml"
 STEPS_PER_TURN = 10
 LEAST = {"bare": 0.97, "lightning": 1.0, "accelerate": 1.0}
 
@@ -51,9 +51,7 @@ def main() -> int:
 
 
 def measure(folder: Path, rounds: int) -> tuple[int, dict[str, list[Turn]]]:
-    import contestants
-
-    config, data_dir = prepare(folder, ["launch.devices=1"])
+    config, data_dir = contestants.prepare(folder, ["launch.devices=1"])
     turns = -(-config.training.checkpoint_every // STEPS_PER_TURN)
     shared = (config, data_dir)
     works = {
@@ -63,22 +61,7 @@ def measure(folder: Path, rounds: int) -> tuple[int, dict[str, list[Turn]]]:
         "accelerate": (contestants.accelerate, shared),
     }
     running = {name: Contestant(work, given, folder / f"{name}.log") for name, (work, given) in works.items()}
-    results = compete(running, rounds, turns, STEPS_PER_TURN)
-    for contestant in running.values():
-        contestant.end()
-    return turns, results
-
-
-def prepare(folder: Path, overrides: list[str]):  # noqa: ANN201 - torch and the trainer are imported late
-    """The recipe, and a small staged set of the synthetic scenes that it is made for."""
-    from trainer.contract.train_config import read_config
-    from trainer.data.scenes import make_scenes
-    from trainer.data.staging import data_directory
-
-    make_scenes(folder / "scenes", windows=2)
-    return read_config(RECIPE, ["launch.accelerator=cpu", *overrides]), data_directory(
-        folder / "scenes", folder / "run", lambda text: None
-    )
+    return turns, compete(running, rounds, turns, STEPS_PER_TURN)
 
 
 def ratio_by_round(own: list[Turn], peer: list[Turn]) -> list[float]:

@@ -7,6 +7,7 @@ machine does over all contestants alike.
 """
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from trainer.process import die_with_parent
 
 WARM_UP_STEPS = 6
 
@@ -55,34 +58,35 @@ Work = Callable[..., None]
 
 
 class Contestant:
-    """``len(cores)`` processes that run ``work`` as the ranks of one process group, or each ``alone``.
+    """``len(cores)`` processes that run ``work``, as the ranks of one process group where they are several.
 
     Each is bound to its core; None leaves it free. What they print goes to ``log``.
     """
 
-    def __init__(
-        self, work: Work, arguments: Sequence[Any], log: Path, cores: Sequence[int | None] = (None,), alone: bool = False
-    ) -> None:
+    def __init__(self, work: Work, arguments: Sequence[Any], log: Path, cores: Sequence[int | None] = (None,)) -> None:
         context = get_context("spawn")
         self.log, self.connections, self.processes = log, [], []
-        port = 29500 + os.getpid() % 10000 + hash(log) % 1000
+        port = _free_port()
         for rank, core in enumerate(cores):
             here, there = context.Pipe()
-            group = {} if alone or len(cores) == 1 else group_of(rank, len(cores), port)
-            process = context.Process(target=_start, args=(work, there, arguments, log, core, group), daemon=False)
+            group = _group_of(rank, len(cores), port) if len(cores) > 1 else {}
+            process = context.Process(target=_start, args=(work, there, arguments, log, core, group))
             process.start()
             there.close()
             self.connections.append(here)
             self.processes.append(process)
 
-    def take_turn(self, steps: int) -> Turn:
-        """Let it do ``steps`` steps; afterwards it is stopped."""
+    def begin(self, steps: int) -> None:
+        """Let it do ``steps`` steps."""
         self._tell("resume")
         for connection in self.connections:
             connection.send(steps)
+
+    def finish(self) -> Turn:
+        """Wait until they are done; it is stopped then."""
         turns = [self._answer(connection) for connection in self.connections]
         self._tell("suspend")
-        return Turn(max(turn.seconds for turn in turns), sum(turn.cpu_seconds for turn in turns))
+        return together(turns)
 
     def end(self) -> None:
         self._tell("resume")
@@ -105,26 +109,49 @@ class Contestant:
                 getattr(one, what)()
 
 
-def compete(contestants: Mapping[str, Contestant], rounds: int, turns: int, steps: int) -> dict[str, list[Turn]]:
-    """Each contestant's ``rounds``, each the sum of ``turns`` turns of ``steps`` steps, after a warm-up."""
-    names = list(contestants)
+def together(turns: Sequence[Turn]) -> Turn:
+    """Of processes that worked at the same time."""
+    return Turn(max(turn.seconds for turn in turns), sum(turn.cpu_seconds for turn in turns))
+
+
+Entry = Contestant | Sequence[Contestant]
+"""One that has the machine for itself in its turn, or several that share it, though nothing else."""
+
+
+def compete(entries: Mapping[str, Entry], rounds: int, turns: int, steps: int) -> dict[str, list[Turn]]:
+    """Each entry's ``rounds``, each the sum of ``turns`` turns of ``steps`` steps, after a warm-up."""
+    names = list(entries)
     for name in names:
-        contestants[name].take_turn(WARM_UP_STEPS)
+        _turn(entries[name], WARM_UP_STEPS)
     results: dict[str, list[Turn]] = {name: [] for name in names}
     for number in range(rounds):
         sums = dict.fromkeys(names, Turn(0.0, 0.0))
         for turn in range(turns):
             first = (number * turns + turn) % len(names)
             for name in names[first:] + names[:first]:
-                sums[name] += contestants[name].take_turn(steps)
+                sums[name] += _turn(entries[name], steps)
         for name in names:
             results[name].append(sums[name])
-        print(f"round {number + 1}/{rounds}: " + ", ".join(
-            f"{name} {turns * steps / sums[name].seconds:.2f} steps/s" for name in names), flush=True)  # fmt: skip
+        speeds = (f"{name} {turns * steps / sums[name].seconds:.2f}" for name in names)
+        print(f"round {number + 1}/{rounds}, steps/s: {', '.join(speeds)}", flush=True)
+    for entry in entries.values():
+        for contestant in _several(entry):
+            contestant.end()
     return results
 
 
-def group_of(rank: int, world_size: int, port: int) -> dict[str, str]:
+def _turn(entry: Entry, steps: int) -> Turn:
+    contestants = _several(entry)
+    for contestant in contestants:
+        contestant.begin(steps)
+    return together([contestant.finish() for contestant in contestants])
+
+
+def _several(entry: Entry) -> Sequence[Contestant]:
+    return [entry] if isinstance(entry, Contestant) else entry
+
+
+def _group_of(rank: int, world_size: int, port: int) -> dict[str, str]:
     """torchrun's environment of a rank."""
     return {
         "RANK": str(rank),
@@ -138,6 +165,8 @@ def group_of(rank: int, world_size: int, port: int) -> dict[str, str]:
 def _start(
     work: Work, connection: Connection, arguments: Sequence[Any], log: Path, core: int | None, group: Mapping[str, str]
 ) -> None:
+    # A stopped process would outlive whoever stopped it.
+    die_with_parent()
     os.environ |= group
     if core is not None:
         os.sched_setaffinity(0, {core})
@@ -145,3 +174,10 @@ def _start(
     os.dup2(stream, 1)
     os.dup2(stream, 2)
     work(connection, *arguments)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
