@@ -5,7 +5,8 @@ NCCL 2.4, 2019), with ``bytes`` of fp32 gradients in ``buckets`` of DDP:
 ring ``2 (n - 1) / n · bytes / bandwidth + buckets · 2 (n - 1) · latency``;
 tree ``2 · bytes / bandwidth + buckets · 2 log2(n) · latency``.
 ``compute = max(flops / (peak · utilisation), kernels · launch)``: small networks wait for their kernels' launches.
-``bytes``, ``flops`` and ``kernels`` are counted on the recipe's network; ``overlap`` is measured on this host.
+``bytes``, ``flops`` and ``kernels`` are counted on the recipe's network; ``overlap`` is what was measured on this host,
+at most ``(buckets - 1) / buckets``: the last bucket is full only when there is nothing left to compute.
 """
 
 import math
@@ -47,6 +48,7 @@ def predict(world_sizes: Sequence[int], share: int, overlap: float) -> list[dict
     """The efficiency for each number of GPUs with ``share`` samples on each, and what it is made of."""
     counted = count(share)
     compute = max(counted["flops"] / (PEAK_FLOPS * UTILISATION), counted["kernels"] * LAUNCH_S)
+    overlap = min(overlap, (counted["buckets"] - 1) / counted["buckets"])
     predicted = []
     for gpus in world_sizes:
         link = NVLINK if gpus <= 8 else EFA
