@@ -20,6 +20,7 @@ from trainer.engine.parallel import join
 from trainer.engine.run import callbacks_of
 from trainer.engine.step import build_optimizer, learning_rate
 from trainer.models.hydranet import HydraNet, of_task
+from trainer.process import keep_freed_memory
 from trainer.reporting import reporter
 from trainer.tasks import build_tasks
 
@@ -53,8 +54,10 @@ class _Source:
         self.trainer.save()
 
 
-def bare(connection: Connection, config: TrainConfig, data_dir: Path) -> None:
-    """What one writes by hand."""
+def bare(connection: Connection, config: TrainConfig, data_dir: Path, keep_memory: bool = False) -> None:
+    """What one writes by hand; with ``keep_memory`` by someone who knows of malloc what the engine knows."""
+    if keep_memory:
+        keep_freed_memory()
     torch.set_num_threads(config.launch.threads)
     network = Network(config)
     optimizer = build_optimizer(network, config.optim)

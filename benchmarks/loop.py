@@ -2,7 +2,9 @@
 
 The same network, losses, optimizer, clipping, schedule and tensors (the default recipe), one thread each, in turns on
 one machine. A round holds as many steps of each as lie between two checkpoints; ratios are taken within a round.
-Fails below 0.97 of the bare loop or below a peer. Writes ``benchmarks/results/loop.json``.
+Fails below 0.97 of the bare loop or below a peer. The engine has malloc keep freed memory, which on a CPU is worth more
+than all else here: ``tuned_bare`` is the bare loop with that, so that the ratio to it is what the engine itself costs.
+Writes ``benchmarks/results/loop.json``.
 """
 
 import argparse
@@ -17,6 +19,7 @@ from common import spread, write_result
 from turns import Contestant, Turn, compete
 
 STEPS_PER_TURN = 10
+REPORTED = ("bare", "lightning", "accelerate", "tuned_bare")
 LEAST = {"bare": 0.97, "lightning": 1.0, "accelerate": 1.0}
 
 
@@ -26,7 +29,7 @@ def main() -> int:
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
         turns, results = measure(Path(folder), arguments.rounds)
-    ratios = {peer: ratio_by_round(results["own"], results[peer]) for peer in LEAST}
+    ratios = {peer: ratio_by_round(results["own"], results[peer]) for peer in REPORTED}
     medians = {peer: statistics.median(values) for peer, values in ratios.items()}
     ok = all(medians[peer] >= least for peer, least in LEAST.items())
     steps = turns * STEPS_PER_TURN
@@ -38,13 +41,13 @@ def main() -> int:
         "rounds": arguments.rounds,
         "steps_per_round": steps,
         "ratio_spread": {peer: spread(values, digits=4) for peer, values in ratios.items()},
-        "cpu_ratio": {peer: cpu_ratio(results["own"], results[peer]) for peer in LEAST},
+        "cpu_ratio": {peer: cpu_ratio(results["own"], results[peer]) for peer in REPORTED},
         "steps_per_second": {name: spread([steps / one.seconds for one in rounds]) for name, rounds in results.items()},
     }
     write_result("loop", report, ("torch", "lightning", "accelerate", "numpy"), load)
     for peer, value in medians.items():
         low, high = min(ratios[peer]), max(ratios[peer])
-        print(f"steps/s over {peer:10} {value:.3f}  ({low:.3f} … {high:.3f}), at least {LEAST[peer]} wanted; "
+        print(f"steps/s over {peer:10} {value:.3f}  ({low:.3f} … {high:.3f}), at least {LEAST.get(peer, '-')} wanted; "
               f"CPU time {cpu_ratio(results['own'], results[peer]):.3f}")  # fmt: skip
     print("ok" if ok else "MISSED")
     return 0 if ok else 1
@@ -57,6 +60,7 @@ def measure(folder: Path, rounds: int) -> tuple[int, dict[str, list[Turn]]]:
     works = {
         "own": (contestants.own, (*shared, folder / "run", str(folder / "store"))),
         "bare": (contestants.bare, shared),
+        "tuned_bare": (contestants.bare, (*shared, True)),
         "lightning": (contestants.lightning, shared),
         "accelerate": (contestants.accelerate, shared),
     }
