@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 BIN := .venv/bin
 DVC_BIN := .venv-dvc/bin
+BENCH_BIN := .venv-bench/bin
 
 # Nothing phones home unless a user turns it on.
 export DAGSTER_DISABLE_TELEMETRY := yes
@@ -29,13 +30,14 @@ setup: .venv/installed .venv-dvc/installed
 	@$(DVC_BIN)/python -m pip install -q -q --disable-pip-version-check -r requirements-dvc.lock
 	@touch $@
 
-# What benchmarks compare with, beside .venv's packages: nothing of .venv is installed twice, least of all torch.
+# The benchmarks' peers, beside all that .venv has: torch is not installed twice.
 .venv-bench/installed: requirements-bench.lock .venv/installed
 	@echo "Setting up .venv-bench …"
-	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
-	@.venv-bench/bin/python -c 'import sys, sysconfig; open(sysconfig.get_path("purelib") + "/venv.pth", "w").write(sys.argv[1] + "\n")' \
-		"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
-	@.venv-bench/bin/python -m pip install -q -q --disable-pip-version-check --no-deps -r requirements-bench.lock
+	@test -x $(BENCH_BIN)/python || $(PYTHON) -m venv --without-pip .venv-bench
+	@$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+		> "$$($(BENCH_BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/project.pth"
+	@$(BENCH_BIN)/python -m pip install -q -q --disable-pip-version-check --no-deps -r requirements-bench.lock
+	@$(BENCH_BIN)/python -m pip check
 	@touch $@
 
 demo: setup
@@ -58,7 +60,9 @@ lint: setup
 
 bench: setup .venv-bench/installed
 	@$(BIN)/python benchmarks/code_location.py
-	@PYTHONPATH=. .venv-bench/bin/python benchmarks/loader.py $(CAMVID)
+	@$(BENCH_BIN)/python benchmarks/loop.py
+	@$(BIN)/python benchmarks/scaling.py
+	@PYTHONPATH=. $(BENCH_BIN)/python benchmarks/loader.py $(CAMVID)
 
 clean:
 	rm -rf var

@@ -7,16 +7,12 @@ was imported. Writes ``benchmarks/results/code_location.json``.
 
 import json
 import os
-import platform
-import statistics
 import subprocess
 import sys
 import time
-from importlib.metadata import version
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-RESULT = Path(__file__).parent / "results" / "code_location.json"
+from common import ROOT, spread, write_result
+
 REPEATS = 11
 BUDGET_SECONDS = 1.5
 CASES = {
@@ -27,6 +23,7 @@ REPORT = "\nimport sys, json\nprint(json.dumps(sorted({name.partition('.')[0] fo
 
 
 def main() -> int:
+    load = os.getloadavg()
     seconds: dict[str, list[float]] = {name: [] for name in CASES}
     modules: dict[str, list[str]] = {}
     for repeat in range(REPEATS + 1):
@@ -34,12 +31,11 @@ def main() -> int:
             took, modules[name] = measure(code)
             if repeat:  # the first round warms the file cache
                 seconds[name].append(took)
-    results = {name: described(values) for name, values in seconds.items()}
+    results = {name: spread(values, "s") for name, values in seconds.items()}
     loaded = modules["load the code location"]
     median = results["load the code location"]["median_s"]
     ok = median <= BUDGET_SECONDS and "torch" not in loaded
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(report(results, loaded, ok), indent=2) + "\n")
+    write_result("code_location", report(results, loaded, ok), ("dagster", "pydantic"), load)
     for name, figures in results.items():
         print(f"{name:24} median {figures['median_s']:.2f} s  (min {figures['min_s']:.2f}, max {figures['max_s']:.2f})")
     torch = "IMPORTED" if "torch" in loaded else "not imported"
@@ -54,15 +50,6 @@ def measure(code: str) -> tuple[float, list[str]]:
     return time.perf_counter() - began, json.loads(done.stdout.splitlines()[-1])
 
 
-def described(values: list[float]) -> dict[str, float]:
-    return {
-        "median_s": round(statistics.median(values), 3),
-        "min_s": round(min(values), 3),
-        "max_s": round(max(values), 3),
-        "stdev_s": round(statistics.stdev(values), 3),
-    }
-
-
 def report(results: dict[str, dict[str, float]], loaded: list[str], ok: bool) -> dict[str, object]:
     heavy = ("torch", "numpy", "pandas", "evidently", "cv2", "plotly", "sqlalchemy", "grpc")
     return {
@@ -72,17 +59,7 @@ def report(results: dict[str, dict[str, float]], loaded: list[str], ok: bool) ->
         "ok": ok,
         "results": results,
         "imported": {name: name in loaded for name in heavy},
-        "machine": {"cpu": cpu(), "cpus": os.cpu_count(), "load_before": [round(x, 2) for x in os.getloadavg()]},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("dagster", "pydantic")}},
     }
-
-
-def cpu() -> str:
-    """The model's name, as Linux tells it."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

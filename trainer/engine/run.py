@@ -57,19 +57,8 @@ def train(
         data = _open(config, data_dir, run_dir, ranks, report)
         weights = _warm_start(warm_start)
         run_id = _identify(config, data, run_dir, run_id, weights, ranks)
-        callbacks: list[Callback] = [
-            Heartbeat(run_dir, ranks.rank),
-            *gates(config, inputs or GateInputs(), report),
-            Progress(report),
-        ]
-        if copy_to is not None:
-            callbacks.append(_copying(config, run_dir, copy_to, ranks, report))
-        # After all that has a state to save; and a second signal must not end the last copy.
-        callbacks += [SaveCheckpoints(config.training.checkpoint_every), Stopping(config.launch.max_run_seconds)]
-        telemetry = Telemetry(config.telemetry, run_dir, report)
-        if config.telemetry.enabled:
-            callbacks.append(telemetry)
-        result = telemetry.added_to(_trained(Trainer(config, data, run_dir, run_id, ranks, callbacks, weights)))
+        callbacks = callbacks_of(config, run_dir, copy_to, inputs or GateInputs(), ranks, report)
+        result = _trained(Trainer(config, data, run_dir, run_id, ranks, callbacks, weights))
         if ranks.leads:
             write_text(run_dir / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
             report.info(f"trained {config.name} (run {run_id}): {_summary(result)}")
@@ -78,11 +67,25 @@ def train(
 
 def _trained(trainer: Trainer) -> TrainResult:
     try:
-        return trainer.fit()
+        result = trainer.fit()
     except Stop:
         # The first rank that leaves has the launcher stop the others, and the leader may have had a last copy to make.
         trainer.ranks.barrier()
         raise
+    telemetry = next((callback for callback in trainer.callbacks if isinstance(callback, Telemetry)), None)
+    return result if telemetry is None else telemetry.added_to(result)
+
+
+def callbacks_of(
+    config: TrainConfig, run_dir: Path, copy_to: str | None, inputs: GateInputs, ranks: Ranks, report: Reporter
+) -> list[Callback]:
+    """Every policy of a run, in the order in which the loop calls them."""
+    callbacks: list[Callback] = [Heartbeat(run_dir, ranks.rank), *gates(config, inputs, report), Progress(report)]
+    if copy_to is not None:
+        callbacks.append(_copying(config, run_dir, copy_to, ranks, report))
+    # After all that has a state to save; and a second signal must not end the last copy.
+    callbacks += [SaveCheckpoints(config.training.checkpoint_every), Stopping(config.launch.max_run_seconds)]
+    return [*callbacks, Telemetry(config.telemetry, run_dir, report)] if config.telemetry.enabled else callbacks
 
 
 def _copying(config: TrainConfig, run_dir: Path, uri: str, ranks: Ranks, report: Reporter) -> CopyCheckpoints:
