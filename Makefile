@@ -58,6 +58,8 @@ lint: setup
 
 bench: setup .venv-bench/installed
 	@$(BIN)/python benchmarks/code_location.py
+	@$(BIN)/python benchmarks/kill.py
+	@$(BIN)/python benchmarks/checkpoint.py
 	@PYTHONPATH=. .venv-bench/bin/python benchmarks/loader.py $(CAMVID)
 
 clean:
