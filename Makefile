@@ -62,6 +62,8 @@ bench: setup .venv-bench/installed
 	@$(BIN)/python benchmarks/code_location.py
 	@$(BENCH_BIN)/python benchmarks/loop.py
 	@$(BIN)/python benchmarks/scaling.py
+	@$(BIN)/python benchmarks/checkpoint.py
+	@$(BIN)/python benchmarks/kill.py
 	@PYTHONPATH=. $(BENCH_BIN)/python benchmarks/loader.py $(CAMVID)
 
 clean:

@@ -102,7 +102,7 @@ class TrainResult(_Model):
     gates: tuple[Verdict, ...]
     parameters: int
     best_checkpoint: str
-    last_checkpoint: str
+    last_checkpoint: str | None
     telemetry: Telemetry | None = None
 
 

@@ -6,6 +6,7 @@ in a form that is read several times as fast (``trainer/data/masks.py``), and ``
 A shard's name is the digest of its rows, so staging what is staged already writes nothing.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -205,7 +206,12 @@ class ShardReader:
 
     def place(self, index: int, name: str) -> str:
         """Where member ``name`` of a sample lies, for people."""
-        return f"{self._tar(self._find(index)[0])}: sample '{self.row(index).sample_id}', member '{name}'"
+        shard, number = self._find(index)
+        sample = f"number {number}"
+        if name != "json":  # which itself says where it lies when it cannot be read
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                sample = f"'{self.row(index).sample_id}'"
+        return f"{self._tar(shard)}: sample {sample}, member '{name}'"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_descriptors": OrderedDict()}

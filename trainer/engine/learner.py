@@ -14,7 +14,7 @@ from trainer.contract.results import WarmStart
 from trainer.contract.train_config import TrainConfig
 from trainer.engine.objective import Objective
 from trainer.engine.parallel import Ranks
-from trainer.engine.rng import restore_rng, rng_state
+from trainer.engine.rng import restore_rng, rng_state, seed_rng
 from trainer.engine.step import TrainStep
 from trainer.engine.strategies import strategy_of, whole_tensor
 from trainer.models.hydranet import HydraNet
@@ -41,7 +41,7 @@ class Learner:
         strategy = strategy_of(config.launch, ranks)
         self.step = TrainStep(self.objective, strategy, config.optim, total_steps, before_update)
         # From here on each rank draws for itself.
-        torch.manual_seed(config.seed * 100_003 + ranks.rank)
+        seed_rng(config.seed * 100_003 + ranks.rank)
 
     def start_epoch(self, epoch: int, earlier: Sequence[Mapping[str, float]]) -> None:
         self.objective.balancer.start_epoch(epoch, earlier)

@@ -283,7 +283,7 @@ class Trainer:
             gates=tuple(verdict for callback in self.callbacks if (verdict := callback.verdict()) is not None),
             parameters=sum(parameter.numel() for parameter in self.model.parameters()),
             best_checkpoint=BEST,
-            last_checkpoint=f"checkpoints/{self.checkpointer.complete()[-1].name}",
+            last_checkpoint=next((f"checkpoints/{path.name}" for path in self.checkpointer.complete()[-1:]), None),
         )
 
     def _call(self, point: str, *arguments: Any) -> None:

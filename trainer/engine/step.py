@@ -69,6 +69,7 @@ class TrainStep:
         self.skipped = torch.zeros((), device=self.device)
         self.finite = torch.ones((), dtype=torch.bool, device=self.device)
         self.phases = Phases()
+        self.rehearsed = False
 
     def __call__(self, batch: Batch, global_step: int) -> torch.Tensor:
         self.optimizer.zero_grad(set_to_none=True)
@@ -90,6 +91,9 @@ class TrainStep:
         """Gradients of the whole batch, computed in ``optim.accumulate`` parts and exchanged once."""
         count = self.optim.accumulate
         parts = [batch] if count == 1 else _split(batch, count)
+        if not self.rehearsed:
+            self.strategy.rehearse(self.module, parts[0])
+            self.rehearsed = True
         losses = []
         for number, part in enumerate(parts, start=1):
             with self.strategy.exchange(self.module, number == count):

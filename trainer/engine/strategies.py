@@ -11,12 +11,16 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from trainer.contract.train_config import Launch
+from trainer.data.loader import Batch
 from trainer.engine.parallel import Ranks
 
 
 class Strategy(Protocol):
     def wrap(self, module: nn.Module) -> nn.Module:
         """``module``, ready to be trained by all ranks together; its parameters stay where they are in it."""
+
+    def rehearse(self, module: nn.Module, batch: Batch) -> None:
+        """Once, before the first step of a process: the first pass must not differ from all that follow."""
 
     def exchange(self, module: nn.Module, when: bool) -> contextlib.AbstractContextManager[None]:
         """Within: a backward pass exchanges gradients only ``when`` it is the last one before an update."""
@@ -27,6 +31,8 @@ class Alone:
 
     def wrap(self, module: nn.Module) -> nn.Module:
         return module
+
+    def rehearse(self, module: nn.Module, batch: Batch) -> None: ...
 
     def exchange(self, module: nn.Module, when: bool) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
@@ -48,6 +54,17 @@ class Replicated:
             module, device_ids=device_ids, forward_sync_buffers=False, gradient_as_bucket_view=True
         )
 
+    def rehearse(self, module: nn.Module, batch: Batch) -> None:
+        # DDP lays gradients out anew after its first pass, as they came; where a gradient lies decides in which order
+        # three or more ranks are summed up, and so the last bit. A resumed training would have its own first pass.
+        buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+        device = self.ranks.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            module(batch)[-1].backward()
+        module.zero_grad(set_to_none=True)
+        for buffer, value in buffers:
+            buffer.copy_(value)
+
     def exchange(self, module: nn.Module, when: bool) -> contextlib.AbstractContextManager[None]:
         assert isinstance(module, nn.parallel.DistributedDataParallel)
         return contextlib.nullcontext() if when else module.no_sync()
@@ -66,6 +83,8 @@ class Sharded:
         for part in _units(module):
             fully_shard(part, mesh=self.mesh)
         return module
+
+    def rehearse(self, module: nn.Module, batch: Batch) -> None: ...
 
     @contextlib.contextmanager
     def exchange(self, module: nn.Module, when: bool) -> Iterator[None]:

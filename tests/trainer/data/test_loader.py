@@ -11,6 +11,7 @@ from trainer.contract.train_config import read_config
 from trainer.data.augment import View
 from trainer.data.loader import TrainingLoader, TrainingSamples, open_data, read_mask, to_tensor
 from trainer.data.order import Order
+from trainer.data.shards import DamagedShard
 from trainer.data.staging import data_directory
 from trainer.tasks import build_tasks
 
@@ -94,9 +95,9 @@ def test_an_image_that_cannot_be_decoded_is_named_whoever_loads_it(make, tmp_pat
         reader.read = lambda index, name, original=original: (
             b"no image" if index == 7 and name == "png" else original(index, name)
         )
-        with pytest.raises(ValueError) as raised:
+        with pytest.raises(DamagedShard) as raised:
             batches(loader)
-        assert broken in str(raised.value)
+        assert f"sample '{broken}', member 'png': cannot be decoded" in str(raised.value)
 
 
 def test_what_goes_wrong_in_a_task_names_the_sample(make):

@@ -3,7 +3,7 @@ import random
 import numpy as np
 import torch
 
-from trainer.engine.rng import restore_rng, rng_state
+from trainer.engine.rng import restore_rng, rng_state, seed_rng
 
 CPU = torch.device("cpu")
 
@@ -18,3 +18,13 @@ def test_every_generator_goes_on_where_it_was():
     first = [draws() for _ in range(3)]
     restore_rng(state, CPU)
     assert [draws() for _ in range(3)] == first
+
+
+def test_a_seed_is_every_generators_seed():
+    states = []
+    for seed in (2**40 + 1, 2**40 + 1, 2**40 + 2):
+        seed_rng(seed)
+        states.append({name: value.clone() for name, value in rng_state(torch.device("cpu")).items()})
+    first, again, other = states
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert [name for name in first if not torch.equal(first[name], other[name])] == ["torch", "python", "numpy"]
