@@ -83,8 +83,8 @@ def callbacks_of(
     callbacks: list[Callback] = [Heartbeat(run_dir, ranks.rank), *gates(config, inputs, report), Progress(report)]
     if copy_to is not None:
         callbacks.append(_copying(config, run_dir, copy_to, ranks, report))
-    # After all that has a state to save; and a second signal must not end the last copy.
-    callbacks += [SaveCheckpoints(config.training.checkpoint_every), Stopping(config.launch.max_run_seconds)]
+    # A second signal must not end the last copy; and whatever has a state or ends the run comes before what saves it.
+    callbacks += [Stopping(config.launch.max_run_seconds), SaveCheckpoints(config.training.checkpoint_every)]
     return [*callbacks, Telemetry(config.telemetry, run_dir, report)] if config.telemetry.enabled else callbacks
 
 
