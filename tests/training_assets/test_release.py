@@ -9,6 +9,7 @@ import pytest
 
 from training_assets.lineage import frames
 from training_assets.records import Evaluation, Registered
+from training_assets.run_gates import RUN_GATES
 from training_assets.stores.registry import Registry
 
 WINDOWS = ("2026-01-05", "2026-01-12")
@@ -36,7 +37,7 @@ def test_a_green_chain_is_registered_with_its_lineage_down_to_the_frames(staged:
     result = staged.run(*CHAIN, window=WINDOWS[1])
     assert result.success
     gates = ("targets_met", "no_regression", "latency_within_budget", "exports_match_eager")
-    assert checks_of(result) == dict.fromkeys(gates, True)
+    assert checks_of(result) == dict.fromkeys((*gates, *RUN_GATES), True)
     record = staged.record("tiny/registry_entry", Registered, WINDOWS[1])
     registry = Registry(staged.profile.store)
     entry = registry.find(f"tests@{record.version}")

@@ -62,11 +62,11 @@ def test_a_gate_that_ends_a_run_is_a_failed_check_and_a_failed_step_that_is_not_
     graph: Any, trainer: Any, failure: Any
 ) -> None:
     word = Failure(kind="gate", message="drift: brightness 2.1", rank=0, verdict=DRIFTED)
-    trainer.train = lambda spec: (spec.run_dir / "failure.json").write_text(word.model_dump_json())
+    trainer.train = lambda spec: (spec.attempt_dir / "failure.json").write_text(word.model_dump_json())
     prepared(graph)
     poll = trainer.poll
     trainer.poll = lambda handle: (
-        Status("failed", GATE_FAILED, "train, rank 0: drift: brightness 2.1")
+        Status("failed", GATE_FAILED, "train, rank 0: drift: brightness 2.1", "gate")
         if handle.spec.what == "train"
         else poll(handle)
     )

@@ -37,6 +37,7 @@ class Learner:
         self.model = _network(config, self.tasks, ranks)
         self.objective = Objective(self.model, self.tasks, config, ranks.device)
         if config.training.compile:
+            torch.use_deterministic_algorithms(True, warn_only=True)  # tells the compiler too
             self.model.compile()
         strategy = strategy_of(config.launch, ranks)
         self.step = TrainStep(self.objective, strategy, config.optim, total_steps, before_update)
