@@ -48,7 +48,7 @@ ui: setup
 
 test: setup
 	@$(BIN)/python -m pytest -n 2 -m "not slow" tests
-	@$(BIN)/python -m pytest -m slow tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow tests
 
 test-fast: setup
 	@$(BIN)/python -m pytest -n 2 -m "not slow" tests

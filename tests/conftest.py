@@ -75,6 +75,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "tasks": {"detection": {"classes": ["car"]}, "segmentation": {"classes": ["road", "car"]}},
         "optim": {"lr": 0.01, "warmup_steps": 2},
         "training": {"epochs": 2, "checkpoint_every": 4, "monitor": "segmentation/mIoU"},
+        "launch": {"accelerator": "cpu", "devices": 2},
     }
     path.write_text(yaml.safe_dump(value))
     return path

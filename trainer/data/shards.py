@@ -6,7 +6,6 @@ in a form that is read several times as fast (``trainer/data/masks.py``), and ``
 A shard's name is the digest of its rows, so staging what is staged already writes nothing.
 """
 
-import contextlib
 import hashlib
 import io
 import json
@@ -175,12 +174,13 @@ class ShardReader:
         return Row.model_validate_json(self.read(index, "json"))
 
     def name(self, index: int) -> str:
-        """What a person finds the sample by, if need be without its row: its id or its place."""
+        """What a person finds the sample by: its id and its place; read from the index, the shard may be damaged."""
         shard, number = self._find(index)
         try:
-            return f"sample '{self.row(index).sample_id}' (number {number} of {self._tar(shard)})"
-        except (OSError, ValueError, KeyError):
-            return f"sample number {number} of {self._tar(shard)}"
+            sample = f"'{read_index(self.paths[shard]).samples[number].row.sample_id}'"
+        except (OSError, ValueError, IndexError):
+            sample = "of an index that cannot be read"
+        return f"{self._tar(shard)}: sample {sample} (number {number})"
 
     def members(self, index: int) -> list[str]:
         shard, number = self._find(index)
@@ -206,12 +206,7 @@ class ShardReader:
 
     def place(self, index: int, name: str) -> str:
         """Where member ``name`` of a sample lies, for people."""
-        shard, number = self._find(index)
-        sample = f"number {number}"
-        if name != "json":  # which itself says where it lies when it cannot be read
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                sample = f"'{self.row(index).sample_id}'"
-        return f"{self._tar(shard)}: sample {sample}, member '{name}'"
+        return f"{self.name(index)}, member '{name}'"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_descriptors": OrderedDict()}

@@ -97,7 +97,7 @@ def test_an_image_that_cannot_be_decoded_is_named_whoever_loads_it(make, tmp_pat
         )
         with pytest.raises(DamagedShard) as raised:
             batches(loader)
-        assert f"sample '{broken}', member 'png': cannot be decoded" in str(raised.value)
+        assert f"sample '{broken}' (number 7), member 'png': cannot be decoded" in str(raised.value)
 
 
 def test_what_goes_wrong_in_a_task_names_the_sample(make):

@@ -28,10 +28,10 @@ def test_epochs_and_seeds_differ():
 
 
 def test_the_order_is_uniform_enough():
-    """Chi-square of where sample 0 lands over 10,000 epochs, 20 cells: below the 99.9 % quantile of 19 degrees."""
-    places = [int(np.flatnonzero(sample_at(np.arange(20), 20, 7, epoch) == 0)[0]) for epoch in range(10_000)]
+    """Chi-square of where sample 0 lands over 2,000 epochs, 20 cells: below the 99.9 % quantile of 19 degrees."""
+    places = [int(np.flatnonzero(sample_at(np.arange(20), 20, 7, epoch) == 0)[0]) for epoch in range(2_000)]
     counts = np.bincount(places, minlength=20)
-    assert ((counts - 500) ** 2 / 500).sum() < 43.8
+    assert ((counts - 100) ** 2 / 100).sum() < 43.8
 
 
 @given(

@@ -71,7 +71,7 @@ def undisturbed(request, recipe, data, tmp_path_factory):
     return overrides, *trained(recipe, data, tmp_path_factory.mktemp("whole"), overrides)
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(1, 6), min_size=1, max_size=2, unique=True).map(sorted), every=st.integers(1, 3))
 def test_whatever_the_step_and_the_features_the_state_is_the_same(
     undisturbed, recipe, data, tmp_path_factory, cuts, every
