@@ -115,7 +115,12 @@ def test_a_killed_run_of_two_ranks_leaves_its_telemetry_and_its_next_attempt_joi
 
 def test_a_slow_loader_is_called_input_bound(recipe, delivery, tmp_path):
     run_dir = tmp_path / "slow"
-    command = [sys.executable, "-c", SLOW_LOADER, *train(recipe, delivery, run_dir, "training.checkpoint_every=50")]
+    command = [
+        sys.executable,
+        "-c",
+        SLOW_LOADER,
+        *train(recipe, delivery, run_dir, "training.checkpoint_every=50", "data.cache_mb=0"),
+    ]
     telemetry = result_of(command, run_dir).telemetry
     assert telemetry is not None
     assert telemetry.bottleneck == "input"
