@@ -64,7 +64,7 @@ def test_launch_comes_from_the_recipe_then_the_profile_then_the_environment(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(recipe, tmp_path)
-    assert load_recipes(tmp_path)[0]["tiny"].launch.devices == "auto"
+    assert load_recipes(tmp_path)[0]["tiny"].launch.devices == 2
     decided = {"devices": [0, 2], "threads": 3}
     assert load_recipes(tmp_path, decided)[0]["tiny"].launch.devices == (0, 2)
     monkeypatch.setenv("TRAIN__LAUNCH__DEVICES", "4")
