@@ -1,5 +1,6 @@
 """What the benchmarks share: the spread of repeated measurements, the machine, and the result file."""
 
+import argparse
 import json
 import os
 import platform
@@ -11,6 +12,13 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
+
+
+def rounds_of(text: str | None) -> argparse.Namespace:
+    """The command line of a benchmark that runs in rounds; ``text`` says what it is."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    return parser.parse_args()
 
 
 def spread(values: Sequence[float], unit: str = "", digits: int = 3) -> dict[str, float]:

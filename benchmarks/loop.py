@@ -7,7 +7,6 @@ than all else here: ``tuned_bare`` is the bare loop with that, so that the ratio
 Writes ``benchmarks/results/loop.json``.
 """
 
-import argparse
 import os
 import statistics
 import sys
@@ -15,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 import contestants
-from common import spread, write_result
+from common import rounds_of, spread, write_result
 from turns import Contestant, Turn, compete
 
 STEPS_PER_TURN = 10
@@ -24,7 +23,7 @@ LEAST = {"bare": 0.97, "lightning": 1.0, "accelerate": 1.0}
 
 
 def main() -> int:
-    arguments = _arguments()
+    arguments = rounds_of(__doc__)
     load = os.getloadavg()
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
@@ -75,12 +74,6 @@ def ratio_by_round(own: list[Turn], peer: list[Turn]) -> list[float]:
 def cpu_ratio(own: list[Turn], peer: list[Turn]) -> float:
     """The peer's CPU time over ours, all threads: what remains of the ratio on a machine with other work on it."""
     return round(sum(one.cpu_seconds for one in peer) / sum(one.cpu_seconds for one in own), 4)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ plain DDP loop as the peer. Fails below 0.95. Writes ``benchmarks/results/scalin
 The prediction: a step takes ``compute + (1 - overlap) · all_reduce(n)``, see ``interconnect.py``.
 """
 
-import argparse
 import os
 import statistics
 import sys
@@ -18,7 +17,7 @@ from typing import Any
 
 import contestants
 import interconnect
-from common import spread, write_result
+from common import rounds_of, spread, write_result
 from turns import Contestant, Entry, compete
 
 STEPS_PER_TURN = 10
@@ -27,7 +26,7 @@ WORLD_SIZES = (8, 64, 512)
 
 
 def main() -> int:
-    arguments = _arguments()
+    arguments = rounds_of(__doc__)
     load = os.getloadavg()
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
@@ -119,12 +118,6 @@ def tell(report: dict[str, Any], efficiency: list[float]) -> None:
             f"all-reduce {one['all_reduce_s'] * 1e3:.3f} ms by {one['algorithm']} over {one['interconnect']})"
         )
     print("ok" if report["ok"] else "MISSED")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

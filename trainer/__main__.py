@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer.contract.attempts import BAD_INPUT, GATE_FAILED
 from trainer.contract.errors import ContractError
 from trainer.contract.manifest import SPLITS
 from trainer.process import die_with_parent
@@ -15,7 +16,6 @@ from trainer.process import die_with_parent
 if TYPE_CHECKING:
     from trainer.contract.train_config import TrainConfig
 
-GATE_FAILED = 3
 
 EXAMPLES = """\
 examples:
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 def _refuse(error: ContractError) -> int:
     if os.environ.get("RANK", "0") == "0":
         print(f"error: {error}", file=sys.stderr, flush=True)
-    return 2
+    return BAD_INPUT
 
 
 def _parser() -> argparse.ArgumentParser:

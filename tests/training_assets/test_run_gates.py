@@ -9,11 +9,11 @@ import dagster as dg
 import pytest
 import yaml
 
+from trainer.contract.attempts import GATE_FAILED
 from trainer.contract.files import sha256_of
 from trainer.contract.history import read_history
 from trainer.contract.results import Failure, TrainResult, Verdict
 from training_assets.launchers import LocalLauncher, Status
-from training_assets.launchers.base import GATE_FAILED
 from training_assets.records import Checkpoint
 from training_assets.run_gates import RUN_GATES
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import sha256_of
@@ -159,6 +160,4 @@ def _network(config: TrainConfig, tasks: Sequence[Any], ranks: Ranks) -> HydraNe
 
 
 def _fill(own: torch.Tensor, value: torch.Tensor) -> None:
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
     own.copy_(distribute_tensor(value, own.device_mesh, own.placements) if isinstance(own, DTensor) else value)

@@ -55,10 +55,6 @@ class Ranks:
         dist.all_reduce(total)
         return total / self.world_size
 
-    def any(self, flag: bool) -> bool:
-        """Whether ``flag`` is set on any rank; the same answer on all."""
-        return any(self.gather(flag))
-
     def agreed(self, flags: list[bool]) -> list[bool]:
         """Which of ``flags`` any rank had set when it asked *before*: the same answer on all ranks, without waiting.
 

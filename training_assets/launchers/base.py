@@ -8,15 +8,6 @@ from typing import Literal, Protocol
 from trainer.contract.results import FailureKind
 from trainer.contract.train_config import Launch
 
-BAD_INPUT = 2
-"""Exit code of a trainer command that refused its input; the report is on stderr."""
-
-GATE_FAILED = 3
-"""Exit code of a training that a gate inside it ended; ``failure.json`` has the gate's verdict."""
-
-STOPPED = 75
-"""Exit code of a training that was asked to stop and saved a checkpoint (``EX_TEMPFAIL``)."""
-
 DEADLINE_GRACE = 600.0
 """Seconds beyond ``launch.max_run_seconds`` in which a training can start, and evaluate and save at its end."""
 

@@ -5,12 +5,12 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.contract.attempts import missing_ranks, read_beat
+from trainer.contract.attempts import BAD_INPUT, GATE_FAILED, STOPPED, missing_ranks, read_beat
 from trainer.contract.errors import ContractError
 from trainer.contract.fitting import memory_advice, port_advice, shared_memory_advice
 from trainer.contract.results import AFTERMATH, FAILURE_FILE, Failure, FailureKind
 from trainer.contract.train_config import TrainConfig, read_config
-from training_assets.launchers.base import BAD_INPUT, GATE_FAILED, STOPPED, LaunchSpec, Status
+from training_assets.launchers.base import LaunchSpec, Status
 from training_assets.launchers.environment import FLIGHT_RECORDER
 
 # torchrun itself exits with 1 whatever its ranks did, and where two end within a tenth of a second it may name the

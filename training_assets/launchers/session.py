@@ -11,10 +11,10 @@ from uuid import uuid4
 
 import dagster as dg
 
-from trainer.contract.attempts import missing_ranks
+from trainer.contract.attempts import BAD_INPUT, missing_ranks
 from trainer.contract.errors import ContractError
 from trainer.contract.results import FINAL_FAILURES
-from training_assets.launchers.base import BAD_INPUT, Handle, Launcher, LaunchSpec, Status
+from training_assets.launchers.base import Handle, Launcher, LaunchSpec, Status
 from training_assets.launchers.ends import end_of
 from training_assets.launchers.messages import WholeLineReader
 from training_assets.policies import CRASH_RETRIES, CRASH_RETRY_SECONDS

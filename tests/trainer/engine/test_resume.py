@@ -1,6 +1,7 @@
 """Interrupted at any step, a training goes on to the very state of the undisturbed one."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from trainer.contract.train_config import read_config
 from trainer.data.loader import DataSet, open_data
 from trainer.data.staging import data_directory
 from trainer.engine.callbacks.checkpoints import SaveCheckpoints
+from trainer.engine.callbacks.progress import Progress
 from trainer.engine.callbacks.stopping import Stopping
 from trainer.engine.loop import Callback, Trainer
 from trainer.engine.parallel import Ranks
@@ -119,6 +121,19 @@ def test_a_warm_start_takes_over_what_fits_and_says_what_does_not(recipe, data, 
     before, after = (load(tmp_path / run / "best.pt")["model"] for run in ("first", "second"))
     name = next(name for name in before if name.endswith("conv.weight") or ("stem" in name and before[name].ndim == 4))
     torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-6)
+
+
+def test_what_a_warm_start_left_out_is_told(recipe, data, tmp_path):
+    trained(recipe, data, tmp_path / "first", ("training.epochs=1",))
+    config = read_config(recipe, [*SHORT, "training.epochs=1", "tasks.detection.classes=[car, truck]"], environment={})
+    said: list[str] = []
+    reporter = SimpleNamespace(info=said.append, line=said.append)
+    best = tmp_path / "first" / "best.pt"
+    trainer = Trainer(config, data, tmp_path / "second", "abcd1234", ALONE, [Progress(reporter)], best)
+    trainer.fit()
+    (line,) = [line for line in said if line.startswith("warm start")]
+    assert all(name in line for name in trainer.warm_start.other_shape)
+    assert f"{trainer.warm_start.matched} tensors" in line
 
 
 def test_the_averaged_weights_are_what_is_released(recipe, data, tmp_path):

@@ -2,6 +2,7 @@
 
 import torch
 
+from trainer.contract.fitting import memory_advice
 from trainer.contract.train_config import DryRun as DryRunConfig
 from trainer.data.loader import Batch
 from trainer.engine.callbacks.gate import Gate, first_samples, rehearsal
@@ -80,10 +81,7 @@ def _is_memory(error: BaseException) -> bool:
 
 
 def _advice(trainer: Trainer, error: BaseException) -> str:
-    data, optim = trainer.config.data, trainer.config.optim
-    height, width = data.image_size
+    line, host = str(error).splitlines()[0], trainer.ranks.device.type == "cpu"
     return (
-        f"one step does not fit into the memory of {trainer.ranks.device}: {str(error).splitlines()[0]} "
-        f"Lower data.batch_size ({data.batch_size} over {trainer.ranks.world_size} ranks) or data.image_size "
-        f"({height}×{width}), raise optim.accumulate ({optim.accumulate}), or set training.precision to bf16."
+        f"one step does not fit into the memory of {trainer.ranks.device}: {line} {memory_advice(trainer.config, host)}"
     )

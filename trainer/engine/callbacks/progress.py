@@ -2,7 +2,7 @@
 
 import time
 
-from trainer.contract.results import Epoch
+from trainer.contract.results import Epoch, WarmStart
 from trainer.engine.loop import Callback, Trainer
 from trainer.reporting import Reporter
 
@@ -22,6 +22,8 @@ class Progress(Callback):
                 f"training {trainer.config.name} {start}: {trainer.order.size} samples, {trainer.total_steps} steps of "
                 f"{trainer.config.data.batch_size} on {trainer.ranks.world_size} × {trainer.ranks.device.type}"
             )
+            if trainer.warm_start is not None:
+                self.reporter.info(_told(trainer.warm_start))
 
     def after_step(self, trainer: Trainer) -> None:
         if trainer.ranks.leads and time.monotonic() - self.last > INTERVAL_S:
@@ -40,3 +42,10 @@ class Progress(Callback):
                 f"epoch {epoch.epoch + 1}/{trainer.config.training.epochs}  loss: {losses}"
                 + (f"  val: {metrics}" if metrics else "")
             )
+
+
+def _told(warm: WarmStart) -> str:
+    """What was taken over from other weights, and the names of what was not."""
+    left = {"missing there": warm.missing, "unknown here": warm.unexpected, "of another shape": warm.other_shape}
+    rest = "; ".join(f"{what}: {', '.join(names)}" for what, names in left.items() if names)
+    return f"warm start: {warm.matched} tensors taken over from {warm.sha256[:12]}" + (f"; {rest}" if rest else ", all")

@@ -4,12 +4,9 @@ import signal
 import time
 from typing import Any
 
+from trainer.contract.attempts import STOPPED
 from trainer.contract.results import Epoch
 from trainer.engine.loop import Callback, Trainer
-
-STOPPED = 75
-"""Exit code of a run that saved and stopped because it was told to (BSD's EX_TEMPFAIL: try again)."""
-
 
 OVER = "max_run_seconds"
 """The reason of a run that came to its wall."""

@@ -117,7 +117,7 @@ def test_too_little_memory_is_told_with_what_to_lower(build):
     broken(trainer, run_out)
     with pytest.raises(GateFailed) as failed:
         trainer.fit()
-    for advice in ("data.batch_size (8 over 1 ranks)", "data.image_size (64×64)", "optim.accumulate", "bf16"):
+    for advice in ("data.batch_size (now 8)", "data.image_size (now [64, 64])", "optim.accumulate (now 1)", "bf16"):
         assert advice in str(failed.value)
 
 
