@@ -1,4 +1,4 @@
-"""A code location of its own for each test: the small delivery, one tiny recipe, an empty store, a fake trainer."""
+"""A code location of its own for each test: the small delivery, one tiny recipe, a store, a fake trainer."""
 
 import shutil
 import time
@@ -10,22 +10,34 @@ import dagster as dg
 import pytest
 import yaml
 
+from trainer.__main__ import main as command_line
+from trainer.contract.delivery import read_delivery
 from trainer.contract.eval_report import EvalReport, SliceScore, SplitScore
 from trainer.contract.files import digest_of, sha256_of
 from trainer.contract.results import Epoch, ExportedFile, Exports, Latency, TrainResult
 from trainer.contract.shard_index import read_data_spec
 from trainer.contract.train_config import read_config
 from training_assets.definitions import build_defs
-from training_assets.launchers import Handle, LaunchSpec, LocalLauncher, Status
+from training_assets.launchers import Handle, LaunchSpec, Status
 from training_assets.places import Places
 from training_assets.profiles import Profile
+from training_assets.stores.dvc import DvcStore
 from training_assets.stores.record_store import RecordStore, T
 
 
+@pytest.fixture(scope="session")
+def pinned(delivery: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that holds nothing but ``delivery``, pinned: DVC takes seconds, and only where it was not before."""
+    store = tmp_path_factory.mktemp("pinned") / "store"
+    DvcStore(store).pin(delivery, read_delivery(delivery).digest)
+    return store
+
+
 @pytest.fixture
-def profile(tmp_path: Path, delivery: Path, recipe: Path) -> Profile:
+def profile(tmp_path: Path, delivery: Path, recipe: Path, pinned: Path) -> Profile:
     """Paths below ``tmp_path``; the delivery is a copy that the test may change."""
     shutil.copytree(delivery, tmp_path / "delivery")
+    shutil.copytree(pinned, tmp_path / "store")
     (tmp_path / "recipes").mkdir()
     shutil.copy(recipe, tmp_path / "recipes")
     return Profile.model_validate(
@@ -41,10 +53,9 @@ def profile(tmp_path: Path, delivery: Path, recipe: Path) -> Profile:
 
 
 class FakeTrainer:
-    """A launcher that really stages shards, and writes at once what train, evaluate and export would leave behind."""
+    """A launcher that stages shards in this process, and writes what train, evaluate and export would leave behind."""
 
     def __init__(self) -> None:
-        self.local = LocalLauncher()
         self.launched: list[LaunchSpec] = []
         self.metrics = {"segmentation/mIoU": 0.7, "detection/AP50": 0.6}
         self.error = 1e-6
@@ -55,22 +66,22 @@ class FakeTrainer:
 
     def launch(self, spec: LaunchSpec) -> Handle:
         self.launched.append(spec)
-        if spec.what == "shard":
-            return self.local.launch(spec)
         spec.log.parent.mkdir(parents=True, exist_ok=True)
         spec.log.write_text(f"pretending to {spec.what}\n")
         getattr(self, spec.what)(spec)
         return Handle(spec.attempt, spec, time.time())
 
     def poll(self, handle: Handle) -> Status:
-        return self.local.poll(handle) if handle.spec.what == "shard" else Status("succeeded", 0)
+        return Status("succeeded", 0)
 
     def logs(self, handle: Handle, offset: int = 0) -> tuple[str, int]:
-        return self.local.logs(handle, offset) if handle.spec.what == "shard" else ("", offset)
+        return "", offset
 
     def stop(self, handle: Handle) -> None:
-        if handle.spec.what == "shard":
-            self.local.stop(handle)
+        pass
+
+    def shard(self, spec: LaunchSpec) -> None:
+        assert command_line(list(spec.arguments)) == 0
 
     def train(self, spec: LaunchSpec) -> None:
         options = _options(spec)

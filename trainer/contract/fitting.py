@@ -22,6 +22,11 @@ def refuse_uneven_batch(config: TrainConfig, world_size: int) -> None:
     raise ContractError(f"recipe {config.name} cannot run on {world_size} ranks", [problem], advice)
 
 
+def memory_ran_out(said: str, host: bool) -> str:
+    whose = "the machine's" if host else "the GPU's"
+    return f"{whose} memory ran out: {said}"
+
+
 def memory_advice(config: TrainConfig | None, host: bool = False) -> str:
     """What to lower where memory ran out, with the values now in use; ``host``: in the machine's own memory."""
     if config is None:

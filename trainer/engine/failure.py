@@ -15,10 +15,11 @@ import torch.distributed as dist
 from trainer.contract.attempts import ATTEMPT_VARIABLE, attempt_dir, failure_path, forget_beat, missing_ranks, read_beat
 from trainer.contract.errors import ContractError
 from trainer.contract.files import write_text
-from trainer.contract.fitting import memory_advice, port_advice, shared_memory_advice
+from trainer.contract.fitting import memory_advice, memory_ran_out, port_advice, shared_memory_advice
 from trainer.contract.results import AFTERMATH, Failure, FailureKind
 from trainer.contract.train_config import TrainConfig
 from trainer.data.shards import DamagedShard
+from trainer.engine.callbacks.dry_run import DoesNotFit
 from trainer.engine.callbacks.finite import NotFinite
 from trainer.engine.callbacks.stopping import Stop
 from trainer.engine.loop import GateFailed
@@ -97,8 +98,13 @@ Rule = Callable[[BaseException, Subject], Found]
 
 
 def _told(error: BaseException, subject: Subject) -> Found:
-    kinds: dict[type, FailureKind] = {ContractError: "bad_input", Stop: "stopped", NotFinite: "not_finite",
-                                      GateFailed: "gate"}  # fmt: skip
+    kinds: dict[type, FailureKind] = {
+        ContractError: "bad_input",
+        Stop: "stopped",
+        NotFinite: "not_finite",
+        DoesNotFit: "out_of_memory",
+        GateFailed: "gate",  # any other
+    }
     return next(((kind, str(error), "") for cls, kind in kinds.items() if isinstance(error, cls)), None)
 
 
@@ -121,8 +127,8 @@ def _memory(error: BaseException, subject: Subject) -> Found:
     if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not line:
         return None
     on_device = isinstance(error, torch.OutOfMemoryError) or "CU" in str(error)
-    where = "the GPU's memory" if on_device else "the machine's memory"
-    return "out_of_memory", f"{where} ran out: {line or repr(error)}", memory_advice(subject.config, not on_device)
+    message = memory_ran_out(line or repr(error), not on_device)
+    return "out_of_memory", message, memory_advice(subject.config, not on_device)
 
 
 def _worker(error: BaseException, subject: Subject) -> Found:

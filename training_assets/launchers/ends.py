@@ -19,7 +19,7 @@ REPORTED = re.compile(r"rank\s*: (\d+) \(local_rank: \d+\)\s+exitcode\s*: (-?\d+
 PORT_TAKEN = re.compile(r"failed to listen on any local network address\. port: (\d+),.*EADDRINUSE")
 NCCL_TIMEOUT = "Watchdog caught collective operation timeout"
 END_OF_LOG = 20_000
-EXIT_CODES = {"bad_input": BAD_INPUT, "gate": GATE_FAILED, "not_finite": GATE_FAILED, "stopped": STOPPED}
+EXIT_CODES = {"bad_input": BAD_INPUT, "stopped": STOPPED}
 OFTEN: dict[int, str] = {
     signal.SIGKILL: "often the kernel's out-of-memory killer",
     signal.SIGBUS: "often /dev/shm is full",
@@ -96,7 +96,8 @@ def end_of(log: Path, begin: int = 0) -> str:
 
 
 def _told(end: End, word: Failure) -> Status:
-    exit_code = EXIT_CODES.get(word.kind, end.ranks.get(word.rank, end.exit_code))
+    said = GATE_FAILED if word.verdict else EXIT_CODES.get(word.kind)
+    exit_code = said if said is not None else end.ranks.get(word.rank, end.exit_code)
     when = "" if word.step is None else f" after step {word.step}"
     reason = f"{end.spec.what}, rank {word.rank}{when}: {word.message}"
     if word.kind == "stopped":

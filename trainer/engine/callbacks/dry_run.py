@@ -2,16 +2,20 @@
 
 import torch
 
-from trainer.contract.fitting import memory_advice
+from trainer.contract.fitting import memory_advice, memory_ran_out
 from trainer.contract.train_config import DryRun as DryRunConfig
 from trainer.data.loader import Batch
 from trainer.engine.callbacks.gate import Gate, first_samples, rehearsal
-from trainer.engine.loop import Trainer
+from trainer.engine.loop import GateFailed, Trainer
 from trainer.engine.strategies import whole_tensor
 
 SHOWN = 5
 MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 """How CUDA's and the CPU's allocators say it."""
+
+
+class DoesNotFit(GateFailed):
+    """One step needs more memory than there is."""
 
 
 class DryRun(Gate):
@@ -32,7 +36,7 @@ class DryRun(Gate):
             if not _is_memory(error):
                 raise
             # Without asking the other ranks: they may wait in the middle of the pass.
-            self.conclude(False, f"rank {trainer.ranks.rank}: {_advice(trainer, error)}")
+            self.conclude(False, f"rank {trainer.ranks.rank}: {_advice(trainer, error)}", error=DoesNotFit)
             return
         parts = trainer.ranks.gather((losses, problems))
         told = [f"rank {rank}: {problem}" for rank, (_, own) in enumerate(parts) for problem in own]
@@ -82,6 +86,4 @@ def _is_memory(error: BaseException) -> bool:
 
 def _advice(trainer: Trainer, error: BaseException) -> str:
     line, host = str(error).splitlines()[0], trainer.ranks.device.type == "cpu"
-    return (
-        f"one step does not fit into the memory of {trainer.ranks.device}: {line} {memory_advice(trainer.config, host)}"
-    )
+    return f"one step does not fit: {memory_ran_out(line, host)} {memory_advice(trainer.config, host)}"

@@ -11,7 +11,7 @@ class NotFinite(GateFailed):
 class FiniteGuard(Gate):
     """Looks at the step's device-side flag every ``every`` steps, and before each checkpoint and evaluation."""
 
-    name, error = "finite", NotFinite
+    name = "finite"
 
     def __init__(self, every: int) -> None:
         self.every = every
@@ -35,4 +35,5 @@ class FiniteGuard(Gate):
             f"(losses now: {losses}). Nothing was saved since the last checkpoint. "
             "Lower optim.lr or optim.clip_norm, lengthen optim.warmup_steps, or look at the newest data.",
             figures={"steps": step},
+            error=NotFinite,
         )

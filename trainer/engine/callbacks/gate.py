@@ -15,7 +15,6 @@ class Gate(Callback):
     """A callback that has found something, or nothing yet; ``name`` is its name in ``result.json``."""
 
     found: Verdict | None = None
-    error: type[GateFailed] = GateFailed
 
     def verdict(self) -> Verdict | None:
         return self.found
@@ -27,6 +26,7 @@ class Gate(Callback):
         *,
         severity: Literal["abort", "warn"] = "abort",
         figures: Mapping[str, float] | None = None,
+        error: type[GateFailed] = GateFailed,
     ) -> None:
         """Keep the verdict; one that is not passed and of severity ``abort`` ends the run.
 
@@ -36,7 +36,7 @@ class Gate(Callback):
         finite = {name: value for name, value in (figures or {}).items() if abs(value) < float("inf")}
         self.found = Verdict(gate=self.name, passed=passed, severity=severity, message=message, figures=finite)
         if not passed and severity == "abort":
-            raise self.error(self.found)
+            raise error(self.found)
 
     def state_dict(self) -> dict[str, Any]:
         return {"verdict": None if self.found is None else self.found.model_dump()}

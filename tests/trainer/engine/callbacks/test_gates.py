@@ -14,6 +14,7 @@ from trainer.engine.callbacks.determinism import Determinism, relative_differenc
 from trainer.engine.callbacks.dry_run import DryRun
 from trainer.engine.callbacks.finite import FiniteGuard, NotFinite
 from trainer.engine.callbacks.gates import GateInputs, gates
+from trainer.engine.failure import Subject, failure_of
 from trainer.engine.loop import Callback, GateFailed, Trainer
 from trainer.reporting import Console
 
@@ -109,7 +110,7 @@ def test_a_dry_run_names_the_parameters_that_no_loss_reaches(build):
     assert "heads.detection" not in str(failed.value)
 
 
-def test_too_little_memory_is_told_with_what_to_lower(build):
+def test_too_little_memory_is_told_with_what_to_lower(build, tmp_path):
     def run_out(loss: torch.Tensor) -> torch.Tensor:
         return loss + torch.empty(1 << 60).sum()  # more than any allocator has
 
@@ -117,6 +118,8 @@ def test_too_little_memory_is_told_with_what_to_lower(build):
     broken(trainer, run_out)
     with pytest.raises(GateFailed) as failed:
         trainer.fit()
+    assert failure_of(failed.value, Subject(tmp_path, 0)).kind == "out_of_memory"
+    assert "the machine's memory ran out" in str(failed.value)
     for advice in ("data.batch_size (now 8)", "data.image_size (now [64, 64])", "optim.accumulate (now 1)", "bf16"):
         assert advice in str(failed.value)
 
