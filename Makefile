@@ -47,11 +47,11 @@ ui: setup
 	@$(BIN)/python -m training_assets ui
 
 test: setup
-	@$(BIN)/python -m pytest -n 2 -m "not slow" tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow tests
 
 test-fast: setup
-	@$(BIN)/python -m pytest -n 2 -m "not slow" tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests
 
 lint: setup
 	@$(BIN)/ruff check .

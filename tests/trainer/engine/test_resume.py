@@ -1,7 +1,10 @@
 """Interrupted at any step, a training goes on to the very state of the undisturbed one."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -52,6 +55,12 @@ class Interrupt(Callback):
         self.draws = state["draws"]
 
 
+class Whole(NamedTuple):
+    run_dir: Path
+    result: TrainResult
+    draws: list[float]
+
+
 @pytest.fixture(scope="module")
 def data(delivery, tmp_path_factory) -> DataSet:
     return open_data(data_directory(delivery, tmp_path_factory.mktemp("data"), print), ("train", "val"))
@@ -67,18 +76,25 @@ def trained(recipe: Path, data: DataSet, run_dir: Path, overrides: tuple[str, ..
     return result, interrupt.draws
 
 
-@pytest.fixture(scope="module", params=FEATURES)
-def undisturbed(request, recipe, data, tmp_path_factory):
-    overrides = FEATURES[request.param]
-    return overrides, *trained(recipe, data, tmp_path_factory.mktemp("whole"), overrides)
+@pytest.fixture(scope="module")
+def undisturbed(recipe, data, tmp_path_factory) -> Callable[[str], Whole]:
+    """The training of each of ``FEATURES``, run once."""
+
+    @functools.cache
+    def undisturbed(features: str) -> Whole:
+        run_dir = tmp_path_factory.mktemp("whole")
+        return Whole(run_dir, *trained(recipe, data, run_dir, FEATURES[features]))
+
+    return undisturbed
 
 
+@pytest.mark.parametrize("features", FEATURES)
 @settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(1, 6), min_size=1, max_size=2, unique=True).map(sorted), every=st.integers(1, 3))
 def test_whatever_the_step_and_the_features_the_state_is_the_same(
-    undisturbed, recipe, data, tmp_path_factory, cuts, every
+    undisturbed, recipe, data, tmp_path_factory, features, cuts, every
 ):
-    overrides, whole, draws = undisturbed
+    overrides, (_, whole, draws) = FEATURES[features], undisturbed(features)
     run_dir = tmp_path_factory.mktemp("cut")
     for cut in cuts:
         with pytest.raises(KeyboardInterrupt):
@@ -91,53 +107,47 @@ def test_whatever_the_step_and_the_features_the_state_is_the_same(
     assert all(torch.isfinite(weight).all() for weight in load(run_dir / "best.pt")["model"].values())
 
 
-def test_features_make_states_of_their_own(recipe, data, tmp_path):
-    digests = {
-        trained(recipe, data, tmp_path / name, overrides)[0].state_sha256 for name, overrides in FEATURES.items()
-    }
-    assert len(digests) == len(FEATURES)
+def test_features_make_states_of_their_own(undisturbed):
+    assert len({undisturbed(features).result.state_sha256 for features in FEATURES}) == len(FEATURES)
 
 
-def test_the_wall_ends_a_run_between_two_steps_and_a_later_wall_lets_it_go_on(recipe, data, tmp_path):
+def test_the_wall_ends_a_run_between_two_steps_and_a_later_wall_lets_it_go_on(undisturbed, recipe, data, tmp_path):
     ended, _ = trained(recipe, data, tmp_path / "run", ("launch.max_run_seconds=0.001",))
     assert (ended.stop_reason, ended.global_step) == ("max_run_seconds", 1)
     assert load(tmp_path / "run" / "best.pt")["global_step"] == 1
     again, _ = trained(recipe, data, tmp_path / "run", ("launch.max_run_seconds=0.001",))
     assert (again.stop_reason, again.global_step) == ("max_run_seconds", 1)
-    whole, _ = trained(recipe, data, tmp_path / "whole", ())
     on, _ = trained(recipe, data, tmp_path / "run", ())
     assert (on.stop_reason, on.resumed_from_step) == ("max_epochs", 1)
-    assert on.state_sha256 == whole.state_sha256
+    assert on.state_sha256 == undisturbed("plain").result.state_sha256
 
 
-def test_a_warm_start_takes_over_what_fits_and_says_what_does_not(recipe, data, tmp_path):
-    trained(recipe, data, tmp_path / "first", ())
+def test_a_warm_start_takes_over_what_fits_and_says_what_does_not(undisturbed, recipe, data, tmp_path):
+    best = undisturbed("plain").run_dir / "best.pt"
     other = ("tasks.detection.classes=[car, truck]", "optim.lr=1e-12")
-    warm, _ = trained(recipe, data, tmp_path / "second", other, warm_start=tmp_path / "first" / "best.pt")
+    warm, _ = trained(recipe, data, tmp_path / "warm", other, warm_start=best)
     assert warm.warm_start.matched > 50
     assert warm.warm_start.other_shape
     assert all("detection" in name for name in warm.warm_start.other_shape)
     assert (warm.warm_start.missing, warm.warm_start.unexpected) == ((), ())
-    before, after = (load(tmp_path / run / "best.pt")["model"] for run in ("first", "second"))
+    before, after = (load(path)["model"] for path in (best, tmp_path / "warm" / "best.pt"))
     name = next(name for name in before if name.endswith("conv.weight") or ("stem" in name and before[name].ndim == 4))
     torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-6)
 
 
-def test_what_a_warm_start_left_out_is_told(recipe, data, tmp_path):
-    trained(recipe, data, tmp_path / "first", ("training.epochs=1",))
+def test_what_a_warm_start_left_out_is_told(undisturbed, recipe, data, tmp_path):
     config = read_config(recipe, [*SHORT, "training.epochs=1", "tasks.detection.classes=[car, truck]"], environment={})
     said: list[str] = []
     reporter = SimpleNamespace(info=said.append, line=said.append)
-    best = tmp_path / "first" / "best.pt"
-    trainer = Trainer(config, data, tmp_path / "second", "abcd1234", ALONE, [Progress(reporter)], best)
+    best = undisturbed("plain").run_dir / "best.pt"
+    trainer = Trainer(config, data, tmp_path / "warm", "abcd1234", ALONE, [Progress(reporter)], best)
     trainer.fit()
     (line,) = [line for line in said if line.startswith("warm start")]
     assert all(name in line for name in trainer.warm_start.other_shape)
     assert f"{trainer.warm_start.matched} tensors" in line
 
 
-def test_the_averaged_weights_are_what_is_released(recipe, data, tmp_path):
-    trained(recipe, data, tmp_path / "plain", ())
+def test_the_averaged_weights_are_what_is_released(undisturbed, recipe, data, tmp_path):
     trained(recipe, data, tmp_path / "ema", ("optim.ema_decay=0.999",))
-    plain, averaged = (load(tmp_path / run / "best.pt")["model"] for run in ("plain", "ema"))
+    plain, averaged = (load(run / "best.pt")["model"] for run in (undisturbed("plain").run_dir, tmp_path / "ema"))
     assert not all(torch.equal(plain[name], averaged[name]) for name in plain)

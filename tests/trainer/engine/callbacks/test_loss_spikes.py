@@ -66,8 +66,9 @@ def test_what_is_found_does_not_depend_on_when_it_is_looked_or_on_a_resume(build
     def run(run_dir: str, look_every: int, stop: int | None = None) -> LossSpikes:
         config = LossSpikesConfig(**{**CALM, "look_every": look_every})
         gate = LossSpikes(config)
-        build([Poison(15, 20), gate, SaveCheckpoints(4), *([Stop(stop)] if stop else [])], "training.epochs=4",
-              run_dir=run_dir).fit()  # fmt: skip
+        saving = [SaveCheckpoints(16)] if run_dir == "resumed" else []
+        stopping = [Stop(stop)] if stop else []
+        build([Poison(15, 20), gate, *saving, *stopping], "training.epochs=4", run_dir=run_dir).fit()
         return gate
 
     whole = run("whole", 7)
