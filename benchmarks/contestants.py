@@ -162,10 +162,10 @@ class Network(nn.Module):
         super().__init__()
         torch.manual_seed(config.seed)
         self.tasks = build_tasks(config.tasks)
-        self.model = HydraNet(config.model, {task.name: task.head for task in self.tasks})
+        self.model = HydraNet(config.model, self.tasks)
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        outputs = self.model(batch["image"])
+        outputs = self.model(batch)
         losses = {task: task.loss(of_task(outputs, task.name), of_task(batch, task.name)) for task in self.tasks}
         return torch.stack([task.weight * loss for task, loss in losses.items()]).sum()
 

@@ -22,7 +22,7 @@ class Frame:
 
     split: str
     sample_id: str
-    source_ref: str
+    source_ref: str | None
     sha256: str
     captured_at: datetime
     captured_at_source: str
@@ -259,7 +259,7 @@ def _frames(entry: RegistryEntry, store: Path) -> list[str]:
 
 def frame_line(frame: Frame) -> str:
     """One frame as a line: split, sample id, source-ref, sha256 of the image."""
-    return f"{frame.split}  {frame.sample_id}  {frame.source_ref}  {frame.sha256}"
+    return f"{frame.split}  {frame.sample_id}  {frame.source_ref or '(tracks alone)'}  {frame.sha256}"
 
 
 def _listing(counts: Mapping[str, int]) -> str:

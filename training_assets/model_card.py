@@ -168,11 +168,15 @@ def _intended_use(card: CardInputs) -> str:
     tasks = [
         f"{name} of {', '.join(task.classes)}" if task.classes else name for name, task in card.config.tasks.items()
     ]
-    height, width = card.config.data.image_size
+    size = card.config.data.image_size
+    camera = (
+        None if size is None else f"RGB images of {size[1]}×{size[0]} from a forward-looking camera on a road vehicle"
+    )
+    seen = camera or "agents' past tracks in metres"
     return "\n\n".join(
         [
             card.config.description or f"Recipe {card.config.name} of project {card.config.project}.",
-            _list([*tasks, f"Input: RGB images of {width}×{height} from a forward-looking camera on a road vehicle."]),
+            _list([*tasks, f"Input: {seen}."]),
             "Out of scope: use without a human or another system that checks it, and conditions that the slices below"
             " do not cover. The scores hold for data like the test split.",
         ]
@@ -196,7 +200,7 @@ def _scores(card: CardInputs) -> str:
 def _latency(exports: Exports) -> str:
     rows: list[tuple[object, ...]] = [("eager", exports.eager_latency.p50_ms, exports.eager_latency.p95_ms, 0.0, None)]
     rows += [(f.name, f.latency.p50_ms, f.latency.p95_ms, f.max_relative_error, f.bytes) for f in exports.files]
-    shape = "×".join(map(str, exports.inputs))
+    shape = ", ".join(f"{name} {'×'.join(map(str, sides))}" for name, sides in exports.inputs.items())
     note = f"Input {shape}, {exports.eager_latency.threads} CPU thread(s), {exports.eager_latency.repeats} repeats."
     return f"{note}\n\n{_table(('file', 'p50 ms', 'p95 ms', 'max relative error', 'bytes'), rows)}"
 

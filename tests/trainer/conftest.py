@@ -17,8 +17,8 @@ def checkpoint(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(0)
     config = read_config(recipe)
-    model = HydraNet(config.model, {task.name: task.head for task in build_tasks(config.tasks)})
-    model.train()(torch.randint(0, 256, (4, 3, 64, 64)))
+    model = HydraNet(config.model, build_tasks(config.tasks))
+    model.train()({"image": torch.randint(0, 256, (4, 3, 64, 64))})
     folder = tmp_path_factory.mktemp("checkpoint")
     state = {"config": config.model_dump_json(), "run_id": "abcd1234", "global_step": 1, "model": model.state_dict()}
     Checkpointer(folder, Ranks(0, 1, torch.device("cpu")), 1).save_best(state)

@@ -144,7 +144,7 @@ class FakeTrainer:
             )
         exports = Exports(
             checkpoint_sha256=sha256_of(Path(spec.arguments[1])),
-            inputs=(1, 3, 64, 64),
+            inputs={"image": (1, 3, 64, 64)},
             outputs=("out",),
             eager_latency=latency,
             files=tuple(files),

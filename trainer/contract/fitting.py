@@ -36,7 +36,7 @@ def memory_advice(config: TrainConfig | None, host: bool = False) -> str:
         f"lower data.batch_size (now {data.batch_size})",
         f"raise optim.accumulate (now {config.optim.accumulate})",
         *([f"set training.precision: bf16 (now {precision})"] if precision == "fp32" else []),
-        f"lower data.image_size (now {list(data.image_size)})",
+        *([f"lower data.image_size (now {list(data.image_size)})"] if data.image_size else []),
         *([f"lower data.workers (now {data.workers} a rank)"] if host and data.workers else []),
     ]
     advice = ", or ".join(ways)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from trainer.contract.errors import Problem
 from trainer.contract.files import OutsideRoot, inside
-from trainer.contract.manifest import IMAGE_SUFFIXES, Row, is_uri
+from trainer.contract.manifest import IMAGE_SUFFIXES, Row, is_uri, tracks_sha256
 from trainer.contract.slices import SLICES_FILE, Slices
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def check_sample(root: Path, file: str, line: int, row: Row, slices: Slices) -> 
     """Read and decode one row's image and mask; what is wrong with them and with the labels drawn on them."""
     place, problems = _Place(file, line), list[Problem]()
     facts = None
+    if row.source_ref is None:
+        return None, list(_track_problems(row, place))
     try:
         image = _decoded(_content(root, row.source_ref, row.sha256, "source-ref", "sha256"), "source-ref", colour=True)
         facts = _facts(image)
@@ -69,6 +71,12 @@ def check_sample(root: Path, file: str, line: int, row: Row, slices: Slices) -> 
     except _Refused as refused:
         problems.append(place.problem(refused.field, refused.found, refused.expected))
     return facts, problems
+
+
+def _track_problems(row: Row, place: _Place) -> Iterator[Problem]:
+    actual = tracks_sha256(row.tracks or ())
+    if row.sha256 != actual:
+        yield place.problem("sha256", row.sha256, f"{actual}, the sha256 of the row's tracks")
 
 
 def _content(root: Path, reference: str, sha256: str | None, field: str, digest_field: str) -> bytes:

@@ -5,7 +5,7 @@ manifest. README.md shows a complete row.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,9 +19,11 @@ from pydantic import (
     FiniteFloat,
     StringConstraints,
     ValidationError,
+    model_validator,
 )
 
 from trainer.contract.errors import Problem, problems_of
+from trainer.contract.files import digest_of
 
 SPLITS = ("train", "val", "test")
 """The splits of a delivery; ``golden_<split>.manifest`` holds each one's rows."""
@@ -58,23 +60,28 @@ class Box(_Row):
 
 
 class Track(_Row):
-    """An agent's path: ``points`` in metres, ``hz`` samples a second, the first ``observed`` of them are the past."""
+    """An agent's path: ``points`` in metres, ``hz`` samples a second, the first ``observed`` of them are the past.
+
+    ``at`` is where the agent stands in the row's image at its last observed point, in pixels.
+    """
 
     track_id: Text
     category: Text = "agent"
     hz: Annotated[FiniteFloat, Field(gt=0)]
     observed: Annotated[int, Field(ge=1)]
     points: Annotated[tuple[Point, ...], Field(min_length=2)]
+    at: Point | None = None
 
 
 class Row(_Row):
     """One sample of a manifest: where its image is, when it was taken, what is in it, and who owns it.
 
-    Labels that are absent (``None``) were not annotated; an empty list says that there is nothing to see.
+    Labels that are absent (``None``) were not annotated; an empty list says that there is nothing to see. A row
+    without an image has tracks alone, and the sha256 of :func:`tracks_sha256`.
     """
 
     sample_id: SampleId
-    source_ref: Text = Field(alias="source-ref")
+    source_ref: Text | None = Field(default=None, alias="source-ref")
     sha256: Sha256
     captured_at: Annotated[AwareDatetime, AfterValidator(_utc)]
     captured_at_source: Literal["recorded", "assigned"] = "recorded"
@@ -87,12 +94,25 @@ class Row(_Row):
     licence: Text
     origin: Text
 
+    @model_validator(mode="after")
+    def _something_to_see(self) -> "Row":
+        if self.source_ref is None:
+            drawn = [label for label in ("boxes", "semantic", "lanes") if self.has_label(label)]
+            if drawn or not self.tracks:
+                raise ValueError(f"a row without source-ref has tracks and nothing else, found {drawn or 'no tracks'}")
+        return self
+
     def to_json(self) -> dict[str, Any]:
         """The row as plain JSON values, without the fields that were not given."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
 
     def has_label(self, label: str) -> bool:
         return getattr(self, LABEL_FIELDS[label]) is not None
+
+
+def tracks_sha256(tracks: Sequence[Track]) -> str:
+    """What stands for the image's digest in a row without an image: that of its tracks as canonical JSON."""
+    return digest_of([track.model_dump(mode="json") for track in tracks])
 
 
 LABEL_FIELDS = {"boxes": "boxes", "semantic": "semantic_ref", "lanes": "lanes", "tracks": "tracks"}

@@ -172,10 +172,10 @@ class ExportedFile(_Model):
 
 
 class Exports(_Model):
-    """``exports.json``: every form the checkpoint was exported to; ``inputs`` is the image tensor's shape NCHW."""
+    """``exports.json``: every form the checkpoint was exported to; ``inputs`` has their shapes, the image's NCHW."""
 
     checkpoint_sha256: Sha256
-    inputs: tuple[int, ...]
+    inputs: dict[str, tuple[int, ...]]
     outputs: tuple[str, ...]
     eager_latency: Latency
     files: tuple[ExportedFile, ...]

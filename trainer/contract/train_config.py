@@ -54,7 +54,9 @@ class Augmentation(_Model):
 class Data(_Model):
     """From shard members to batches."""
 
-    image_size: tuple[int, int] = Field(description="Height and width the network sees, multiples of 32.")
+    image_size: tuple[int, int] | None = Field(
+        description="Height and width the network sees, multiples of 32; null: no camera, tracks alone."
+    )
     batch_size: Annotated[int, Field(ge=1)] = Field(default=16, description="Samples of one step over all ranks.")
     workers: Annotated[int, Field(ge=0)] = Field(default=1, description="Loader processes of each rank.")
     cache_mb: Annotated[int, Field(ge=0)] = Field(
@@ -64,9 +66,13 @@ class Data(_Model):
 
     @model_validator(mode="after")
     def _divisible(self) -> "Data":
-        if any(side <= 0 or side % 32 for side in self.image_size):
+        if self.image_size is not None and any(side <= 0 or side % 32 for side in self.image_size):
             raise ValueError(f"image_size {list(self.image_size)}: both sides must be multiples of 32")
         return self
+
+    @property
+    def camera(self) -> bool:
+        return self.image_size is not None
 
 
 class Model(_Model):
@@ -153,7 +159,7 @@ class Training(_Model):
         default=1,
         description="Least steps between checkpoints that are copied to the object store.",
     )
-    monitor: str = Field(description="Metric (<task>/<metric>, higher is better) that chooses the best checkpoint.")
+    monitor: str = Field(description="Metric (<task>/<metric>) that chooses the best checkpoint.")
 
 
 class Launch(_Model):
@@ -244,7 +250,7 @@ class Drift(_Model):
 class EarlyStopping(_Model):
     """When more epochs are not worth it. Nothing is asked by default."""
 
-    monitor: str | None = Field(default=None, description="Metric, higher is better; default: training.monitor.")
+    monitor: str | None = Field(default=None, description="Metric; default: training.monitor.")
     patience: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="Epochs without an improvement after which the run ends."
     )
@@ -286,7 +292,9 @@ class RollingWindow(_Model):
 class Release(_Model):
     """What an exported model must fulfil besides the targets in ``slices.yaml``."""
 
-    targets: dict[str, FiniteFloat] = Field(default={}, description="Least value of metrics on the whole test split.")
+    targets: dict[str, FiniteFloat] = Field(
+        default={}, description="Least value of metrics on the whole test split; of errors (FDE, ECE, …) the largest."
+    )
     allowed_regression: NonNegative = Field(default=0.02, description="How much worse than production, overall.")
     latency_p95_ms: Positive = Field(default=1000.0, description="Batch 1, ONNX Runtime, one thread.")
     parity_tolerance: Positive = Field(default=1e-3, description="Largest |export - eager| over the largest |eager|.")
@@ -318,6 +326,9 @@ class TrainConfig(_Model):
         for field, monitor in asked.items():
             if monitor is not None and monitor.partition("/")[0] not in self.tasks:
                 raise ValueError(f"{field}.monitor '{monitor}' is not of one of the tasks {list(self.tasks)}")
+        blind = [name for name in self.tasks if not self.data.camera and LABEL_OF_TASK.get(name, "") != "tracks"]
+        if blind:
+            raise ValueError(f"data.image_size is null, but the tasks {blind} need images")
         if self.training.precision == "fp16" and self.launch.strategy == "fsdp":
             raise ValueError("training.precision fp16 does not go with launch.strategy fsdp: bf16 needs no scaling")
         return self

@@ -17,9 +17,10 @@ Features = dict[str, float]
 """A sample's features by name; what was not annotated is not there."""
 
 
-def sample_features(image: np.ndarray, mask: np.ndarray | None, row: Row, slices: Slices) -> Features:
-    """The features of an image (H×W×3 uint8 RGB), its mask (H×W uint8) and its boxes."""
-    return {**image_features(image), **_box_counts(row), **_class_shares(mask, slices)}
+def sample_features(image: np.ndarray | None, mask: np.ndarray | None, row: Row, slices: Slices) -> Features:
+    """The features of an image (H×W×3 uint8 RGB), its mask (H×W uint8), its boxes and its tracks."""
+    seen = {} if image is None else image_features(image)
+    return {**seen, **_box_counts(row), **_class_shares(mask, slices), **_motion(row)}
 
 
 def image_features(image: np.ndarray) -> Features:
@@ -39,6 +40,15 @@ def _box_counts(row: Row) -> Features:
         return {}
     counts = Counter(box.category for box in row.boxes)
     return {"boxes": float(len(row.boxes)), **{f"boxes.{category}": float(n) for category, n in counts.items()}}
+
+
+def _motion(row: Row) -> Features:
+    """How many agents there are, and how fast they went on average in their past (m/s)."""
+    if row.tracks is None:
+        return {}
+    paths = [(np.diff(track.points[: track.observed], axis=0), track.hz) for track in row.tracks if track.observed > 1]
+    speeds = [float(np.linalg.norm(steps, axis=1).mean()) * hz for steps, hz in paths]
+    return {"agents": float(len(row.tracks)), **({"speed": float(np.mean(speeds))} if speeds else {})}
 
 
 def _class_shares(mask: np.ndarray | None, slices: Slices) -> Features:

@@ -18,14 +18,14 @@ from trainer.data.augment import View, jitter, random_view, whole
 from trainer.data.cache import PixelCache
 from trainer.data.masks import decode_png, decode_runs
 from trainer.data.order import Order, sample_rng
-from trainer.data.sample import Labelled
+from trainer.data.sample import BLIND, Labelled
 from trainer.data.shards import DamagedShard, ShardReader
 from trainer.process import die_with_parent
 
 Batch = dict[str, torch.Tensor]
 
-MakeTargets = Callable[[Labelled], Batch]
-"""A task's targets for one sample, equal shapes for all samples."""
+MakeTensors = Callable[[Labelled], Batch]
+"""A task's inputs or targets for one sample, equal shapes for all samples."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,15 @@ def open_data(directory: Path, splits: Sequence[str] | None = None) -> DataSet:
 
 
 class TrainingSamples(Dataset[Batch]):
-    """``(epoch, sample)`` → the augmented image (3×H×W uint8 RGB) and every task's targets, ``<task>.<target>``.
+    """``(epoch, sample)`` → the augmented image (3×H×W uint8 RGB) and every task's targets, ``<task>.<name>``.
 
     What goes wrong with a sample is raised with a note that names it.
     """
 
-    def __init__(self, reader: ShardReader, data: Data, targets: Mapping[str, MakeTargets], seed: int) -> None:
+    def __init__(self, reader: ShardReader, data: Data, targets: Mapping[str, MakeTensors], seed: int) -> None:
         self.reader, self.data, self.targets, self.seed = reader, data, targets, seed
-        self.cache = (
-            PixelCache(reader.keys, len(reader), data.cache_mb << 20) if data.cache_mb and reader.keys else None
-        )
+        cached = data.cache_mb and reader.keys and data.camera
+        self.cache = PixelCache(reader.keys, len(reader), data.cache_mb << 20) if cached else None
 
     def __getitem__(self, key: tuple[int, int]) -> Batch:
         try:
@@ -65,12 +64,15 @@ class TrainingSamples(Dataset[Batch]):
             raise
 
     def _load(self, epoch: int, index: int) -> Batch:
-        rng = sample_rng(self.seed, epoch, index)
-        source = self._source(index)
-        view = random_view(source.shape[:2], self.data.image_size, self.data.augmentation, rng)
-        image = jitter(view.image(source), self.data.augmentation, rng)
-        labelled = labelled_sample(self.reader, index, view, source.shape[:2])
-        batch = {"image": to_tensor(image)}
+        rng, size = sample_rng(self.seed, epoch, index), self.data.image_size
+        batch: Batch = {}
+        if size is None:
+            labelled = Labelled(self.reader.row(index), BLIND, (0, 0), None, rng)
+        else:
+            source = self._source(index)
+            view = random_view(source.shape[:2], size, self.data.augmentation, rng)
+            batch["image"] = to_tensor(jitter(view.image(source), self.data.augmentation, rng))
+            labelled = labelled_sample(self.reader, index, view, source.shape[:2], rng)
         for task, make in self.targets.items():
             batch |= {f"{task}.{name}": value for name, value in make(labelled).items()}
         return batch
@@ -85,19 +87,28 @@ class TrainingSamples(Dataset[Batch]):
         return image
 
 
-class EvaluationSamples(Dataset[tuple[int, tuple[int, int], torch.Tensor]]):
-    """Sample number → the number, the source's (height, width), the whole image (3×H×W uint8 RGB) for the network."""
+class EvaluationSamples(Dataset[tuple[Labelled, Batch]]):
+    """Sample number → the sample (mask as delivered) and what the network is given: the whole image, tasks' inputs."""
 
-    def __init__(self, reader: ShardReader, image_size: tuple[int, int]) -> None:
-        self.reader, self.image_size = reader, image_size
+    def __init__(self, reader: ShardReader, data: Data, inputs: Mapping[str, MakeTensors]) -> None:
+        self.reader, self.image_size, self.inputs = reader, data.image_size, inputs
 
     def __len__(self) -> int:
         return len(self.reader)
 
-    def __getitem__(self, index: int) -> tuple[int, tuple[int, int], torch.Tensor]:
-        source = read_image(self.reader, index)
-        size = source.shape[:2]
-        return index, size, to_tensor(whole(size, self.image_size).image(source))
+    def __getitem__(self, index: int) -> tuple[Labelled, Batch]:
+        given: Batch = {}
+        if self.image_size is None:
+            sample = Labelled(self.reader.row(index), BLIND, (0, 0), None)
+        else:
+            source = read_image(self.reader, index)
+            height, width = source.shape[:2]
+            view = whole((height, width), self.image_size)
+            given["image"] = to_tensor(view.image(source))
+            sample = Labelled(self.reader.row(index), view, (height, width), read_mask(self.reader, index))
+        for task, make in self.inputs.items():
+            given |= {f"{task}.{name}": value for name, value in make(sample).items()}
+        return sample, given
 
 
 class TrainingLoader:
@@ -149,13 +160,20 @@ def single_threaded() -> None:
     torch.set_num_threads(1)
 
 
+def image_member(reader: ShardReader, index: int) -> str | None:
+    """The name of the member that holds a sample's image; None where it has none."""
+    return next((name for name in reader.members(index) if name not in ("json", "semantic.png", "semantic.rle")), None)
+
+
 def read_image(reader: ShardReader, index: int) -> np.ndarray:
     """The decoded image of a sample, H×W×3 uint8 RGB.
 
     Raises:
         DamagedShard: it cannot be decoded.
     """
-    name = next(name for name in reader.members(index) if name not in ("json", "semantic.png", "semantic.rle"))
+    name = image_member(reader, index)
+    if name is None:
+        raise DamagedShard(f"{reader.name(index)}: has no image, and the recipe's data.image_size asks for one")
     image = cv2.imdecode(np.frombuffer(reader.read(index, name), np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise DamagedShard(f"{reader.place(index, name)}: cannot be decoded")
@@ -179,15 +197,22 @@ def read_mask(reader: ShardReader, index: int) -> np.ndarray | None:
     return mask
 
 
-def labelled_sample(reader: ShardReader, index: int, view: View, source_size: tuple[int, int]) -> Labelled:
+def labelled_sample(
+    reader: ShardReader, index: int, view: View, source_size: tuple[int, int], rng: np.random.Generator
+) -> Labelled:
     mask = read_mask(reader, index)
-    return Labelled(reader.row(index), view, source_size, None if mask is None else view.mask(mask))
+    return Labelled(reader.row(index), view, source_size, None if mask is None else view.mask(mask), rng)
 
 
 def to_tensor(image: np.ndarray) -> torch.Tensor:
     planes = np.empty((image.shape[2], *image.shape[:2]), np.uint8)
     cv2.split(image, list(planes))
     return torch.from_numpy(planes)
+
+
+def batch_length(batch: Batch) -> int:
+    """How many samples are in ``batch``."""
+    return len(next(iter(batch.values())))
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> Batch:

@@ -50,11 +50,12 @@ def spread(rows: Sequence[Row], most: int = MOST_SAMPLES) -> list[Row]:
 
 def _features(delivery: Delivery, rows: Sequence[Row]) -> list[Features]:
     def one(row: Row) -> Features:
-        image = cv2.imread(str(inside(delivery.root, row.source_ref)), cv2.IMREAD_COLOR_RGB)
-        mask = None
+        image = mask = None
+        if row.source_ref is not None:
+            image = np.asarray(cv2.imread(str(inside(delivery.root, row.source_ref)), cv2.IMREAD_COLOR_RGB))
         if row.semantic_ref is not None:
             mask = cv2.imread(str(inside(delivery.root, row.semantic_ref)), cv2.IMREAD_UNCHANGED)
-        return sample_features(np.asarray(image), mask, row, delivery.slices)
+        return sample_features(image, mask, row, delivery.slices)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         return list(pool.map(one, rows))

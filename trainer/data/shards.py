@@ -122,8 +122,9 @@ def _write_tar(key: str, rows: list[Row], root: Path, out: Path) -> ShardIndex:
 
 
 def _members(row: Row, root: Path) -> Iterator[tuple[str, bytes]]:
-    image = inside(root, row.source_ref)
-    yield image.suffix[1:].lower(), _verified(image, row.sha256, row)
+    if row.source_ref is not None:
+        image = inside(root, row.source_ref)
+        yield image.suffix[1:].lower(), _verified(image, row.sha256, row)
     if row.semantic_ref is not None:
         mask = inside(root, row.semantic_ref)
         png = _verified(mask, row.semantic_sha256, row)

@@ -151,7 +151,7 @@ class Learner:
 
 
 def _network(config: TrainConfig, tasks: Sequence[Any], ranks: Ranks) -> HydraNet:
-    model = HydraNet(config.model, {task.name: task.head for task in tasks})
+    model = HydraNet(config.model, tasks, config.data.camera)
     if config.model.sync_batchnorm and ranks.world_size > 1:
         converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         assert isinstance(converted, HydraNet)

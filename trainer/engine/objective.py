@@ -7,7 +7,7 @@ from torch import nn
 
 from trainer.contract.train_config import Balancing, TrainConfig
 from trainer.data.loader import Batch
-from trainer.models.hydranet import HydraNet, of_task
+from trainer.models.hydranet import IMAGE, HydraNet, of_task
 from trainer.tasks import Task
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -36,10 +36,16 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         with torch.autocast(self.device_type, self.precision, enabled=self.precision is not None):
-            outputs = self.model(batch["image"].contiguous(memory_format=self.layout))
+            outputs = self.model(self._given(batch))
         outputs = {name: output.float() for name, output in outputs.items()}
         losses = torch.stack([task.loss(of_task(outputs, task.name), of_task(batch, task.name)) for task in self.tasks])
         return torch.cat([losses, self.balancer(losses)[None]])
+
+    def _given(self, batch: Batch) -> Batch:
+        given = {name: batch[name] for name in self.model.inputs}
+        if IMAGE in given:
+            given[IMAGE] = given[IMAGE].contiguous(memory_format=self.layout)
+        return given
 
 
 class Balancer(nn.Module):

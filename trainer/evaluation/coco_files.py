@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictFloat, StrictInt, TypeAdapter, ValidationError
 
 from trainer.contract.errors import ContractError, Problem, problems_of
-from trainer.tasks.coco import IouType
+from trainer.metrics.coco import IouType
 
 Number = StrictInt | StrictFloat
 Box = tuple[Number, Number, Number, Number]

@@ -5,15 +5,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import default_collate
 
 from trainer.contract.eval_report import SliceScore, SplitScore
 from trainer.contract.manifest import Row
 from trainer.contract.slices import Slices
 from trainer.contract.train_config import Data
-from trainer.data.augment import whole
-from trainer.data.loader import EvaluationSamples, read_mask
-from trainer.data.sample import Labelled
+from trainer.data.loader import EvaluationSamples, to_device
 from trainer.data.shards import ShardReader
 from trainer.models.hydranet import of_task
 from trainer.tasks import Record, Task
@@ -42,12 +40,12 @@ def evaluate(
     """The records of the samples ``indices``, each once, in that order. The model's mode is left as it was."""
     was_training, evaluated = model.training, []
     model.eval()
-    samples = torch.utils.data.Subset(EvaluationSamples(reader, data.image_size), indices)
-    for numbers, (heights, widths), images in DataLoader(samples, batch_size=BATCH, generator=torch.Generator()):
-        outputs = model(images.to(device))
-        for place, index in enumerate(numbers.tolist()):
-            size = (int(heights[place]), int(widths[place]))
-            sample = Labelled(reader.row(index), whole(size, data.image_size), size, read_mask(reader, index))
+    samples = EvaluationSamples(reader, data, {task.name: task.observed for task in tasks})
+    for begin in range(0, len(indices), BATCH):
+        numbers = indices[begin : begin + BATCH]
+        chosen, given = zip(*(samples[index] for index in numbers), strict=True)
+        outputs = model(to_device(default_collate(list(given)), device))
+        for place, (index, sample) in enumerate(zip(numbers, chosen, strict=True)):
             records = {
                 task.name: task.record({k: v[place] for k, v in of_task(outputs, task.name).items()}, sample)
                 for task in tasks

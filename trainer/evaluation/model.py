@@ -35,7 +35,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     state = _state(path, device)
     config = TrainConfig.model_validate_json(state["config"])
     tasks = build_tasks(config.tasks)
-    model = HydraNet(config.model, {task.name: task.head for task in tasks}).to(device)
+    model = HydraNet(config.model, tasks, config.data.camera).to(device)
     model.load_state_dict(state["model"])
     return Checkpoint(model.eval(), config, tasks, state["run_id"], state["global_step"], sha256_of(path))
 

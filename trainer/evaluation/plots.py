@@ -6,11 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch.utils.data import default_collate
 
 from trainer.contract.files import write_bytes
-from trainer.data.augment import whole
-from trainer.data.loader import read_image, read_mask, to_tensor
-from trainer.data.sample import Labelled
+from trainer.data.loader import EvaluationSamples, read_image, to_device
 from trainer.data.shards import ShardReader
 from trainer.evaluation.evaluate import Evaluated
 from trainer.evaluation.model import Checkpoint
@@ -60,11 +59,11 @@ def _ranked(evaluated: Sequence[Evaluated], task: Task) -> list[tuple[Evaluated,
 def _tile(
     checkpoint: Checkpoint, reader: ShardReader, one: Evaluated, value: float, title: str, device: torch.device
 ) -> np.ndarray:
-    image = read_image(reader, one.index)
-    size = (int(image.shape[0]), int(image.shape[1]))
-    view = whole(size, checkpoint.config.data.image_size)
-    outputs = checkpoint.model(to_tensor(view.image(image))[None].to(device))
-    sample = Labelled(one.row, view, size, read_mask(reader, one.index))
+    tasks, data = checkpoint.tasks, checkpoint.config.data
+    sample, given = EvaluationSamples(reader, data, {task.name: task.observed for task in tasks})[one.index]
+    outputs = checkpoint.model(to_device(default_collate([given]), device))
+    image = read_image(reader, one.index) if data.camera else np.full((TILE_WIDTH, TILE_WIDTH, 3), 255, np.uint8)
+    size = image.shape[:2]
     for task in checkpoint.tasks:
         image = task.draw(image, {k: v[0] for k, v in of_task(outputs, task.name).items()}, sample)
     tile = cv2.resize(image, (TILE_WIDTH, max(1, round(size[0] * TILE_WIDTH / size[1]))), interpolation=cv2.INTER_AREA)

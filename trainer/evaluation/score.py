@@ -11,8 +11,9 @@ import numpy as np
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.images import LABEL_PNG, is_label_png
 from trainer.evaluation.coco_files import checked_iou_type
-from trainer.tasks.coco import IouType, coco_metrics
-from trainer.tasks.segmentation import confusion_matrix, iou_metrics
+from trainer.metrics.coco import IouType, coco_metrics
+from trainer.metrics.iou import IouStatistics, confusion_matrix
+from trainer.metrics.statistics import point
 
 VOID = 255
 
@@ -60,15 +61,15 @@ def score_segmentation(
     count = classes or 1 + max(
         int(truth[mask].max(initial=0)) for (_, truth, _), mask in zip(pairs, known, strict=True)
     )
-    total = np.zeros((count, count), np.int64)
+    matrices = []
     for (name, truth, prediction), mask in zip(pairs, known, strict=True):
         try:
-            total += confusion_matrix(np.where(mask, truth.astype(np.int64), count), prediction, count)
+            matrices.append(confusion_matrix(np.where(mask, truth.astype(np.int64), count), prediction, count))
         except ValueError as error:
             problems.append(Problem(str(predictions / name), str(error), "a mask like the ground truth's"))
     if problems:
         raise ContractError("masks are refused", problems)
-    return {"images": len(names), **iou_metrics(total, [str(number) for number in range(count)])}
+    return {"images": len(names), **point(IouStatistics(matrices, [str(number) for number in range(count)]))}
 
 
 def _mask(path: Path, problems: list[Problem]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """HydraNet: one backbone and neck shared by the heads of all tasks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -18,17 +19,36 @@ Outputs = dict[str, torch.Tensor]
 """``<task>.<output>`` → tensor with the batch in front."""
 
 
-class HydraNet(nn.Module):
-    """``forward(image)``: N×3×H×W RGB in 0…255 (any dtype) → each task's outputs, ``<task>.<output>``.
+IMAGE = "image"
 
-    ``heads`` maps a task to what builds its head for a depth of the pyramid.
+
+class Headed(Protocol):
+    """What the network must know of a task: see ``trainer/tasks/base.py``."""
+
+    name: str
+    inputs: tuple[str, ...]
+
+    def head(self, channels: int) -> nn.Module: ...
+
+
+class HydraNet(nn.Module):
+    """``forward(given)``: ``image`` (N×3×H×W RGB in 0…255, any dtype) and the tasks' own inputs, ``<task>.<input>``,
+    → each task's outputs, ``<task>.<output>``. ``inputs`` names all that is taken; without a ``camera`` there is no
+    image and no backbone.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, config: ModelConfig, heads: Mapping[str, Callable[[int], nn.Module]]) -> None:
+    def __init__(self, config: ModelConfig, tasks: Sequence[Headed], camera: bool = True) -> None:
         super().__init__()
+        self.inputs = (*([IMAGE] if camera else []), *(f"{task.name}.{name}" for task in tasks for name in task.inputs))
+        self._inputs_of = {task.name: [f"{task.name}.{name}" for name in task.inputs] for task in tasks}
+        self.camera = camera
+        depth = self._build_eye(config) if camera else 0
+        self.heads = nn.ModuleDict({task.name: task.head(depth) for task in tasks})
+
+    def _build_eye(self, config: ModelConfig) -> int:
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         if config.backbone not in BACKBONES:
@@ -36,15 +56,19 @@ class HydraNet(nn.Module):
             raise ContractError("the recipe's model is not usable", [problem])
         self.backbone = BACKBONES[config.backbone](config.width, config.blocks)
         self.neck = FeaturePyramid(self.backbone.channels, config.neck_channels)
-        self.heads = nn.ModuleDict({task: build(self.neck.channels) for task, build in heads.items()})
+        return self.neck.channels
 
-    def forward(self, image: torch.Tensor) -> Outputs:
-        pyramid = self.neck(self.backbone((image.to(self.mean.dtype) - self.mean) / self.std))
+    def forward(self, given: Mapping[str, torch.Tensor]) -> Outputs:
+        pyramid = self._look(given[IMAGE]) if self.camera else None
         outputs: Outputs = {}
         for task, head in self.heads.items():
-            for name, value in head(pyramid).items():
+            for name, value in head(pyramid, *(given[name] for name in self._inputs_of[task])).items():
                 outputs[f"{task}.{name}"] = value
         return outputs
+
+    def _look(self, image: torch.Tensor) -> list[torch.Tensor]:
+        pyramid: list[torch.Tensor] = self.neck(self.backbone((image.to(self.mean.dtype) - self.mean) / self.std))
+        return pyramid
 
 
 def of_task(values: dict[str, torch.Tensor], task: str) -> dict[str, torch.Tensor]:

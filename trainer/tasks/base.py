@@ -1,7 +1,8 @@
 """What a task must offer."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,36 +10,65 @@ from torch import nn
 
 from trainer.contract.errors import ContractError, Problem
 from trainer.data.sample import Labelled
+from trainer.metrics.statistics import Statistics, point
 
 Tensors = dict[str, torch.Tensor]
 Record = Any
 """What a task keeps of one evaluated sample, enough to compute its metrics on any set of samples."""
 
 
-class Task(Protocol):
-    """A head and all that belongs to it. Metrics are higher-is-better; the first headline is the one to watch."""
+class Task(ABC):
+    """A head and all that belongs to it. The first headline is the metric to watch.
+
+    ``inputs`` names what the head takes beside the image's features; ``weight`` is the task's in the total loss.
+    """
 
     name: str
     headlines: tuple[str, ...]
     weight: float
+    inputs: tuple[str, ...] = ()
 
+    @abstractmethod
     def head(self, channels: int) -> nn.Module:
-        """A module from the pyramid (strides 4, 8, 16, 32; ``channels`` each) to named outputs."""
+        """A module from the pyramid (strides 4, 8, 16, 32; ``channels`` each) and ``inputs`` to named outputs.
 
+        Without a camera the pyramid is None and ``channels`` 0.
+        """
+
+    def observed(self, sample: Labelled) -> Tensors:
+        """For evaluation: the ``inputs`` of one sample as they are."""
+        return {}
+
+    def example(self, samples: int) -> Tensors:
+        """``inputs`` of so many samples, of the right shapes and types: to export with and to count FLOPs."""
+        return {}
+
+    @abstractmethod
     def targets(self, sample: Labelled) -> Tensors:
-        """What the loss compares with, equal shapes for all samples; runs in the loader's workers."""
+        """For training: what the loss compares with, and the ``inputs``, of equal shapes for all samples.
 
+        Runs in the loader's workers.
+        """
+
+    @abstractmethod
     def loss(self, outputs: Tensors, targets: Tensors) -> torch.Tensor:
         """The scalar loss of a batch, without the task's weight."""
 
+    @abstractmethod
     def record(self, outputs: Tensors, sample: Labelled) -> Record:
         """What one sample (``outputs`` without the batch dimension) adds to the metrics."""
 
-    def metrics(self, records: Sequence[Record]) -> dict[str, float | None]:
-        """The metrics over ``records``; None where one is not defined."""
+    @abstractmethod
+    def statistics(self, records: Sequence[Record]) -> Statistics:
+        """``records`` as what metrics are computed from."""
 
+    @abstractmethod
     def draw(self, image: np.ndarray, outputs: Tensors, sample: Labelled) -> np.ndarray:
         """``image`` (H×W×3 RGB, as delivered) with one sample's prediction drawn on it."""
+
+    def metrics(self, records: Sequence[Record]) -> dict[str, float | None]:
+        """The metrics over ``records``; None where one is not defined."""
+        return point(self.statistics(records))
 
 
 def refuse_no_classes(name: str, classes: Sequence[str]) -> None:

@@ -5,7 +5,6 @@ four sides of its box. Decoding takes the local maxima: no anchors, no matching.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
@@ -17,10 +16,10 @@ from torch.nn import functional
 from trainer.contract.errors import ContractError, problems_of
 from trainer.contract.train_config import Task as TaskConfig
 from trainer.data.sample import Labelled
+from trainer.metrics.coco_statistics import ClassMatches, CocoStatistics, match
 from trainer.models.backbones import conv_norm
 from trainer.models.necks import merge_finest
-from trainer.tasks.base import PALETTE, Tensors, refuse_no_classes
-from trainer.tasks.coco import coco_metrics
+from trainer.tasks.base import PALETTE, Task, Tensors, refuse_no_classes
 
 STRIDE = 4
 SPREAD = 0.54
@@ -40,7 +39,7 @@ class Options(BaseModel):
     box_loss_weight: float = Field(default=2.0, gt=0)
 
 
-class Detection:
+class Detection(Task):
     """Heat map and box distances at stride 4; COCO's metrics in pixels of the delivered image."""
 
     name = "detection"
@@ -79,30 +78,35 @@ class Detection:
         box = ((1 - overlap) * weight).sum() / weight.sum().clamp(min=1e-4)
         return heat + self.options.box_loss_weight * box
 
-    def record(self, outputs: Tensors, sample: Labelled) -> dict[str, Any] | None:
-        """The sample's boxes (COCO xywh, pixels as delivered) with scores, and the truth; None without labels."""
+    def record(self, outputs: Tensors, sample: Labelled) -> dict[int, ClassMatches]:
+        """The sample's detections of each class, matched with the truth in pixels as delivered; none without labels."""
         if sample.row.boxes is None:
-            return None
-        boxes, scores, classes = self._decoded(outputs, sample.source_size)
-        truth = [(self.classes.index(box.category), box.bbox, box.ignore) for box in sample.row.boxes]
-        return {"boxes": boxes, "scores": scores, "classes": classes, "truth": truth, "size": sample.source_size}
+            return {}
+        boxes, scores, classes = self.decode(outputs, sample.source_size)
+        truth = np.array([box.bbox for box in sample.row.boxes], np.float64).reshape(-1, 4)
+        crowd = np.array([box.ignore for box in sample.row.boxes], bool)
+        kinds = np.array([self.classes.index(box.category) for box in sample.row.boxes], int)
+        return {
+            int(number): match(boxes[classes == number], scores[classes == number], truth[kinds == number],
+                               crowd[kinds == number])
+            for number in np.union1d(classes, kinds)
+        }  # fmt: skip
 
-    def metrics(self, records: Sequence[dict[str, Any] | None]) -> dict[str, float | None]:
-        known = [record for record in records if record is not None]
-        return coco_metrics(*_coco_files(known, self.classes), classes=self.classes)
+    def statistics(self, records: Sequence[dict[int, ClassMatches]]) -> CocoStatistics:
+        return CocoStatistics(records, self.classes)
 
     def draw(self, image: np.ndarray, outputs: Tensors, sample: Labelled) -> np.ndarray:
         drawn = image.copy()
         for box in sample.row.boxes or ():
             _rectangle(drawn, np.array(box.bbox), (255, 255, 255), "")
-        boxes, scores, classes = self._decoded(outputs, sample.source_size)
+        boxes, scores, classes = self.decode(outputs, sample.source_size)
         for box, score, category in zip(boxes, scores, classes, strict=True):
             if score >= 0.3:
                 colour = tuple(int(part) for part in PALETTE[(6 + category) % len(PALETTE)])
                 _rectangle(drawn, box, colour, f"{self.classes[category]} {score:.2f}")
         return drawn
 
-    def _decoded(self, outputs: Tensors, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def decode(self, outputs: Tensors, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes N×4 xywh in pixels of ``size`` (height, width), scores N and classes N, best first."""
         heat, box = outputs["heat"].float().sigmoid(), _distances(outputs["box"][None].float())[0]
         peaks = heat * (functional.max_pool2d(heat[None], 3, 1, 1)[0] == heat)
@@ -212,28 +216,6 @@ def suppress(boxes: np.ndarray, classes: np.ndarray, iou: float) -> np.ndarray:
         if kept[index]:
             kept[index + 1 :] &= ~rivals[index, index + 1 :]
     return np.flatnonzero(kept)
-
-
-def _coco_files(
-    records: Sequence[dict[str, Any]], classes: Sequence[str]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The records as COCO's ground-truth file and result list; category i+1 is class i."""
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    results: list[dict[str, Any]] = []
-    for image, record in enumerate(records, start=1):
-        images.append({"id": image, "height": record["size"][0], "width": record["size"][1]})
-        for category, bbox, ignore in record["truth"]:
-            annotations.append(
-                {"id": len(annotations) + 1, "image_id": image, "category_id": category + 1, "bbox": list(bbox),
-                 "area": bbox[2] * bbox[3], "iscrowd": int(ignore)}
-            )  # fmt: skip
-        for box, score, category in zip(record["boxes"], record["scores"], record["classes"], strict=True):
-            results.append(
-                {"image_id": image, "category_id": int(category) + 1, "bbox": box.tolist(), "score": float(score)}
-            )
-    categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
-    return {"images": images, "annotations": annotations, "categories": categories}, results
 
 
 def _rectangle(image: np.ndarray, box: np.ndarray, colour: tuple[int, ...], text: str) -> None:

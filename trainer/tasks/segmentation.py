@@ -13,9 +13,10 @@ from torch.nn import functional
 from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.train_config import Task as TaskConfig
 from trainer.data.sample import Labelled
+from trainer.metrics.iou import IouStatistics, confusion_matrix
 from trainer.models.backbones import conv_norm
 from trainer.models.necks import merge_finest
-from trainer.tasks.base import PALETTE, Tensors, refuse_no_classes
+from trainer.tasks.base import PALETTE, Task, Tensors, refuse_no_classes
 
 VOID = 255
 """The target value of pixels that neither the loss nor the metric counts."""
@@ -34,7 +35,7 @@ class Options(BaseModel):
     class_weights: list[Annotated[FiniteFloat, Field(ge=0)]] | None = None
 
 
-class Segmentation:
+class Segmentation(Task):
     """Cross-entropy on the finest pyramid level, upsampled; mIoU at the mask's own resolution."""
 
     name = "segmentation"
@@ -70,10 +71,9 @@ class Segmentation:
             return None
         return confusion_matrix(self.scored(sample.mask), self._prediction(outputs, sample), len(self.classes))
 
-    def metrics(self, records: Sequence[np.ndarray | None]) -> dict[str, float | None]:
-        matrices = [record for record in records if record is not None]
-        total = sum(matrices, np.zeros((len(self.classes), len(self.classes)), np.int64))
-        return iou_metrics(total, self.classes)
+    def statistics(self, records: Sequence[np.ndarray | None]) -> IouStatistics:
+        nothing = np.zeros((len(self.classes), len(self.classes)))
+        return IouStatistics([nothing if record is None else record for record in records], self.classes)
 
     def draw(self, image: np.ndarray, outputs: Tensors, sample: Labelled) -> np.ndarray:
         prediction = self._prediction(outputs, sample)
@@ -100,37 +100,6 @@ class _Head(nn.Module):
 
     def forward(self, pyramid: list[torch.Tensor]) -> Tensors:
         return {"logits": self.classify(torch.relu(self.mix(merge_finest(pyramid))))}
-
-
-def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
-    """C×C int64, truth by prediction, over the pixels of known truth.
-
-    Raises:
-        ValueError: the shapes differ, or a predicted value is no class.
-    """
-    if truth.shape != prediction.shape:
-        raise ValueError(f"truth has shape {truth.shape}, prediction {prediction.shape}")
-    known = truth < classes
-    if known.any() and int(prediction[known].max()) >= classes:
-        raise ValueError(f"predicted value {int(prediction[known].max())}, expected 0…{classes - 1}")
-    pairs = truth[known].astype(np.int64) * classes + prediction[known]
-    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-
-
-def iou_metrics(matrix: np.ndarray, classes: Sequence[str]) -> dict[str, float | None]:
-    """mIoU, pixel accuracy and IoU of each class from a confusion matrix (truth by prediction).
-
-    IoU = TP / (TP + FP + FN) (Everingham et al., Pascal VOC, 2015); a class that is neither in the truth nor
-    predicted has none and does not count in the mean.
-    """
-    hits, union = np.diag(matrix), matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
-    iou = [float(hit / whole) if whole else None for hit, whole in zip(hits, union, strict=True)]
-    defined = [value for value in iou if value is not None]
-    return {
-        "mIoU": float(np.mean(defined)) if defined else None,
-        "pixel_accuracy": float(hits.sum() / matrix.sum()) if matrix.sum() else None,
-        **{f"IoU/{name}": value for name, value in zip(classes, iou, strict=True)},
-    }
 
 
 def build(config: TaskConfig) -> Segmentation:

@@ -189,16 +189,13 @@ def _write_features(delivery: Delivery, path: Path) -> None:
 
 
 def _features(delivery: Delivery, split: str, row: Any) -> dict[str, Any]:
-    facts = delivery.facts[row.sample_id]
+    facts = delivery.facts.get(row.sample_id)  # none without an image
     boxes = Counter(box.category for box in row.boxes or ())
     return {
         "sample_id": row.sample_id,
         "split": split,
         **{f"attributes.{name}": str(value) for name, value in row.attributes.items()},
-        "luma_mean": facts.luma_mean,
-        "luma_std": facts.luma_std,
-        "width": facts.width,
-        "height": facts.height,
+        **({name: getattr(facts, name) for name in ("luma_mean", "luma_std", "width", "height")} if facts else {}),
         "boxes": sum(boxes.values()),
         **{f"boxes.{category}": count for category, count in boxes.items()},
     }

@@ -192,6 +192,6 @@ def _export_metadata(exports: Exports, out: Path) -> dict[str, Any]:
         **{f"{file.format}/max_relative_error": file.max_relative_error for file in exports.files},
         "eager/p95_ms": exports.eager_latency.p95_ms,
         "files": metadata.table(header, rows),
-        "input": " × ".join(map(str, exports.inputs)),
+        **{f"input/{name}": " × ".join(map(str, shape)) for name, shape in exports.inputs.items()},
         "directory": dg.MetadataValue.path(str(out)),
     }

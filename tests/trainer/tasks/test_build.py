@@ -22,7 +22,7 @@ def test_a_head_without_classes_is_refused(name):
 
 def test_a_backbone_that_does_not_exist_is_named():
     with pytest.raises(ContractError, match=r"vit.*resnet"):
-        HydraNet(Model(backbone="vit"), {})
+        HydraNet(Model(backbone="vit"), [])
 
 
 @pytest.mark.parametrize("options", [{"class_weights": [1.0]}, {"class_weights": [1.0, -1.0]}, {"ignore_id": 256}])

@@ -14,7 +14,7 @@ import numpy as np
 from trainer.contract.reference_profile import DISTANCES, ReferenceProfile, read_profile
 from trainer.contract.train_config import Drift as DriftConfig
 from trainer.data.features import IMAGE_FEATURES, Features, column, sample_features
-from trainer.data.loader import Batch, read_image, read_mask
+from trainer.data.loader import Batch, image_member, read_image, read_mask
 from trainer.engine.callbacks.gate import Gate
 from trainer.engine.loop import Trainer
 
@@ -67,7 +67,12 @@ class Drift(Gate):
     def _look(self, trainer: Trainer, samples: Sequence[int]) -> list[Features]:
         reader, slices = trainer.data.readers["train"], trainer.data.slices
         return [
-            sample_features(read_image(reader, index), read_mask(reader, index), reader.row(index), slices)
+            sample_features(
+                read_image(reader, index) if image_member(reader, index) else None,
+                read_mask(reader, index),
+                reader.row(index),
+                slices,
+            )
             for index in samples
         ]
 

@@ -4,7 +4,7 @@ import torch
 
 from trainer.contract.fitting import memory_advice, memory_ran_out
 from trainer.contract.train_config import DryRun as DryRunConfig
-from trainer.data.loader import Batch
+from trainer.data.loader import Batch, batch_length
 from trainer.engine.callbacks.gate import Gate, first_samples, rehearsal
 from trainer.engine.loop import GateFailed, Trainer
 from trainer.engine.strategies import whole_tensor
@@ -46,7 +46,7 @@ class DryRun(Gate):
 
     def _rehearse(self, trainer: Trainer, batch: Batch) -> tuple[dict[str, float], list[str]]:
         # What is computed at once in training, no more.
-        part = max(1, len(batch["image"]) // trainer.config.optim.accumulate)
+        part = max(1, batch_length(batch) // trainer.config.optim.accumulate)
         with rehearsal(trainer):
             objective = trainer.learner.objective
             losses = objective(first_samples(batch, part))

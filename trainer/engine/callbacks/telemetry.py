@@ -165,12 +165,11 @@ def _conditions(trainer: Trainer) -> Conditions:
     config, device = trainer.config, trainer.ranks.device
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     peak = None if gpu is None else peak_flops(gpu, config.training.precision)
-    heads = {task.name: task.head for task in trainer.tasks}
     share = config.data.batch_size // trainer.ranks.world_size
     return Conditions(
         batch_size=config.data.batch_size,
         workers=config.data.workers,
         gpu=gpu,
         peak_flops=peak,
-        step_flops=None if peak is None else step_flops(config, heads, share),
+        step_flops=None if peak is None else step_flops(config, trainer.tasks, share),
     )

@@ -1,14 +1,14 @@
 """Model FLOPs utilisation: what a step computes, and what the GPU could."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainer.contract.train_config import TrainConfig
 from trainer.models.hydranet import HydraNet
+from trainer.tasks import Task, example_inputs
 
 TERA = 1e12
 
@@ -51,14 +51,14 @@ def peak_flops(gpu: str, precision: str) -> float | None:
     return peaks[precision] * TERA if precision in peaks else None
 
 
-def step_flops(config: TrainConfig, heads: Mapping[str, Callable[[int], nn.Module]], samples: int) -> float:
+def step_flops(config: TrainConfig, tasks: Sequence[Task], samples: int) -> float:
     """FLOPs of the network's forward and backward pass of ``samples`` samples; losses and optimizer are left out.
 
     Counted on a copy without storage: the training's own tensors and random numbers stay as they are.
     """
     with torch.device("meta"):
-        network = HydraNet(config.model, heads)
-        image = torch.empty(samples, 3, *config.data.image_size)
+        network = HydraNet(config.model, tasks, config.data.camera)
+        given = example_inputs(config.data, tasks, samples)
     with FlopCounterMode(display=False) as counter:
-        torch.stack([output.float().sum() for output in network(image).values()]).sum().backward()
+        torch.stack([output.float().sum() for output in network(given).values()]).sum().backward()
     return float(counter.get_total_flops())

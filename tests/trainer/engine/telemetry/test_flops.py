@@ -40,8 +40,8 @@ def test_an_unknown_gpu_a_slice_of_one_or_a_precision_it_lacks_has_no_peak(gpu, 
 
 def test_the_flops_of_a_step_are_those_of_its_convolutions_by_hand(recipe):
     config = read_config(recipe)
-    heads = {task.name: task.head for task in build_tasks(config.tasks)}
-    network = HydraNet(config.model, heads)
+    tasks = build_tasks(config.tasks)
+    network = HydraNet(config.model, tasks)
     forward: list[int] = []
 
     def count(module: torch.nn.Conv2d, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -52,11 +52,11 @@ def test_the_flops_of_a_step_are_those_of_its_convolutions_by_hand(recipe):
             module.register_forward_hook(count)
     network(torch.zeros(4, 3, *config.data.image_size))
     # Backward is twice the forward pass, but the first convolution needs no gradient of the image.
-    assert step_flops(config, heads, 4) == pytest.approx(3 * sum(forward) - forward[0], rel=1e-6)
+    assert step_flops(config, tasks, 4) == pytest.approx(3 * sum(forward) - forward[0], rel=1e-6)
 
 
 def test_counting_draws_no_random_number(recipe):
     config = read_config(recipe)
     before = torch.get_rng_state()
-    step_flops(config, {task.name: task.head for task in build_tasks(config.tasks)}, 2)
+    step_flops(config, build_tasks(config.tasks), 2)
     assert torch.equal(before, torch.get_rng_state())

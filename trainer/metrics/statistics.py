@@ -1,0 +1,62 @@
+"""What samples add to metrics, kept so that the metrics over any resampling of the samples come at once."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+RESAMPLES = 1000
+LEVEL = 0.95
+
+
+class Statistics(Protocol):
+    """What each of N samples adds to some metrics."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def metrics(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """Each metric over B draws of the samples; ``counts`` (B×N, float64) says how often each is in each draw.
+
+        Returns B values for each metric, NaN where it is not defined (no ground truth of a class, say).
+        """
+
+
+def point(statistics: Statistics) -> dict[str, float | None]:
+    """The metrics over all samples, each once; None where one is not defined."""
+    values = statistics.metrics(np.ones((1, len(statistics))))
+    return {name: None if np.isnan(value[0]) else float(value[0]) for name, value in values.items()}
+
+
+def draws(samples: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """``counts`` of a bootstrap: each of ``resamples`` rows draws ``samples`` samples with replacement.
+
+    Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 6. The same for the same arguments.
+    """
+    if samples == 0:
+        return np.zeros((resamples, 0))
+    rng = np.random.default_rng([seed, samples])
+    return rng.multinomial(samples, np.full(samples, 1 / samples), size=resamples).astype(np.float64)
+
+
+def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
+    """The percentile interval of bootstrap ``values`` (NaN: not defined in that draw); None where none is defined."""
+    known = values[~np.isnan(values)]
+    if not known.size:
+        return None
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """``numerator / denominator``, NaN where the denominator is 0."""
+    return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator != 0)
+
+
+def mean_of_defined(values: Sequence[np.ndarray], draws: int) -> np.ndarray:
+    """The mean of what is not NaN among ``values`` (each B), NaN where nothing is."""
+    if not values:
+        return np.full(draws, np.nan)
+    stacked = np.stack(values)
+    known = ~np.isnan(stacked)
+    return ratio(np.where(known, stacked, 0.0).sum(axis=0), known.sum(axis=0))
