@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     _data_argument(sub)
     sub.add_argument("--out", type=Path, required=True, help="eval_report.json and pictures go here")
     sub.add_argument("--split", action="append", choices=SPLITS, help="default: val and test")
+    sub.add_argument("--against", type=Path, metavar="FILE", help="compare with this best.pt on the same samples")
 
     sub = command("export", _export, "Write a checkpoint as ONNX, .pt2 and TorchScript, compared with eager.")
     _checkpoint_argument(sub)
@@ -224,7 +225,8 @@ def _profile(arguments: argparse.Namespace) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     from trainer.evaluation.report import REPORT_FILE, write_report
 
-    write_report(arguments.checkpoint, arguments.data, arguments.out, arguments.split or ("val", "test"), print)
+    splits = arguments.split or ("val", "test")
+    write_report(arguments.checkpoint, arguments.data, arguments.out, splits, print, arguments.against)
     print(f"wrote {arguments.out / REPORT_FILE}")
 
 

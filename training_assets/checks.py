@@ -5,13 +5,12 @@ A blocking check stops the run that it is in; ``registry_entry`` asks the gates 
 
 import dagster as dg
 
-from trainer.contract.eval_report import EvalReport
 from trainer.contract.slices import Slices, read_slices
 from trainer.contract.train_config import TrainConfig
 from training_assets import gates
 from training_assets.places import Places
 from training_assets.records import Evaluation, ExportedModel
-from training_assets.stores.entries import PRODUCTION
+from training_assets.stores.entries import CHECKPOINT, PRODUCTION
 from training_assets.stores.registry import Registry
 
 
@@ -29,9 +28,13 @@ def recipe_checks(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinitio
     def no_regression(
         eval_report: Evaluation, places: dg.ResourceParam[Places], registry: dg.ResourceParam[Registry]
     ) -> dg.AssetCheckResult:
-        production = production_report(registry, recipe.project)
+        production = production_sha256(registry, recipe.project)
         slices = slices_of(eval_report, places)
         return _result(gates.no_regression(eval_report.report, slices, recipe, production))
+
+    @dg.asset_check(asset=report_key, partitions_def=windows, description=_first_line(gates.calibrated))
+    def calibrated(eval_report: Evaluation) -> dg.AssetCheckResult:
+        return _result(gates.calibrated(eval_report.report, recipe))
 
     @dg.asset_check(
         asset=report_key,
@@ -49,7 +52,7 @@ def recipe_checks(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinitio
     def exports_match_eager(exported_model: ExportedModel) -> dg.AssetCheckResult:
         return _result(gates.exports_match_eager(exported_model.exports, recipe))
 
-    return [targets_met, no_regression, latency_within_budget, exports_match_eager]
+    return [targets_met, no_regression, calibrated, latency_within_budget, exports_match_eager]
 
 
 def slices_of(evaluation: Evaluation, places: Places) -> Slices:
@@ -57,12 +60,10 @@ def slices_of(evaluation: Evaluation, places: Places) -> Slices:
     return read_slices(places.absolute(evaluation.data) / "slices.yaml")
 
 
-def production_report(registry: Registry, project: str) -> EvalReport | None:
-    """The report that the production model was registered with."""
+def production_sha256(registry: Registry, project: str) -> str | None:
+    """The digest of the checkpoint in production."""
     entry = registry.resolve(project, PRODUCTION)
-    if entry is None:
-        return None
-    return EvalReport.model_validate_json((registry.directory(entry) / "eval_report.json").read_bytes())
+    return None if entry is None else entry.files[CHECKPOINT].sha256
 
 
 def _result(gate: gates.GateResult) -> dg.AssetCheckResult:

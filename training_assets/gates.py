@@ -1,22 +1,21 @@
 """What a model must fulfil before it is released: pure functions from reports to verdicts.
 
-The checks of the graph and the registration both ask here. All metrics named ``<task>/<metric>`` are
-higher-is-better. A gate without rows asked for nothing and is passed.
+The checks of the graph and the registration both ask here. A gate without rows asked for nothing and is passed.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
-from trainer.contract.eval_report import EvalReport, SliceScore, SplitScore
+from trainer.contract.eval_report import OVERALL, Change, EvalReport, SliceScore
+from trainer.contract.metrics import direction, gain
 from trainer.contract.results import ExportedFile, Exports
 from trainer.contract.slices import Slice, Slices
 from trainer.contract.train_config import TrainConfig
 
 JUDGED_SPLIT = "test"
-OVERALL = "all"
 LATENCY_FORMAT = "onnx"
 BY_SIZE = re.compile(r"/A[PR][sml]$")
 """COCO's scores by object size say little over a handful of objects: only a declared target makes them count."""
@@ -57,12 +56,13 @@ class GateResult(_Model):
 
 
 def all_gates(
-    report: EvalReport, exports: Exports, slices: Slices, config: TrainConfig, production: EvalReport | None = None
+    report: EvalReport, exports: Exports, slices: Slices, config: TrainConfig, production: str | None = None
 ) -> list[GateResult]:
-    """Every gate of a release. ``production`` is the report of the model in production, if there is one."""
+    """Every gate of a release. ``production`` is the sha256 of the checkpoint in production, if there is one."""
     return [
         targets_met(report, slices, config),
         no_regression(report, slices, config, production),
+        calibrated(report, config),
         latency_within_budget(exports, config),
         exports_match_eager(exports, config),
     ]
@@ -71,52 +71,85 @@ def all_gates(
 def targets_met(report: EvalReport, slices: Slices, config: TrainConfig) -> GateResult:
     """The absolute targets: ``release.targets`` on the whole test split, each slice's own on the slice."""
     split = report.splits.get(JUDGED_SPLIT)
-    rows = [_at_least(metric, split, limit) for metric, limit in config.release.targets.items()]
+    rows = [_target(metric, split, limit) for metric, limit in config.release.targets.items()]
     for one in slices.slices:
         part = None if split is None else split.slices.get(one.name)
-        rows += [_slice_row(metric, one, part, limit) for metric, limit in one.targets.items()]
+        rows += [_slice_target(metric, one, part, limit) for metric, limit in one.targets.items()]
     return _gate("targets_met", rows)
 
 
-def no_regression(
-    report: EvalReport, slices: Slices, config: TrainConfig, production: EvalReport | None = None
-) -> GateResult:
-    """No metric worse than production's by more than is allowed, overall and on each slice.
+def no_regression(report: EvalReport, slices: Slices, config: TrainConfig, production: str | None = None) -> GateResult:
+    """No metric worse than production's by more than is allowed, on the same samples, overall and on each slice.
 
-    Compared are the metrics that are not of one class or object size, and those with a target. Without a production
-    model there is nothing to be worse than: passed, without rows.
+    A difference whose interval reaches zero is noise and does not fail, but on a safety-critical slice noise is no
+    excuse. Compared are the metrics that are not of one class or object size, and those with a target. Without a
+    production model there is nothing to be worse than: passed, without rows.
     """
-    if production is None:
+    if production is None or production == report.checkpoint_sha256:
         return _gate("no_regression", [])
-    now, before = report.splits.get(JUDGED_SPLIT), production.splits.get(JUDGED_SPLIT)
-    if now is None or before is None:
-        whose = "this model" if now is None else "production"
-        verdict = f"failed: the report of {whose} has no {JUDGED_SPLIT} split"
-        return _gate("no_regression", [GateRow(metric="*", value=None, limit=None, passed=False, verdict=verdict)])
-    note = "" if report.data_digest == production.data_digest else "; production was judged on other data"
-    return _gate("no_regression", _with_note(_regressions(now, before, slices, config), note))
+    against = report.against
+    if against is None or against.checkpoint_sha256 != production:
+        verdict = f"failed: not compared with {production[:12]}, which is in production now: evaluate again"
+        return _gate("no_regression", [_nothing("*", verdict, passed=False)])
+    if against.misfit is not None:
+        return _gate("no_regression", [_nothing("*", f"production does not fit this data: {against.misfit}")])
+    if JUDGED_SPLIT not in against.splits:
+        return _gate("no_regression", [_nothing("*", f"failed: the report has no {JUDGED_SPLIT} split", passed=False)])
+    lost = [metric for metric in against.lost.get(JUDGED_SPLIT, ()) if _is_compared(metric, config.release.targets)]
+    rows = [_nothing(metric, "failed: production has this metric, the model has not", passed=False) for metric in lost]
+    return _gate("no_regression", [*rows, *_regressions(report, against.splits[JUDGED_SPLIT], slices, config)])
 
 
-def _regressions(now: SplitScore, before: SplitScore, slices: Slices, config: TrainConfig) -> Iterator[GateRow]:
-    for metric, value in _compared(before, config.release.targets):
-        yield _at_least(metric, now, value - config.release.allowed_regression)
+def _regressions(
+    report: EvalReport, changes: Mapping[str, Mapping[str, Change]], slices: Slices, config: TrainConfig
+) -> Iterator[GateRow]:
+    release = config.release
+    for metric, change in changes[OVERALL].items():
+        if _is_compared(metric, release.targets):
+            yield _regression(metric, OVERALL, change, release.allowed_regression)
     for one in slices.slices:
-        part, old = now.slices.get(one.name), before.slices.get(one.name)
-        if part is None or old is None:
-            verdict = "not in both reports"
-            yield GateRow(metric="*", slice=one.name, value=None, limit=None, passed=None, verdict=verdict)
+        samples = report.splits[JUDGED_SPLIT].slices[one.name].samples if one.name in changes else 0
+        if samples < one.min_samples:
+            yield _nothing("*", f"too few samples ({samples} of {one.min_samples})", one.name)
             continue
-        for metric, value in _compared(old, one.targets):
-            limit = value - one.allowed_regression
-            yield _slice_row(metric, one, part, limit, fewest=min(old.samples, part.samples))
+        for metric, change in changes[one.name].items():
+            if _is_compared(metric, one.targets):
+                yield _regression(metric, one.name, change, one.allowed_regression, strict=one.safety_critical)
 
 
-def _compared(before: SliceScore, targets: Iterable[str]) -> Iterator[tuple[str, float]]:
-    declared = set(targets)
-    for metric, value in before.metrics.items():
-        general = metric.count("/") == 1 and not BY_SIZE.search(metric)
-        if value is not None and (general or metric in declared):
-            yield metric, value
+def _is_compared(metric: str, targets: Iterable[str]) -> bool:
+    return metric in set(targets) or (metric.count("/") == 1 and not BY_SIZE.search(metric))
+
+
+def _regression(metric: str, name: str, change: Change, allowed: float, *, strict: bool = False) -> GateRow:
+    sign = direction(metric)
+    better = gain(metric, change.value, change.reference)
+    # The end of the interval that is kindest to the model: below zero, it is worse beyond noise.
+    certain = max(sign * end for end in change.interval) < 0
+    margin = better + allowed
+    passed = margin >= -ROUNDING or (not certain and not strict)
+    low, high = change.interval
+    verdict = "passed" if passed else "failed"
+    if passed and margin < -ROUNDING:
+        verdict += ", within noise"
+    verdict += f" ({change.value - change.reference:+.3g} to production, {low:+.3g}…{high:+.3g})"
+    limit = change.reference - sign * allowed
+    return GateRow(
+        metric=metric, slice=name, value=change.value, limit=limit, passed=passed, verdict=verdict, margin=margin
+    )
+
+
+def calibrated(report: EvalReport, config: TrainConfig) -> GateResult:
+    """The expected calibration error of each task on the test split within ``release.max_calibration_error``."""
+    split = report.splits.get(JUDGED_SPLIT)
+    limit = config.release.max_calibration_error
+    found = {} if split is None else split.metrics
+    rows = [
+        _at_most(metric, OVERALL, value, limit)
+        for metric, value in found.items()
+        if metric.endswith("/ECE") and value is not None
+    ]
+    return _gate("calibrated", rows, "warn")
 
 
 def latency_within_budget(exports: Exports, config: TrainConfig) -> GateResult:
@@ -165,22 +198,25 @@ def _gate(name: str, rows: Iterable[GateRow], severity: Severity = "block") -> G
     return GateResult(name=name, passed=all(row.passed is not False for row in found), severity=severity, rows=found)
 
 
-def _slice_row(metric: str, one: Slice, part: SliceScore | None, limit: float, fewest: int | None = None) -> GateRow:
-    """A slice with fewer than ``min_samples`` samples (in either report) decides nothing."""
-    samples = fewest if fewest is not None else (part.samples if part else 0)
-    if part is not None and samples < one.min_samples:
-        verdict = f"too few samples ({samples} of {one.min_samples})"
+def _slice_target(metric: str, one: Slice, part: SliceScore | None, limit: float) -> GateRow:
+    """A slice with fewer than ``min_samples`` samples decides nothing."""
+    if part is not None and part.samples < one.min_samples:
+        verdict = f"too few samples ({part.samples} of {one.min_samples})"
         value = part.metrics.get(metric)
         return GateRow(metric=metric, slice=one.name, value=value, limit=limit, passed=None, verdict=verdict)
-    return _at_least(metric, part, limit, one.name)
+    return _target(metric, part, limit, one.name)
 
 
-def _at_least(metric: str, scores: SliceScore | None, limit: float, name: str = OVERALL) -> GateRow:
+def _target(metric: str, scores: SliceScore | None, limit: float, name: str = OVERALL) -> GateRow:
     value = None if scores is None else scores.metrics.get(metric)
-    if value is None:
+    if scores is None or value is None:
         verdict = f"failed: {_absence(metric, scores, name)}"
         return GateRow(metric=metric, slice=name, value=None, limit=limit, passed=False, verdict=verdict)
-    return _judged(metric, name, value, limit, value - limit)
+    return _judged(metric, name, value, limit, gain(metric, value, limit))
+
+
+def _nothing(metric: str, verdict: str, name: str = OVERALL, *, passed: bool | None = None) -> GateRow:
+    return GateRow(metric=metric, slice=name, value=None, limit=None, passed=passed, verdict=verdict)
 
 
 def _absence(metric: str, scores: SliceScore | None, name: str) -> str:
@@ -199,7 +235,3 @@ def _judged(metric: str, name: str, value: float, limit: float, margin: float) -
     passed = margin >= -ROUNDING
     verdict = "passed" if passed else "failed"
     return GateRow(metric=metric, slice=name, value=value, limit=limit, passed=passed, verdict=verdict, margin=margin)
-
-
-def _with_note(rows: Iterable[GateRow], note: str) -> list[GateRow]:
-    return [row.model_copy(update={"verdict": row.verdict + note}) for row in rows]

@@ -7,7 +7,7 @@ import time
 
 import dagster as dg
 
-GATES = ("targets_met", "no_regression", "latency_within_budget", "exports_match_eager")
+GATES = ("targets_met", "no_regression", "calibrated", "latency_within_budget", "exports_match_eager")
 STARTED = time.monotonic()
 
 

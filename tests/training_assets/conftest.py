@@ -3,7 +3,7 @@
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -12,7 +12,7 @@ import yaml
 
 from trainer.__main__ import main as command_line
 from trainer.contract.delivery import read_delivery
-from trainer.contract.eval_report import EvalReport, SliceScore, SplitScore
+from trainer.contract.eval_report import Change, Comparison, EvalReport, SliceScore, SplitScore
 from trainer.contract.files import digest_of, sha256_of
 from trainer.contract.results import Epoch, ExportedFile, Exports, Latency, TrainResult
 from trainer.contract.shard_index import read_data_spec
@@ -58,6 +58,7 @@ class FakeTrainer:
     def __init__(self) -> None:
         self.launched: list[LaunchSpec] = []
         self.metrics = {"segmentation/mIoU": 0.7, "detection/AP50": 0.6}
+        self.scored: dict[str, dict[str, float]] = {}
         self.error = 1e-6
         self.p95 = 5.0
 
@@ -116,6 +117,7 @@ class FakeTrainer:
 
     def evaluate(self, spec: LaunchSpec) -> None:
         options = _options(spec)
+        self.scored[sha256_of(Path(spec.arguments[1]))] = dict(self.metrics)
         scores = SplitScore(
             samples=8, metrics=dict(self.metrics), slices={"night": SliceScore(samples=4, metrics=dict(self.metrics))}
         )
@@ -126,8 +128,20 @@ class FakeTrainer:
             checkpoint_sha256=sha256_of(Path(spec.arguments[1])),
             data_digest=data.digest,
             splits=dict.fromkeys(data.splits, scores),
+            against=self._compared(Path(options["--against"]), data.splits) if "--against" in options else None,
         )
         (Path(options["--out"]) / "eval_report.json").write_text(report.model_dump_json())
+
+    def _compared(self, reference: Path, splits: Iterable[str]) -> Comparison:
+        """Beside what the same weights scored when they were evaluated, without any noise."""
+        before = self.scored[sha256_of(reference)]
+        changes = {
+            name: Change(value=value, reference=before[name], interval=(value - before[name],) * 2)
+            for name, value in self.metrics.items()
+        }
+        return Comparison(
+            run_id="p", checkpoint_sha256=sha256_of(reference), splits={split: {"all": changes} for split in splits}
+        )
 
     def export(self, spec: LaunchSpec) -> None:
         out = Path(_options(spec)["--out"])

@@ -6,14 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.contract.eval_report import EvalReport, SliceScore, SplitScore
+from trainer.contract.eval_report import Change, Comparison, EvalReport, SliceScore, SplitScore
 from trainer.contract.results import Exports
 from trainer.contract.slices import Slices, parse_slices
 from trainer.contract.train_config import TrainConfig
 from training_assets import gates
 from training_assets.gates import GateResult, GateRow
 
-AP, IOU = "detection/AP50", "segmentation/mIoU"
+AP, IOU, FDE = "detection/AP50", "segmentation/mIoU", "trajectory/FDE"
+PRODUCTION = "d" * 64
+Scores = dict[str, float | None]
 
 
 def config(**release: Any) -> TrainConfig:
@@ -33,13 +35,27 @@ def slices(**night: Any) -> Slices:
     return parse_slices({"slices": [{"name": "night", "where": {"attributes.time_of_day": "night"}, **night}]})
 
 
-def report(
-    overall: dict[str, float | None], night: dict[str, float | None] | None = None, samples: int = 20, data: str = "a"
-) -> EvalReport:
+def report(overall: Scores, night: Scores | None = None, samples: int = 20) -> EvalReport:
     parts = {} if night is None else {"night": SliceScore(samples=samples, metrics=night)}
     test = SplitScore(samples=50, metrics=overall, slices=parts)
-    digest = data * 64
-    return EvalReport(run_id="r", recipe="tiny", checkpoint_sha256="c" * 64, data_digest=digest, splits={"test": test})
+    return EvalReport(
+        run_id="r", recipe="tiny", checkpoint_sha256="c" * 64, data_digest="a" * 64, splits={"test": test}
+    )
+
+
+def change(value: float, reference: float, noise: float = 0.0) -> Change:
+    difference = value - reference
+    return Change(value=value, reference=reference, interval=(difference - noise, difference + noise))
+
+
+def compared(
+    overall: dict[str, Change], night: dict[str, Change] | None = None, samples: int = 20, **more: Any
+) -> EvalReport:
+    """A report with its comparison to production."""
+    changes = {"all": overall, **({} if night is None else {"night": night})}
+    against = Comparison(run_id="p", checkpoint_sha256=PRODUCTION, splits={"test": changes}, **more)
+    own = [{name: one.value for name, one in (part or {}).items()} for part in (overall, night)]
+    return report(own[0], own[1], samples).model_copy(update={"against": against})
 
 
 def exports(p95: float = 5.0, error: float = 1e-6, formats: tuple[str, ...] = ("onnx", "torchscript")) -> Exports:
@@ -54,7 +70,7 @@ def exports(p95: float = 5.0, error: float = 1e-6, formats: tuple[str, ...] = ("
     return Exports.model_validate(
         {
             "checkpoint_sha256": "c" * 64,
-            "inputs": (1, 3, 64, 64),
+            "inputs": {"image": (1, 3, 64, 64)},
             "outputs": ("out",),
             "eager_latency": latency(1.0),
             "files": [file(kind) for kind in formats],
@@ -116,53 +132,96 @@ def test_a_report_without_a_test_split_meets_no_target() -> None:
     assert [row.passed for row in result.rows] == [False, False]
 
 
+def test_an_error_meets_its_target_from_below() -> None:
+    asked = config(targets={FDE: 1.0})
+    assert gates.targets_met(report({FDE: 0.9}), Slices(), asked).passed
+    missed = gates.targets_met(report({FDE: 1.25}), Slices(), asked)
+    assert (missed.passed, only(missed).margin) == (False, -0.25)
+
+
 def test_without_a_production_model_there_is_no_regression() -> None:
     assert gates.no_regression(report({AP: 0.1}), slices(), config()).passed
 
 
+def test_a_model_that_is_in_production_itself_is_not_compared() -> None:
+    assert gates.no_regression(report({AP: 0.1}), slices(), config(), "c" * 64).rows == ()
+
+
+@pytest.mark.parametrize("found", [report({AP: 0.9}), compared({AP: change(0.9, 0.1)})])
+def test_a_report_that_was_not_compared_with_todays_production_does_not_pass(found: EvalReport) -> None:
+    result = gates.no_regression(found, slices(), config(), "e" * 64)
+    assert not result.passed
+    assert "evaluate again" in only(result).verdict
+
+
 @pytest.mark.parametrize(("value", "passed"), [(0.6, True), (0.7, True), (0.8, True), (0.599, False)])
 def test_a_metric_may_fall_by_what_is_allowed_and_no_further(value: float, passed: bool) -> None:
-    result = gates.no_regression(report({AP: value}), Slices(), config(allowed_regression=0.1), report({AP: 0.7}))
+    found = compared({AP: change(value, 0.7)})
+    result = gates.no_regression(found, Slices(), config(allowed_regression=0.1), PRODUCTION)
     assert result.passed is passed
     assert only(result).limit == pytest.approx(0.6)
 
 
+def test_an_error_may_rise_by_what_is_allowed_and_no_further() -> None:
+    for value, passed in ((1.1, True), (0.2, True), (1.11, False)):
+        found = compared({FDE: change(value, 1.0)})
+        result = gates.no_regression(found, Slices(), config(allowed_regression=0.1), PRODUCTION)
+        assert result.passed is passed
+        assert only(result).limit == pytest.approx(1.1)
+
+
+def test_a_fall_within_noise_does_not_fail_and_a_real_one_does() -> None:
+    noise = gates.no_regression(compared({AP: change(0.5, 0.7, noise=0.3)}), Slices(), config(), PRODUCTION)
+    real = gates.no_regression(compared({AP: change(0.5, 0.7, noise=0.1)}), Slices(), config(), PRODUCTION)
+    assert (noise.passed, real.passed) == (True, False)
+    assert only(noise).verdict == "passed, within noise (-0.2 to production, -0.5…+0.1)"
+    assert only(real).verdict == "failed (-0.2 to production, -0.3…-0.1)"
+
+
+def test_on_a_safety_critical_slice_noise_is_no_excuse() -> None:
+    found = compared({}, {AP: change(0.5, 0.7, noise=0.3)})
+    assert gates.no_regression(found, slices(), config(), PRODUCTION).passed
+    assert not gates.no_regression(found, slices(safety_critical=True), config(), PRODUCTION).passed
+
+
 def test_a_slice_may_fall_by_its_own_allowance_only() -> None:
-    asked, before = slices(allowed_regression=0.01), report({AP: 0.7}, {AP: 0.5})
-    result = gates.no_regression(report({AP: 0.7}, {AP: 0.48}), asked, config(allowed_regression=0.5), before)
+    found = compared({AP: change(0.7, 0.7)}, {AP: change(0.48, 0.5)})
+    result = gates.no_regression(found, slices(allowed_regression=0.01), config(allowed_regression=0.5), PRODUCTION)
     assert [(row.slice, row.passed) for row in result.rows] == [("all", True), ("night", False)]
 
 
-def test_a_slice_that_was_or_is_too_small_is_not_compared() -> None:
-    small, large = report({}, {AP: 0.9}, samples=3), report({}, {AP: 0.1}, samples=30)
-    for now, before in ((small, large), (large, small)):
-        result = gates.no_regression(now, slices(min_samples=10), config(), before)
-        assert (only(result).passed, only(result).verdict) == (None, "too few samples (3 of 10)")
+def test_a_slice_that_is_too_small_is_not_compared() -> None:
+    found = compared({}, {AP: change(0.1, 0.9)}, samples=3)
+    result = gates.no_regression(found, slices(min_samples=10), config(), PRODUCTION)
+    assert (only(result).passed, only(result).verdict) == (None, "too few samples (3 of 10)")
 
 
-def test_a_slice_that_only_one_report_has_is_not_compared() -> None:
-    result = gates.no_regression(report({}, {AP: 0.1}), slices(), config(), report({}))
-    assert (only(result).passed, only(result).verdict) == (None, "not in both reports")
+def test_a_metric_that_production_has_cannot_vanish() -> None:
+    found = compared({AP: change(0.7, 0.7)}, lost={"test": (IOU, "detection/APs")})
+    result = gates.no_regression(found, Slices(), config(), PRODUCTION)
+    assert [(row.metric, row.passed) for row in result.rows] == [(IOU, False), (AP, True)]
 
 
-def test_a_task_that_production_has_cannot_vanish() -> None:
-    result = gates.no_regression(report({AP: 0.7}), Slices(), config(), report({AP: 0.7, IOU: 0.5}))
-    assert [(row.metric, row.passed) for row in result.rows] == [(AP, True), (IOU, False)]
+def test_a_production_model_of_other_classes_decides_nothing_and_says_so() -> None:
+    against = Comparison(run_id="p", checkpoint_sha256=PRODUCTION, misfit="does not know ['tram']")
+    result = gates.no_regression(
+        report({AP: 0.7}).model_copy(update={"against": against}), Slices(), config(), PRODUCTION
+    )
+    assert (result.passed, only(result).passed) == (True, None)
+    assert "does not know ['tram']" in only(result).verdict
 
 
 def test_scores_of_one_class_or_size_count_only_when_a_target_names_them() -> None:
-    fine: dict[str, float | None] = {"detection/APs": 0.9, "detection/AP/car": 0.9, AP: None}
-    worse: dict[str, float | None] = {"detection/APs": 0.1, "detection/AP/car": 0.1, AP: None}
-    assert gates.no_regression(report(worse), Slices(), config(), report(fine)).rows == ()
-    named = gates.no_regression(report(worse), Slices(), config(targets={"detection/AP/car": 0.0}), report(fine))
+    worse = compared({"detection/APs": change(0.1, 0.9), "detection/AP/car": change(0.1, 0.9)})
+    assert gates.no_regression(worse, Slices(), config(), PRODUCTION).rows == ()
+    named = gates.no_regression(worse, Slices(), config(targets={"detection/AP/car": 0.0}), PRODUCTION)
     assert (only(named).metric, named.passed) == ("detection/AP/car", False)
 
 
-def test_other_data_is_said_in_each_row() -> None:
-    other = gates.no_regression(report({AP: 0.7}, data="a"), Slices(), config(), report({AP: 0.7}, data="b"))
-    same = gates.no_regression(report({AP: 0.7}), Slices(), config(), report({AP: 0.7}))
-    assert "judged on other data" in only(other).verdict
-    assert only(same).verdict == "passed"
+def test_bad_calibration_is_warned_of_and_does_not_block() -> None:
+    result = gates.calibrated(report({"segmentation/ECE": 0.3, AP: 0.5}), config(max_calibration_error=0.2))
+    assert (result.passed, result.blocks, only(result).metric) == (False, False, "segmentation/ECE")
+    assert gates.calibrated(report({"segmentation/ECE": 0.1}), config(max_calibration_error=0.2)).passed
 
 
 def test_latency_asks_the_onnx_file_only() -> None:
@@ -181,11 +240,12 @@ def test_every_exported_file_must_match_eager() -> None:
     assert not gates.exports_match_eager(exports(formats=()), config()).passed
 
 
-def test_a_release_asks_all_four_gates() -> None:
-    found = gates.all_gates(report({AP: 0.7}), exports(), Slices(), config(targets={AP: 0.3}), report({AP: 0.7}))
+def test_a_release_asks_every_gate() -> None:
+    found = gates.all_gates(report({AP: 0.7}), exports(), Slices(), config(targets={AP: 0.3}))
     assert {gate.name: gate.passed for gate in found} == {
         "targets_met": True,
         "no_regression": True,
+        "calibrated": True,
         "latency_within_budget": True,
         "exports_match_eager": True,
     }
@@ -209,9 +269,14 @@ def test_a_target_passes_exactly_when_the_value_is_not_below_it(value: float, li
     assert result.passed is (value >= limit or limit - value <= 1e-9)
 
 
-@given(now=finite, before=finite, allowed=st.floats(0, 1))
-def test_a_model_never_regresses_against_itself_and_a_better_one_never_fails(
-    now: float, before: float, allowed: float
+@given(now=finite, before=finite, noise=st.floats(0, 10), allowed=st.floats(0, 1), strict=st.booleans())
+def test_a_better_model_never_fails_and_strictness_never_passes_more(
+    now: float, before: float, noise: float, allowed: float, strict: bool
 ) -> None:
-    better = report({AP: max(now, before)})
-    assert gates.no_regression(better, Slices(), config(allowed_regression=allowed), report({AP: before})).passed
+    found = compared({}, {AP: change(now, before, noise)})
+    asked = slices(allowed_regression=allowed, safety_critical=strict)
+    passed = gates.no_regression(found, asked, config(), PRODUCTION).passed
+    if now >= before:
+        assert passed
+    lenient = gates.no_regression(found, slices(allowed_regression=allowed), config(), PRODUCTION).passed
+    assert lenient or not passed

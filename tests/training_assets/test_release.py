@@ -36,7 +36,7 @@ def checks_of(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
 def test_a_green_chain_is_registered_with_its_lineage_down_to_the_frames(staged: Any) -> None:
     result = staged.run(*CHAIN, window=WINDOWS[1])
     assert result.success
-    gates = ("targets_met", "no_regression", "latency_within_budget", "exports_match_eager")
+    gates = ("targets_met", "no_regression", "calibrated", "latency_within_budget", "exports_match_eager")
     assert checks_of(result) == dict.fromkeys((*gates, *RUN_GATES), True)
     record = staged.record("tiny/registry_entry", Registered, WINDOWS[1])
     registry = Registry(staged.profile.store)

@@ -4,14 +4,12 @@ LOWER_IS_BETTER = frozenset({"ADE", "FDE", "minADE", "minFDE", "miss_rate", "ECE
 """Displacement errors and misses of forecasts, calibration errors, TuSimple's rates of false lanes; all else rises."""
 
 
-def lower_is_better(metric: str) -> bool:
-    """
-    ``minADE5`` and the like, with the number of modes behind, are ``minADE``.
-    """
+def direction(metric: str) -> float:
+    """1 where a higher value is better, -1 where a lower one is; a number of modes behind the name does not matter."""
     name = metric.split("/")[1] if "/" in metric else metric
-    return name.rstrip("0123456789") in LOWER_IS_BETTER or name in LOWER_IS_BETTER
+    return -1.0 if name.rstrip("0123456789") in LOWER_IS_BETTER else 1.0
 
 
 def gain(metric: str, value: float, reference: float) -> float:
     """How much better ``value`` is than ``reference``; below zero it is worse."""
-    return reference - value if lower_is_better(metric) else value - reference
+    return direction(metric) * (value - reference)

@@ -296,6 +296,7 @@ class Release(_Model):
         default={}, description="Least value of metrics on the whole test split; of errors (FDE, ECE, …) the largest."
     )
     allowed_regression: NonNegative = Field(default=0.02, description="How much worse than production, overall.")
+    max_calibration_error: Positive = Field(default=0.15, description="Largest ECE of a task; more is warned of.")
     latency_p95_ms: Positive = Field(default=1000.0, description="Batch 1, ONNX Runtime, one thread.")
     parity_tolerance: Positive = Field(default=1e-3, description="Largest |export - eager| over the largest |eager|.")
 

@@ -168,6 +168,7 @@ def _make_frame(frame: Frame, seed: int, writer: DeliveryWriter) -> Row:
 
 
 def _tracks(painted: Painted, rng: np.random.Generator) -> list[dict[str, Any]]:
+    shown = [box for box in painted.boxes if not box.ignore]
     return [
         {
             "track_id": f"{agent.category}-{index}",
@@ -175,8 +176,9 @@ def _tracks(painted: Painted, rng: np.random.Generator) -> list[dict[str, Any]]:
             "hz": HZ,
             "observed": OBSERVED,
             "points": track_of(agent, rng),
+            "at": (box.bbox[0] + box.bbox[2] / 2, box.bbox[1] + box.bbox[3] / 2),
         }
-        for index, agent in enumerate(painted.seen)
+        for index, (agent, box) in enumerate(zip(painted.seen, shown, strict=True))
     ]
 
 

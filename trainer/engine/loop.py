@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from trainer.contract.metrics import gain
 from trainer.contract.results import Epoch, TrainResult, Verdict, WarmStart
 from trainer.contract.train_config import TrainConfig
 from trainer.data.loader import Batch, DataSet, TrainingLoader, TrainingSamples, to_device
@@ -208,7 +209,8 @@ class Trainer:
                 metrics = score([together[index] for index in sorted(together)], self.tasks)
             metrics = ranks.gather(metrics)[0]
             value = metrics.get(self.config.training.monitor)
-            if value is not None and (self.progress.best_metric is None or value > self.progress.best_metric):
+            best, monitor = self.progress.best_metric, self.config.training.monitor
+            if value is not None and (best is None or gain(monitor, value, best) > 0):
                 self.progress.best_metric, self.progress.best_step = value, self.progress.global_step
                 self._save_best()
         return metrics

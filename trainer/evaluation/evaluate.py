@@ -1,4 +1,4 @@
-"""Run a model over samples and score what it says, overall and for each slice."""
+"""Run a model over samples and score what it says."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import default_collate
 
-from trainer.contract.eval_report import SliceScore, SplitScore
 from trainer.contract.manifest import Row
-from trainer.contract.slices import Slices
 from trainer.contract.train_config import Data
 from trainer.data.loader import EvaluationSamples, to_device
 from trainer.data.shards import ShardReader
@@ -62,13 +60,3 @@ def score(evaluated: Sequence[Evaluated], tasks: Sequence[Task]) -> dict[str, fl
         for task in tasks
         for name, value in task.metrics([one.records[task.name] for one in evaluated]).items()
     }
-
-
-def score_split(evaluated: Sequence[Evaluated], tasks: Sequence[Task], slices: Slices) -> SplitScore:
-    """The metrics over ``evaluated`` and over each slice's part of it."""
-    parts = {one.name: [sample for sample in evaluated if one.holds(sample.row)] for one in slices.slices}
-    return SplitScore(
-        samples=len(evaluated),
-        metrics=score(evaluated, tasks),
-        slices={name: SliceScore(samples=len(part), metrics=score(part, tasks)) for name, part in parts.items()},
-    )

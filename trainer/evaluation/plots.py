@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import default_collate
 
 from trainer.contract.files import write_bytes
+from trainer.contract.metrics import direction
 from trainer.data.loader import EvaluationSamples, read_image, to_device
 from trainer.data.shards import ShardReader
 from trainer.evaluation.evaluate import Evaluated
@@ -52,7 +53,8 @@ def write_samples(
 
 def _ranked(evaluated: Sequence[Evaluated], task: Task) -> list[tuple[Evaluated, float]]:
     values = [(one, task.metrics([one.records[task.name]]).get(task.headlines[0])) for one in evaluated]
-    return sorted([(one, value) for one, value in values if value is not None], key=lambda pair: -pair[1])
+    sign = direction(task.headlines[0])
+    return sorted([(one, value) for one, value in values if value is not None], key=lambda pair: -sign * pair[1])
 
 
 @torch.inference_mode()
@@ -75,7 +77,7 @@ def _tile(
 
 def write_confusion(path: Path, task: Task, evaluated: Sequence[Evaluated]) -> None:
     """The task's confusion matrix, rows (truth) normalised to one; nothing for a task that has none."""
-    matrices = [one.records[task.name] for one in evaluated if isinstance(one.records[task.name], np.ndarray)]
+    matrices = [record.confusion for one in evaluated if hasattr(record := one.records[task.name], "confusion")]
     if not matrices:
         return
     total = np.sum(matrices, axis=0).astype(float)

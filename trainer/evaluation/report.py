@@ -7,23 +7,31 @@ from pathlib import Path
 import torch
 
 from trainer.contract.errors import ContractError, Problem
-from trainer.contract.eval_report import EvalReport, SplitScore
+from trainer.contract.eval_report import OVERALL, Comparison, EvalReport, SplitScore
 from trainer.contract.files import write_text
 from trainer.contract.train_config import TrainConfig
 from trainer.data.loader import DataSet, open_data, single_threaded
 from trainer.data.staging import data_directory
-from trainer.evaluation.evaluate import evaluate, score_split
-from trainer.evaluation.model import load_checkpoint
+from trainer.evaluation.evaluate import Evaluated, evaluate, score
+from trainer.evaluation.model import Checkpoint, load_checkpoint
 from trainer.evaluation.plots import write_confusion, write_samples
+from trainer.evaluation.slices import compare_split, score_split
 from trainer.tasks import Task
 
 REPORT_FILE = "eval_report.json"
 
 
 def write_report(
-    checkpoint_path: Path, data_dir: Path, out: Path, splits: Sequence[str], say: Callable[[str], None]
+    checkpoint_path: Path,
+    data_dir: Path,
+    out: Path,
+    splits: Sequence[str],
+    say: Callable[[str], None],
+    against: Path | None = None,
 ) -> EvalReport:
     """Evaluate ``checkpoint_path`` on ``splits`` and write the report and its pictures into ``out``.
+
+    With ``against``, the checkpoint of another model, that one is run on the same samples and compared with.
 
     Raises:
         ContractError: no such checkpoint, data or split, or its labels mean another thing than the checkpoint's.
@@ -32,18 +40,23 @@ def write_report(
     if device.type == "cpu":
         single_threaded()
     checkpoint = load_checkpoint(checkpoint_path, device)
+    other = None if against is None else load_checkpoint(against, device)
     data = open_data(data_directory(data_dir, out, say), splits)
-    _check_fit(checkpoint.config, data)
+    if problems := _empty(data) + _misfits(checkpoint.config, data):
+        raise ContractError(f"a checkpoint of {checkpoint.config.name} cannot be judged on this data", problems)
+    comparison = None if other is None else _comparison(other, data)
     out.mkdir(parents=True, exist_ok=True)
     scores = {}
     for split in splits:
-        reader = data.readers[split]
-        say(f"evaluating {checkpoint.config.name} on {split}: {len(reader)} samples")
-        indices = range(len(reader))
-        evaluated = evaluate(checkpoint.model, checkpoint.tasks, reader, checkpoint.config.data, indices, device)
+        evaluated = _evaluated(checkpoint, data, split, device, say)
         scores[split] = score_split(evaluated, checkpoint.tasks, data.slices)
         say(f"{split}: {headlines(scores[split], checkpoint.tasks)}")
-        write_samples(out / f"samples_{split}.jpg", checkpoint, reader, evaluated, device)
+        if other is not None and comparison is not None and comparison.misfit is None:
+            reference = _evaluated(other, data, split, device, say)
+            comparison.splits[split] = compare_split(evaluated, checkpoint.tasks, reference, other.tasks, data.slices)
+            known = {name for name, value in score(reference, other.tasks).items() if value is not None}
+            comparison.lost[split] = tuple(sorted(known - comparison.splits[split][OVERALL].keys()))
+        write_samples(out / f"samples_{split}.jpg", checkpoint, data.readers[split], evaluated, device)
         for task in checkpoint.tasks:
             write_confusion(out / f"confusion_{task.name}_{split}.png", task, evaluated)
     report = EvalReport(
@@ -52,26 +65,41 @@ def write_report(
         checkpoint_sha256=checkpoint.sha256,
         data_digest=data.spec.digest,
         splits=scores,
+        against=comparison,
     )
     write_text(out / REPORT_FILE, report.model_dump_json(indent=2) + "\n")
     return report
 
 
-def _check_fit(config: TrainConfig, data: DataSet) -> None:
-    """Labels that are merely absent leave their metrics undefined; other classes would make every figure wrong."""
-    rows = [reader.row(index) for reader in data.readers.values() for index in range(len(reader))]
-    boxes = Counter(f"boxes.{box.category}" for row in rows for box in row.boxes or ())
-    problems = [
-        Problem("data", reason, "data with the classes of the checkpoint's recipe")
-        for reason in config.class_misfits(data.slices, boxes)
-    ]
-    problems += [
+def _evaluated(
+    checkpoint: Checkpoint, data: DataSet, split: str, device: torch.device, say: Callable[[str], None]
+) -> list[Evaluated]:
+    reader = data.readers[split]
+    say(f"evaluating run {checkpoint.run_id} of {checkpoint.config.name} on {split}: {len(reader)} samples")
+    return evaluate(checkpoint.model, checkpoint.tasks, reader, checkpoint.config.data, range(len(reader)), device)
+
+
+def _comparison(other: Checkpoint, data: DataSet) -> Comparison:
+    misfits = "; ".join(str(problem.found) for problem in _misfits(other.config, data)) or None
+    return Comparison(run_id=other.run_id, checkpoint_sha256=other.sha256, misfit=misfits)
+
+
+def _empty(data: DataSet) -> list[Problem]:
+    return [
         Problem("data", "no samples", "at least one sample", field=split)
         for split, reader in data.readers.items()
         if not len(reader)
     ]
-    if problems:
-        raise ContractError(f"a checkpoint of {config.name} cannot be judged on this data", problems)
+
+
+def _misfits(config: TrainConfig, data: DataSet) -> list[Problem]:
+    """Labels that are merely absent leave their metrics undefined; other classes would make every figure wrong."""
+    rows = [reader.row(index) for reader in data.readers.values() for index in range(len(reader))]
+    boxes = Counter(f"boxes.{box.category}" for row in rows for box in row.boxes or ())
+    return [
+        Problem("data", reason, "data with the classes of the checkpoint's recipe")
+        for reason in config.class_misfits(data.slices, boxes)
+    ]
 
 
 def headlines(scores: SplitScore, tasks: Sequence[Task]) -> str:

@@ -60,3 +60,29 @@ def mean_of_defined(values: Sequence[np.ndarray], draws: int) -> np.ndarray:
     stacked = np.stack(values)
     known = ~np.isnan(stacked)
     return ratio(np.where(known, stacked, 0.0).sum(axis=0), known.sum(axis=0))
+
+
+class Together:
+    """Several statistics of the same samples, whose metrics have different names."""
+
+    def __init__(self, *parts: Statistics) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    def metrics(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: values for part in self.parts for name, values in part.metrics(counts).items()}
+
+
+class Among:
+    """Statistics of those samples alone for which ``known`` (N booleans) holds: the others have no labels."""
+
+    def __init__(self, known: Sequence[bool], statistics: Statistics) -> None:
+        self.known, self.statistics = np.array(known, bool), statistics
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    def metrics(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        return self.statistics.metrics(counts[:, self.known])

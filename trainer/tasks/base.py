@@ -2,13 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
-from trainer.contract.errors import ContractError, Problem
+from trainer.contract.errors import ContractError, Problem, problems_of
+from trainer.contract.train_config import Task as TaskConfig
 from trainer.data.sample import Labelled
 from trainer.metrics.statistics import Statistics, point
 
@@ -69,6 +71,27 @@ class Task(ABC):
     def metrics(self, records: Sequence[Record]) -> dict[str, float | None]:
         """The metrics over ``records``; None where one is not defined."""
         return point(self.statistics(records))
+
+
+class Options(BaseModel):
+    """What a task calls its ``options`` in a recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def options_of(kind: type[AnyOptions], config: TaskConfig, name: str) -> AnyOptions:
+    """The task's own options.
+
+    Raises:
+        ContractError: one is wrong or not known.
+    """
+    try:
+        return kind.model_validate(config.options)
+    except ValidationError as error:
+        raise ContractError("options are not usable", problems_of(error, f"tasks.{name}.options")) from None
 
 
 def refuse_no_classes(name: str, classes: Sequence[str]) -> None:

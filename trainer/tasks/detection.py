@@ -9,17 +9,18 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from trainer.contract.errors import ContractError, problems_of
 from trainer.contract.train_config import Task as TaskConfig
 from trainer.data.sample import Labelled
+from trainer.metrics.calibration import CalibrationStatistics, binned
 from trainer.metrics.coco_statistics import ClassMatches, CocoStatistics, match
+from trainer.metrics.statistics import Statistics, Together
 from trainer.models.backbones import conv_norm
 from trainer.models.necks import merge_finest
-from trainer.tasks.base import PALETTE, Task, Tensors, refuse_no_classes
+from trainer.tasks.base import PALETTE, Options, Task, Tensors, options_of, refuse_no_classes
 
 STRIDE = 4
 SPREAD = 0.54
@@ -28,10 +29,8 @@ PRIOR = 0.01
 """Score of an untrained head (Lin et al., Focal Loss, 2017): keeps the first loss from exploding."""
 
 
-class Options(BaseModel):
+class DetectionOptions(Options):
     """``tasks.detection.options`` of a recipe."""
-
-    model_config = ConfigDict(extra="forbid")
 
     max_detections: int = Field(default=100, ge=1)
     score_threshold: float = Field(default=0.01, ge=0, lt=1)
@@ -45,7 +44,7 @@ class Detection(Task):
     name = "detection"
     headlines = ("AP", "AP50")
 
-    def __init__(self, classes: Sequence[str], weight: float, options: Options) -> None:
+    def __init__(self, classes: Sequence[str], weight: float, options: DetectionOptions) -> None:
         self.classes, self.weight, self.options = list(classes), weight, options
 
     def head(self, channels: int) -> nn.Module:
@@ -92,8 +91,10 @@ class Detection(Task):
             for number in np.union1d(classes, kinds)
         }  # fmt: skip
 
-    def statistics(self, records: Sequence[dict[int, ClassMatches]]) -> CocoStatistics:
-        return CocoStatistics(records, self.classes)
+    def statistics(self, records: Sequence[dict[int, ClassMatches]]) -> Statistics:
+        return Together(
+            CocoStatistics(records, self.classes), CalibrationStatistics([_calibration(record) for record in records])
+        )
 
     def draw(self, image: np.ndarray, outputs: Tensors, sample: Labelled) -> np.ndarray:
         drawn = image.copy()
@@ -124,6 +125,14 @@ class Detection(Task):
         boxes = torch.cat([low, high - low], dim=1).cpu().numpy().astype(np.float64)
         keep = suppress(boxes, category.cpu().numpy(), self.options.nms_iou)
         return boxes[keep], scores.cpu().numpy().astype(np.float64)[keep], category.cpu().numpy()[keep]
+
+
+def _calibration(record: dict[int, ClassMatches]) -> np.ndarray:
+    """How often detections of a score find something (at IoU 0.5)."""
+    counted = [(one.scores, one.hit[0, 0], ~one.ignored[0, 0]) for one in record.values()]
+    scores = [scores[kept] for scores, _, kept in counted]
+    hits = [hit[kept] for _, hit, kept in counted]
+    return binned(np.concatenate([np.zeros(0), *scores]), np.concatenate([np.zeros(0, bool), *hits]))
 
 
 class _Head(nn.Module):
@@ -229,8 +238,5 @@ def _rectangle(image: np.ndarray, box: np.ndarray, colour: tuple[int, ...], text
 
 def build(config: TaskConfig) -> Detection:
     refuse_no_classes("detection", config.classes)
-    try:
-        options = Options.model_validate(config.options)
-    except ValidationError as error:
-        raise ContractError("options are not usable", problems_of(error, "tasks.detection.options")) from None
+    options = options_of(DetectionOptions, config, "detection")
     return Detection(config.classes, config.weight, options)

@@ -1,38 +1,53 @@
 """Semantic segmentation: a class for every pixel."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import cv2
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import Field, FiniteFloat
 from torch import nn
 from torch.nn import functional
 
-from trainer.contract.errors import ContractError, Problem, problems_of
+from trainer.contract.errors import ContractError, Problem
 from trainer.contract.train_config import Task as TaskConfig
 from trainer.data.sample import Labelled
+from trainer.metrics.calibration import CalibrationStatistics, binned
 from trainer.metrics.iou import IouStatistics, confusion_matrix
+from trainer.metrics.roc import chance_histogram
+from trainer.metrics.statistics import Among, Statistics, Together
 from trainer.models.backbones import conv_norm
 from trainer.models.necks import merge_finest
-from trainer.tasks.base import PALETTE, Task, Tensors, refuse_no_classes
+from trainer.tasks.base import PALETTE, Options, Task, Tensors, options_of, refuse_no_classes
 
 VOID = 255
 """The target value of pixels that neither the loss nor the metric counts."""
+SPARSE = 4
+"""Pixels between those that calibration and ROC are taken from: neighbours say much the same."""
 
 
-class Options(BaseModel):
+class SegmentationOptions(Options):
     """``tasks.segmentation.options`` of a recipe.
 
     ``ignore_id`` is the mask value that is not scored (values beyond the classes never are);
     ``class_weights`` weighs the classes in the loss.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     ignore_id: int = Field(default=VOID, ge=0, le=VOID)
     class_weights: list[Annotated[FiniteFloat, Field(ge=0)]] | None = None
+
+
+@dataclass(frozen=True)
+class MaskRecord:
+    """One sample: ``confusion`` C×C (truth by prediction), and of every fourth pixel each way ``calibration`` 3×15
+    (``metrics/calibration.py``) and ``chances`` C×2×20 (``metrics/roc.py``).
+    """  # fmt: skip
+
+    confusion: np.ndarray
+    calibration: np.ndarray
+    chances: np.ndarray
 
 
 class Segmentation(Task):
@@ -41,7 +56,7 @@ class Segmentation(Task):
     name = "segmentation"
     headlines = ("mIoU", "pixel_accuracy")
 
-    def __init__(self, classes: Sequence[str], weight: float, options: Options) -> None:
+    def __init__(self, classes: Sequence[str], weight: float, options: SegmentationOptions) -> None:
         self.classes, self.weight, self.options = list(classes), weight, options
         values = np.arange(256, dtype=np.uint8)
         known = (values < len(self.classes)) & (values != options.ignore_id)
@@ -65,29 +80,48 @@ class Segmentation(Task):
         total = functional.cross_entropy(logits, mask, weights, ignore_index=VOID, reduction="sum")
         return total / (mask != VOID).sum().clamp(min=1)
 
-    def record(self, outputs: Tensors, sample: Labelled) -> np.ndarray | None:
-        """The sample's confusion matrix (C×C int64, truth by prediction), None without a mask."""
+    def record(self, outputs: Tensors, sample: Labelled) -> MaskRecord | None:
+        """None without a mask."""
         if sample.mask is None:
             return None
-        return confusion_matrix(self.scored(sample.mask), self._prediction(outputs, sample), len(self.classes))
+        truth = self.scored(sample.mask)
+        logits = self._logits(outputs, sample)
+        confusion = confusion_matrix(truth, _likeliest(logits), len(self.classes))
+        some, truth = logits[:, ::SPARSE, ::SPARSE].softmax(dim=0).cpu().numpy(), truth[::SPARSE, ::SPARSE]
+        probabilities, known = some[:, truth != VOID], truth[truth != VOID]
+        right = probabilities.argmax(axis=0) == known
+        return MaskRecord(
+            confusion=confusion,
+            calibration=binned(probabilities.max(axis=0, initial=0.0), right),
+            chances=np.stack(
+                [chance_histogram(chances, known == number) for number, chances in enumerate(probabilities)]
+            ),
+        )
 
-    def statistics(self, records: Sequence[np.ndarray | None]) -> IouStatistics:
-        nothing = np.zeros((len(self.classes), len(self.classes)))
-        return IouStatistics([nothing if record is None else record for record in records], self.classes)
+    def statistics(self, records: Sequence[MaskRecord | None]) -> Statistics:
+        known = [record for record in records if record is not None]
+        parts = Together(
+            IouStatistics([record.confusion for record in known], self.classes),
+            CalibrationStatistics([record.calibration for record in known]),
+        )
+        return Among([record is not None for record in records], parts)
 
     def draw(self, image: np.ndarray, outputs: Tensors, sample: Labelled) -> np.ndarray:
-        prediction = self._prediction(outputs, sample)
+        prediction = _likeliest(self._logits(outputs, sample))
         return cv2.addWeighted(image, 0.5, PALETTE[prediction % len(PALETTE)], 0.5, 0)
 
     def scored(self, mask: np.ndarray) -> np.ndarray:
         """``mask`` with VOID for everything that does not count."""
         return cv2.LUT(mask, self._scored)
 
-    def _prediction(self, outputs: Tensors, sample: Labelled) -> np.ndarray:
-        logits = functional.interpolate(
-            outputs["logits"][None].float(), size=sample.source_size, mode="bilinear", align_corners=False
-        )
-        return logits[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
+    def _logits(self, outputs: Tensors, sample: Labelled) -> torch.Tensor:
+        """C×H×W at the delivered size."""
+        logits = outputs["logits"][None].float()
+        return functional.interpolate(logits, size=sample.source_size, mode="bilinear", align_corners=False)[0]
+
+
+def _likeliest(logits: torch.Tensor) -> np.ndarray:
+    return logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
 
 
 class _Head(nn.Module):
@@ -104,10 +138,7 @@ class _Head(nn.Module):
 
 def build(config: TaskConfig) -> Segmentation:
     refuse_no_classes("segmentation", config.classes)
-    try:
-        options = Options.model_validate(config.options)
-    except ValidationError as error:
-        raise ContractError("options are not usable", problems_of(error, "tasks.segmentation.options")) from None
+    options = options_of(SegmentationOptions, config, "segmentation")
     given = len(options.class_weights or config.classes)
     if given != len(config.classes):
         problem = Problem(

@@ -16,6 +16,7 @@ from training_assets.launchers import Launcher, LaunchSpec
 from training_assets.launchers.session import new_attempt, run_to_end
 from training_assets.places import Places
 from training_assets.records import Checkpoint, DatasetVersion, EvalShards, Evaluation, ExportedModel, ShardList
+from training_assets.stores.entries import CHECKPOINT, PRODUCTION
 from training_assets.stores.registry import Registry
 from training_assets.versions import CONTRACT, code_version
 
@@ -73,10 +74,14 @@ def _eval_report(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition
         dataset_version: DatasetVersion,
         places: dg.ResourceParam[Places],
         launcher: dg.ResourceParam[Launcher],
+        registry: dg.ResourceParam[Registry],
     ) -> dg.MaterializeResult[Evaluation]:
         run_directory = places.absolute(checkpoint.directory)
-        # The slices belong to the evaluation's name: another slices.yaml is another evaluation.
-        name = digest_of([eval_shards.digest, dataset_version.files["slices.yaml"]])[:8]
+        production = registry.resolve(recipe.project, PRODUCTION)
+        against = None if production is None else registry.directory(production) / CHECKPOINT
+        # What it is judged on and compared with: another slices.yaml, another production is another evaluation.
+        asked = [eval_shards.digest, dataset_version.files["slices.yaml"], production and production.reference]
+        name = digest_of(asked)[:8]
         record = evaluate(
             context,
             launcher,
@@ -85,6 +90,7 @@ def _eval_report(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition
             checkpoint=run_directory / checkpoint.result.best_checkpoint,
             splits={"val": eval_shards.val, "test": eval_shards.test},
             out=run_directory / f"evaluation-{name}",
+            against=against,
         )
         return dg.MaterializeResult(
             value=record,
@@ -110,7 +116,7 @@ def _slice_eval(recipe: TrainConfig) -> dg.AssetsDefinition:
         launcher: dg.ResourceParam[Launcher],
         registry: dg.ResourceParam[Registry],
     ) -> dg.MaterializeResult[Evaluation]:
-        entry = registry.resolve(recipe.project, "production")
+        entry = registry.resolve(recipe.project, PRODUCTION)
         if entry is None:
             raise dg.Failure(
                 f"project {recipe.project} has no production model, so there is nothing to evaluate on this slice."
@@ -122,7 +128,7 @@ def _slice_eval(recipe: TrainConfig) -> dg.AssetsDefinition:
             launcher,
             places,
             dataset_version,
-            checkpoint=places.model(recipe.project, entry.version) / "best.pt",
+            checkpoint=registry.directory(entry) / CHECKPOINT,
             splits={"test": mined_slice},
             out=places.root / "slice_evals" / recipe.name / f"{context.partition_key}-{entry.version}",
         )
@@ -144,13 +150,15 @@ def evaluate(
     checkpoint: Path,
     splits: dict[str, ShardList],
     out: Path,
+    against: Path | None = None,
 ) -> Evaluation:
-    """Launch ``trainer evaluate`` on ``splits``, with the pinned slices."""
+    """Launch ``trainer evaluate`` on ``splits``, with the pinned slices, beside the checkpoint ``against``."""
     data = out / "data"
     spec = DataSpec(splits={name: tuple(f"{s.key}.json" for s in part.shards) for name, part in splits.items()})
     write_data_directory(spec, places, data, dataset)
     chosen = [argument for name in splits for argument in ("--split", name)]
-    command = ("evaluate", str(checkpoint), "--data", str(data), "--out", str(out), *chosen)
+    compared = () if against is None else ("--against", str(against))
+    command = ("evaluate", str(checkpoint), "--data", str(data), "--out", str(out), *chosen, *compared)
     run_to_end(context, launcher, LaunchSpec(command, out, new_attempt(), threads=THREADS))
     report = EvalReport.model_validate_json((out / "eval_report.json").read_bytes())
     return Evaluation(directory=places.relative(out), data=places.relative(data), report=report)

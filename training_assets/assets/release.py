@@ -17,11 +17,12 @@ from trainer.contract.shard_index import read_data_spec, read_index
 from trainer.contract.train_config import TrainConfig
 from training_assets import gates, lineage, metadata
 from training_assets.assets.evaluation import overall
-from training_assets.checks import production_report, slices_of
+from training_assets.checks import production_sha256, slices_of
 from training_assets.model_card import CardInputs, model_card
 from training_assets.places import Places
 from training_assets.records import Checkpoint, Evaluation, ExportedModel, ModelCard, Registered
 from training_assets.stores.entries import (
+    CHECKPOINT,
     DatasetLineage,
     Draft,
     Lineage,
@@ -132,7 +133,7 @@ def judge(
 ) -> list[gates.GateResult]:
     """Every gate, asked of the report as it lies on disk: a record is no proof of what was scored."""
     report = EvalReport.model_validate_json((places.absolute(evaluation.directory) / "eval_report.json").read_bytes())
-    production = production_report(registry, recipe.project)
+    production = production_sha256(registry, recipe.project)
     return gates.all_gates(report, exports, slices_of(evaluation, places), recipe, production)
 
 
@@ -221,7 +222,7 @@ def released_files(
     scored = places.absolute(evaluation.directory)
     pictures = {path.name: path for pattern in ("*.jpg", "*.png") for path in sorted(scored.glob(pattern))}
     return {
-        "best.pt": run / checkpoint.result.best_checkpoint,
+        CHECKPOINT: run / checkpoint.result.best_checkpoint,
         **{name: run / name for name in ("train.yaml", "result.json")},
         **{name: export / name for name in ("exports.json", *(file.name for file in exported.exports.files))},
         **{name: scored / name for name in ("eval_report.json",)},

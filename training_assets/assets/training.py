@@ -33,6 +33,7 @@ from training_assets.policies import GPU_POOL
 from training_assets.profiles import REPOSITORY
 from training_assets.records import Checkpoint, DatasetVersion, EvalShards, ShardList, TrainingSet
 from training_assets.stores import source
+from training_assets.stores.entries import CHECKPOINT
 from training_assets.stores.registry import Registry
 from training_assets.versions import CONTRACT, code_version
 
@@ -207,7 +208,7 @@ def warm_start(
     if not chosen.exists():
         is_file = Path(asked).is_file()
         entry = None if is_file else registry.resolve(recipe.project, asked)
-        path = asked if is_file else str(registry.directory(entry) / "best.pt") if entry else None
+        path = asked if is_file else str(registry.directory(entry) / CHECKPOINT) if entry else None
         write_json(chosen, {"asked": asked, "version": entry.version if entry else None, "path": path})
     path = json.loads(chosen.read_bytes())["path"]
     if path is None:

@@ -19,6 +19,8 @@ PROJECT = re.compile(r"^[a-z][a-z0-9_]{0,47}$")
 ALIAS = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}(?:/[a-z0-9][a-z0-9_-]{0,63}){0,3}$")
 FILE = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)*$"
 PRODUCTION = "production"
+CHECKPOINT = "best.pt"
+"""The file of a version that its other files were made from."""
 LONGEST_VERSION = 64
 
 Version = Annotated[str, Field(pattern=SEMVER.pattern)]

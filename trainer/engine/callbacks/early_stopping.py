@@ -6,6 +6,7 @@ from statistics import fmean, median
 from typing import Any
 
 from trainer.contract.history import read_history
+from trainer.contract.metrics import direction
 from trainer.contract.results import Epoch
 from trainer.contract.train_config import EarlyStopping as EarlyStoppingConfig
 from trainer.engine.callbacks.gate import Gate
@@ -13,7 +14,7 @@ from trainer.engine.loop import Trainer
 
 STOP_REASON = "early_stopping"
 Series = Mapping[int, float]
-"""A metric after each epoch that has it, higher is better."""
+"""A metric after each epoch that has it, turned round where lower is better."""
 
 
 def epochs_without_improvement(series: Series, min_delta: float) -> int:
@@ -43,6 +44,7 @@ class EarlyStopping(Gate):
 
     def __init__(self, config: EarlyStoppingConfig, monitor: str, history: Path | None) -> None:
         self.config, self.monitor, self.path = config, config.monitor or monitor, history
+        self.sign = direction(self.monitor)
         self.series: dict[int, float] = {}
         self.past: list[dict[int, float]] | None = None
 
@@ -50,7 +52,7 @@ class EarlyStopping(Gate):
         if self.past is None:
             runs = read_history(self.path) if self.path is not None else ()
             others = [run.values(self.monitor) for run in runs if run.run_id != trainer.run_id]
-            self.past = [values for values in others if values]
+            self.past = [{epoch: self.sign * v for epoch, v in values.items()} for values in others if values]
         if self.found is None:
             self.conclude(True, f"not stopped early ({self._asked()})", severity="warn")
 
@@ -58,7 +60,7 @@ class EarlyStopping(Gate):
         value = epoch.metrics.get(self.monitor)
         if value is None:
             return
-        self.series[epoch.epoch] = value
+        self.series[epoch.epoch] = self.sign * value
         if trainer.progress.stop_reason is not None or len(trainer.progress.epochs) < self.config.first_epoch:
             return
         self._ask_patience(trainer, epoch.epoch)
@@ -67,7 +69,7 @@ class EarlyStopping(Gate):
     def _ask_patience(self, trainer: Trainer, epoch: int) -> None:
         waited = epochs_without_improvement(self.series, self.config.min_delta)
         if self.config.patience is not None and waited >= self.config.patience:
-            message = f"stopped after epoch {epoch + 1}: {self.monitor} has not risen by more than "
+            message = f"stopped after epoch {epoch + 1}: {self.monitor} has not improved by more than "
             self._stop(trainer, True, f"{message}{self.config.min_delta:g} for {waited} epochs", {"waited": waited})
 
     def _ask_median(self, trainer: Trainer, epoch: int) -> None:
@@ -77,14 +79,15 @@ class EarlyStopping(Gate):
         best = max(self.series.values())
         if limit is not None and best < limit:
             message = (
-                f"stopped after epoch {epoch + 1}: the best {self.monitor} so far, {best:.4g}, is below {limit:.4g}, "
-                f"the median of the running averages of {len(self.past or [])} earlier runs"
+                f"stopped after epoch {epoch + 1}: the best {self.monitor} so far, {self.sign * best:.4g}, is worse "
+                f"than {self.sign * limit:.4g}, the median of the running averages of "
+                f"{len(self.past or [])} earlier runs"
             )
-            self._stop(trainer, False, message, {"median": limit})
+            self._stop(trainer, False, message, {"median": self.sign * limit})
 
     def _stop(self, trainer: Trainer, passed: bool, message: str, figures: dict[str, float]) -> None:
         trainer.finish(STOP_REASON)
-        figures = {"best": max(self.series.values()), **figures}
+        figures = {"best": self.sign * max(self.series.values()), **figures}
         self.conclude(passed, message, severity="warn", figures=figures)
 
     def _asked(self) -> str:
