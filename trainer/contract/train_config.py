@@ -55,7 +55,7 @@ class Data(_Model):
     """From shard members to batches."""
 
     image_size: tuple[int, int] | None = Field(
-        description="Height and width the network sees, multiples of 32; null: no camera, tracks alone."
+        description="Height and width the network sees, multiples of 4; null: no camera, tracks alone."
     )
     batch_size: Annotated[int, Field(ge=1)] = Field(default=16, description="Samples of one step over all ranks.")
     workers: Annotated[int, Field(ge=0)] = Field(default=1, description="Loader processes of each rank.")
@@ -66,8 +66,8 @@ class Data(_Model):
 
     @model_validator(mode="after")
     def _divisible(self) -> "Data":
-        if self.image_size is not None and any(side <= 0 or side % 32 for side in self.image_size):
-            raise ValueError(f"image_size {list(self.image_size)}: both sides must be multiples of 32")
+        if self.image_size is not None and any(side < 32 or side % 4 for side in self.image_size):
+            raise ValueError(f"image_size {list(self.image_size)}: both sides must be multiples of 4, at least 32")
         return self
 
     @property

@@ -28,7 +28,7 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """A ResNet-style backbone with a stem of two 3×3 convolutions (ResNet-C of He et al., Bag of Tricks, 2018).
 
-    Input N×3×H×W, H and W multiples of 32; output: four maps N×(width·2^i)×H/2^(2+i)×W/2^(2+i).
+    Input N×3×H×W; output: four maps N×(width·2^i)×⌈H/2^(2+i)⌉×⌈W/2^(2+i)⌉.
     """
 
     def __init__(self, width: int, blocks: Sequence[int]) -> None:

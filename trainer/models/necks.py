@@ -24,7 +24,7 @@ class FeaturePyramid(nn.Module):
     def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         merged = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
         for level in range(len(merged) - 2, -1, -1):
-            upper = functional.interpolate(merged[level + 1], scale_factor=2.0, mode="nearest")
+            upper = functional.interpolate(merged[level + 1], size=merged[level].shape[2:], mode="nearest")
             merged[level] = merged[level] + upper
         return [torch.relu(smooth(x)) for smooth, x in zip(self.smooth, merged, strict=True)]
 
@@ -32,8 +32,6 @@ class FeaturePyramid(nn.Module):
 def merge_finest(pyramid: list[torch.Tensor]) -> torch.Tensor:
     """The sum of all levels at the finest one's size (the merging of Kirillov et al., Panoptic FPN, 2019)."""
     merged = pyramid[0]
-    for step, level in enumerate(pyramid[1:], start=1):
-        merged = merged + functional.interpolate(
-            level, scale_factor=float(2**step), mode="bilinear", align_corners=False
-        )
+    for level in pyramid[1:]:
+        merged = merged + functional.interpolate(level, size=merged.shape[2:], mode="bilinear", align_corners=False)
     return merged

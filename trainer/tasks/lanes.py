@@ -53,7 +53,7 @@ class LaneDetection(Task):
 
     def targets(self, sample: Labelled) -> Tensors:
         """On h rows (stride 8): ``place`` K×h columns (fractions count), ``present`` K×h, ``known`` 0 or 1."""
-        rows, columns = sample.view.out_height // STRIDE, sample.view.out_width // STRIDE
+        rows, columns = -(-sample.view.out_height // STRIDE), -(-sample.view.out_width // STRIDE)
         place = np.zeros((self.options.slots, rows), np.float32)
         present = np.zeros_like(place)
         if sample.row.lanes is not None:
@@ -90,7 +90,7 @@ class LaneDetection(Task):
         if sample.row.lanes is None:
             return None
         truth = [np.array(lane, np.float64) for lane in sample.row.lanes]
-        found = self.decode(outputs, sample.source_size)
+        found = self.decode(outputs, sample)
         levels = np.arange(0.0, sample.source_size[0], LEVEL_STEP)
         at_levels = [
             np.array([places_at(lane, levels) for lane in lanes]).reshape(-1, len(levels)) for lanes in (found, truth)
@@ -103,16 +103,17 @@ class LaneDetection(Task):
         parts = Together(LaneF1Statistics([one for _, one in known]), TusimpleStatistics([one for one, _ in known]))
         return Among([record is not None for record in records], parts)
 
-    def decode(self, outputs: Tensors, size: tuple[int, int]) -> list[np.ndarray]:
-        """The lanes as N×2 points x, y from top to bottom, in pixels of ``size`` (height, width)."""
+    def decode(self, outputs: Tensors, sample: Labelled) -> list[np.ndarray]:
+        """The lanes as N×2 points x, y from top to bottom, in pixels of the delivered image."""
+        (height, width), view = sample.source_size, sample.view
         probability = outputs["where"].float().softmax(dim=2)
         slots, rows, columns = probability.shape
         best = probability.argmax(dim=2, keepdim=True)
         near = (torch.arange(columns, device=best.device) - best).abs() <= BAND
         weights = torch.where(near, probability, 0.0)
         place = (weights * (torch.arange(columns, device=best.device) + 0.5)).sum(dim=2) / weights.sum(dim=2)
-        across = (place * size[1] / columns).cpu().numpy().astype(np.float64)
-        down = (np.arange(rows) + 0.5) * size[0] / rows
+        across = (place * STRIDE * width / view.out_width).cpu().numpy().astype(np.float64)
+        down = (np.arange(rows) + 0.5) * STRIDE * height / view.out_height
         there = (outputs["present"].float().sigmoid() >= self.options.threshold).cpu().numpy()
         lanes = [np.stack([across[slot, there[slot]], down[there[slot]]], axis=1) for slot in range(slots)]
         return [lane for lane in lanes if len(lane) >= self.options.min_rows]
@@ -121,7 +122,7 @@ class LaneDetection(Task):
         drawn, thickness = image.copy(), max(1, image.shape[1] // 300)
         for lane in sample.row.lanes or ():
             cv2.polylines(drawn, [np.round(lane).astype(np.int32)], False, (255, 255, 255), thickness)
-        for number, lane in enumerate(self.decode(outputs, sample.source_size)):
+        for number, lane in enumerate(self.decode(outputs, sample)):
             colour = tuple(int(part) for part in PALETTE[(6 + number) % len(PALETTE)])
             cv2.polylines(drawn, [np.round(lane).astype(np.int32)], False, colour, thickness)
         return drawn

@@ -35,7 +35,7 @@ def perfect_outputs(targets: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
 def test_decoding_the_targets_gives_the_lanes_back() -> None:
     task = build(TaskConfig())
     sample = labelled()
-    found = task.decode(perfect_outputs(task.targets(sample)), SIZE)
+    found = task.decode(perfect_outputs(task.targets(sample)), sample)
     assert len(found) == len(LANES)
     for lane, truth in zip(
         sorted(found, key=lambda lane: lane[-1, 0]), sorted(LANES, key=lambda lane: lane[-1][0]), strict=True
