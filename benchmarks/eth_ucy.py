@@ -63,9 +63,8 @@ def main() -> int:
     }
     if not arguments.scene:
         write_result("eth_ucy", trainings.rounded(report), ("torch",), load)
-    print(
-        f"mean ADE {means['ade']:.3f}, FDE {means['fde']:.3f}; constant velocity {means['cv_ade']:.3f}, {means['cv_fde']:.3f}"
-    )
+    walking_on = f"constant velocity {means['cv_ade']:.3f}, {means['cv_fde']:.3f}"
+    print(f"mean ADE {means['ade']:.3f}, FDE {means['fde']:.3f}; {walking_on}")
     return 0 if all(better) else 1
 
 
