@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pydantic
+from pydantic_core import ErrorDetails
 
 SHOWN_AT_MOST = 100
 FOUND_WIDTH = 120
@@ -47,18 +48,30 @@ class ContractError(ValueError):
         super().__init__("\n".join(lines))
 
 
+class MissingField(ValueError):
+    """What a validator of a whole model raises for a field that must be there."""
+
+    def __init__(self, field: str, expected: str) -> None:
+        super().__init__(expected)
+        self.field = field
+
+
 def problems_of(error: pydantic.ValidationError, file: str, line: int | None = None) -> list[Problem]:
     """Pydantic's errors as problems that name the file, the line and the field."""
-    return [
-        Problem(
-            file=file,
-            line=line,
-            field=".".join(str(part) for part in detail["loc"]) or None,
-            found="nothing" if detail["type"] == "missing" else BRIEF.repr(detail.get("input")),
-            expected=_expectation(detail["type"], detail["msg"]),
-        )
-        for detail in error.errors(include_url=False)
-    ]
+    return [_problem(detail, file, line) for detail in error.errors(include_url=False)]
+
+
+def _problem(detail: ErrorDetails, file: str, line: int | None) -> Problem:
+    missing = detail.get("ctx", {}).get("error")
+    if isinstance(missing, MissingField):
+        return Problem(file, "nothing", str(missing), line, missing.field)
+    return Problem(
+        file=file,
+        line=line,
+        field=".".join(str(part) for part in detail["loc"]) or None,
+        found="nothing" if detail["type"] == "missing" else BRIEF.repr(detail.get("input")),
+        expected=_expectation(detail["type"], detail["msg"]),
+    )
 
 
 def _expectation(kind: str, message: str) -> str:

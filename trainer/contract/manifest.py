@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from trainer.contract.errors import Problem, problems_of
+from trainer.contract.errors import MissingField, Problem, problems_of
 from trainer.contract.files import digest_of
 
 SPLITS = ("train", "val", "test")
@@ -96,10 +96,8 @@ class Row(_Row):
 
     @model_validator(mode="after")
     def _something_to_see(self) -> "Row":
-        if self.source_ref is None:
-            drawn = [label for label in ("boxes", "semantic", "lanes") if self.has_label(label)]
-            if drawn or not self.tracks:
-                raise ValueError(f"a row without source-ref has tracks and nothing else, found {drawn or 'no tracks'}")
+        if self.source_ref is None and (not self.tracks or self.boxes or self.semantic_ref or self.lanes):
+            raise MissingField("source-ref", "this field to be present: only a row of tracks alone has no image")
         return self
 
     def to_json(self) -> dict[str, Any]:

@@ -92,10 +92,7 @@ class LaneDetection(Task):
         truth = [np.array(lane, np.float64) for lane in sample.row.lanes]
         found = self.decode(outputs, sample)
         levels = np.arange(0.0, sample.source_size[0], LEVEL_STEP)
-        at_levels = [
-            np.array([places_at(lane, levels) for lane in lanes]).reshape(-1, len(levels)) for lanes in (found, truth)
-        ]
-        score = frame_score(*(np.nan_to_num(lanes, nan=ABSENT) for lanes in at_levels), levels)
+        score = frame_score(_at_levels(found, levels), _at_levels(truth, levels), levels)
         return score, match_lanes(found, truth, sample.source_size)
 
     def statistics(self, records: Sequence[tuple[np.ndarray, np.ndarray] | None]) -> Statistics:
@@ -116,15 +113,15 @@ class LaneDetection(Task):
         down = (np.arange(rows) + 0.5) * STRIDE * height / view.out_height
         there = (outputs["present"].float().sigmoid() >= self.options.threshold).cpu().numpy()
         lanes = [np.stack([across[slot, there[slot]], down[there[slot]]], axis=1) for slot in range(slots)]
-        return [lane for lane in lanes if len(lane) >= self.options.min_rows]
+        return [_to_the_edges(lane) for lane in lanes if len(lane) >= self.options.min_rows]
 
     def draw(self, image: np.ndarray, outputs: Tensors, sample: Labelled) -> np.ndarray:
         drawn, thickness = image.copy(), max(1, image.shape[1] // 300)
         for lane in sample.row.lanes or ():
             cv2.polylines(drawn, [np.round(lane).astype(np.int32)], False, (255, 255, 255), thickness)
-        for number, lane in enumerate(self.decode(outputs, sample)):
+        for number, found in enumerate(self.decode(outputs, sample)):
             colour = tuple(int(part) for part in PALETTE[(6 + number) % len(PALETTE)])
-            cv2.polylines(drawn, [np.round(lane).astype(np.int32)], False, colour, thickness)
+            cv2.polylines(drawn, [np.round(found).astype(np.int32)], False, colour, thickness)
         return drawn
 
 
@@ -168,6 +165,18 @@ def _at_bottom(lane: np.ndarray, height: int) -> float:
     fall = lower[1] - low[1]
     slope = (lower[0] - low[0]) / fall if fall > 0 else 0.0
     return float(lower[0] + slope * (height - lower[1]))
+
+
+def _to_the_edges(lane: np.ndarray) -> np.ndarray:
+    """``lane`` from the upper edge of its first row to the lower edge of its last: rows are known by their middle."""
+    ends = [lane[0] - (lane[1] - lane[0]) / 2, lane[-1] + (lane[-1] - lane[-2]) / 2]
+    return np.concatenate([ends[:1], lane, ends[1:]])
+
+
+def _at_levels(lanes: Sequence[np.ndarray], levels: np.ndarray) -> np.ndarray:
+    """L×S: each lane's x at ``levels``, as TuSimple writes them."""
+    found = np.array([places_at(lane, levels) for lane in lanes]).reshape(-1, len(levels))
+    return np.asarray(np.nan_to_num(found, nan=ABSENT))
 
 
 def places_at(lane: np.ndarray, levels: np.ndarray) -> np.ndarray:

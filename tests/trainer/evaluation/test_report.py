@@ -9,8 +9,9 @@ from trainer.contract.errors import ContractError
 from trainer.contract.eval_report import EvalReport
 from trainer.data.loader import open_data
 from trainer.data.staging import data_directory
-from trainer.evaluation.evaluate import evaluate, score, score_split
+from trainer.evaluation.evaluate import evaluate, score
 from trainer.evaluation.model import load_checkpoint
+from trainer.evaluation.slices import score_split
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_two_ranks_shares_together_score_as_one(checkpoint, data):
     together = sorted(chain(*shares), key=lambda sample: sample.index)
     assert [sample.index for sample in together] == list(range(48))
     for ours, theirs in zip(together, one, strict=True):
-        assert np.abs(ours.records["segmentation"] - theirs.records["segmentation"]).sum() <= 4
+        assert np.abs(ours.records["segmentation"].confusion - theirs.records["segmentation"].confusion).sum() <= 4
 
 
 def test_a_split_without_samples_of_a_slice_says_none_not_zero(checkpoint, data):

@@ -51,7 +51,8 @@ def test_perfect_outputs_score_one() -> None:
     sample = labelled()
     metrics = task.metrics([task.record(perfect_outputs(task.targets(sample)), sample)])
     assert metrics["F1"] == 1.0
-    assert metrics["accuracy"] == pytest.approx(1.0, abs=0.1)  # the ends of a lane lie between two rows
+    assert (metrics["FP"], metrics["FN"]) == (0.0, 0.0)
+    assert metrics["accuracy"] > 0.85  # the ends of a lane lie between two rows
 
 
 def test_the_loss_of_perfect_outputs_is_far_below_an_untrained_heads() -> None:
@@ -106,5 +107,5 @@ def test_a_straight_lane_is_met_where_its_line_is(x: float, y: float, slope: flo
 
 
 def test_an_option_that_is_wrong_is_named() -> None:
-    with pytest.raises(ContractError, match=r"tasks.lanes.options: slots"):
+    with pytest.raises(ContractError, match=r"tasks\.lanes\.options field 'slots': found 5"):
         build(TaskConfig(options={"slots": 5}))

@@ -68,7 +68,8 @@ def untrained(task: Trajectory) -> torch.nn.Module:
 def test_a_head_that_learnt_nothing_goes_on_at_constant_velocity() -> None:
     task, paths = trajectory(), walks(1)
     sample = sample_of(paths)
-    outputs = untrained(task)(None, *batch_of(task, sample).values())
+    with torch.inference_mode():
+        outputs = untrained(task)(None, *batch_of(task, sample).values())
     found, probabilities = task.decode({name: value[0] for name, value in outputs.items()}, task.agents(sample.row))
     assert found[:, 0] == pytest.approx(constant_velocity(paths[:, :4], 6), abs=1e-4)
     assert probabilities == pytest.approx(np.ones((3, 1)))
@@ -89,7 +90,8 @@ def test_forecasts_turn_and_move_with_the_world(seed: int, angle: float) -> None
     found = []
     for one in (paths, moved):
         sample = sample_of(one)
-        outputs = {name: value[0] for name, value in head(None, *batch_of(task, sample).values()).items()}
+        with torch.inference_mode():
+            outputs = {name: value[0] for name, value in head(None, *batch_of(task, sample).values()).items()}
         found.append(task.decode(outputs, task.agents(sample.row))[0])
     assert found[0] @ turn.T + (100.0, -40.0) == pytest.approx(found[1], abs=1e-2)
 
@@ -168,6 +170,7 @@ def test_a_sample_without_agents_has_no_loss_and_no_metrics() -> None:
     row = sample_of(walks(0)).row.model_copy(update={"tracks": tracks})
     sample = Labelled(row, BLIND, (0, 0), None, np.random.default_rng(0))
     targets = {name: value[None] for name, value in task.targets(sample).items()}
-    outputs = task.head(0)(None, *batch_of(task, sample).values())
+    with torch.inference_mode():
+        outputs = task.head(0)(None, *batch_of(task, sample).values())
     assert float(task.loss(outputs, targets)) == 0.0
     assert task.metrics([task.record({n: v[0] for n, v in outputs.items()}, sample)])["ADE"] is None
