@@ -19,7 +19,7 @@ def test_each_draw_has_as_many_samples_as_there_are(samples: int, resamples: int
 def test_an_interval_leaves_out_what_is_not_defined() -> None:
     assert interval(np.array([np.nan, np.nan])) is None
     assert interval(np.array([np.nan, 2.0, 2.0])) == (2.0, 2.0)
-    assert interval(np.arange(1001.0)) == (25.0, 975.0)
+    assert interval(np.arange(1001.0)) == pytest.approx((25.0, 975.0))
 
 
 def test_the_mean_of_nothing_is_not_defined() -> None:
@@ -46,7 +46,7 @@ def test_the_area_below_a_roc_is_the_chance_that_a_positive_ranks_higher() -> No
     labels = np.arange(8000) < 4000
     curve = roc(chance_histogram(np.concatenate([positive, negative]), labels))
     assert curve is not None
-    assert curve.area == pytest.approx((positive[:, None] > negative[None, ::10]).mean(), abs=0.01)
+    assert curve.area == pytest.approx((positive[:, None] > negative).mean(), abs=0.005)
     assert (curve.false_positive[-1], curve.true_positive[-1]) == (1.0, 1.0)
     assert roc(chance_histogram(positive, np.ones(4000, bool))) is None
 

@@ -54,7 +54,7 @@ def test_a_run_that_does_not_rise_ends_early_and_stays_ended_after_a_resume(buil
     assert (result.stop_reason, len(result.epochs)) == ("early_stopping", 3)
     verdict = result.gates[0]
     assert verdict.passed
-    assert "has not risen by more than 10 for 2 epochs" in verdict.message
+    assert "has not improved by more than 10 for 2 epochs" in verdict.message
     again = start().fit()
     assert (again.global_step, again.gates) == (result.global_step, result.gates)
 
