@@ -91,8 +91,8 @@ def checked_iou_type(truth_path: Path, truth: Any, results_path: Path, results: 
     first = results[0] if isinstance(results, list) and results and isinstance(results[0], dict) else {}
     chosen: IouType = asked or ("segm" if "segmentation" in first else "bbox")
     _validate(_MaskTruth if chosen == "segm" else _BoxTruth, truth, truth_path)
-    if repeated := list(_repeated(truth, truth_path)):
-        raise ContractError("the ground truth is refused", repeated)
+    if problems := [*_repeated(truth, truth_path), *_uncategorised(truth, truth_path)]:
+        raise ContractError("the ground truth is refused", problems)
     masked, boxed = "segmentation" in first, "bbox" in first
     kind = (_FullResult if boxed else _MaskResult) if masked else _BoxResult
     _validate(list[kind], results, results_path)  # type: ignore[valid-type]
@@ -109,12 +109,20 @@ def _validate(kind: Any, value: Any, path: Path) -> None:
 
 
 def _repeated(truth: dict[str, Any], path: Path) -> Iterator[Problem]:
-    for key in ("images", "categories", "annotations"):
-        seen: set[int] = set()
+    for key, field in (("images", "id"), ("categories", "id"), ("categories", "name"), ("annotations", "id")):
+        seen: set[int | str] = set()
         for number, one in enumerate(truth[key]):
-            if one["id"] in seen:
-                yield Problem(str(path), str(one["id"]), "an id used once", field=f"{key}.{number}.id")
-            seen.add(one["id"])
+            if one[field] in seen:
+                yield Problem(str(path), str(one[field]), "one that is used once", field=f"{key}.{number}.{field}")
+            seen.add(one[field])
+
+
+def _uncategorised(truth: dict[str, Any], path: Path) -> Iterator[Problem]:
+    categories = {one["id"] for one in truth["categories"]}
+    for number, one in enumerate(truth["annotations"]):
+        if one["category_id"] not in categories:
+            field = f"annotations.{number}.category_id"
+            yield Problem(str(path), str(one["category_id"]), "a category of this file", field=field)
 
 
 def _unknown(truth: dict[str, Any], results: Sequence[dict[str, Any]], path: Path, masked: bool) -> Iterator[Problem]:

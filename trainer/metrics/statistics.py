@@ -7,6 +7,8 @@ import numpy as np
 
 RESAMPLES = 1000
 LEVEL = 0.95
+BLOCK = 100
+"""Draws at a time: what a metric needs for them grows with draws × samples or more."""
 
 
 class Statistics(Protocol):
@@ -20,6 +22,19 @@ class Statistics(Protocol):
 
         Returns B values for each metric, NaN where it is not defined (no ground truth of a class, say).
         """
+
+
+class Joined:
+    """Several statistics of the same samples as one; the names of their metrics differ."""
+
+    def __init__(self, *parts: Statistics) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    def metrics(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: values for part in self.parts for name, values in part.metrics(counts).items()}
 
 
 def point(statistics: Statistics) -> dict[str, float | None]:
@@ -46,6 +61,13 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float] | 
         return None
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def intervals(statistics: Statistics) -> dict[str, tuple[float, float] | None]:
+    """The bootstrap interval of each metric over :func:`draws` of the samples."""
+    counts = draws(len(statistics))
+    blocks = [statistics.metrics(counts[begin : begin + BLOCK]) for begin in range(0, RESAMPLES, BLOCK)]
+    return {name: interval(np.concatenate([block[name] for block in blocks])) for name in blocks[0]}
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
