@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictFloat, StrictInt, TypeAdapter, ValidationError
 
@@ -46,13 +46,13 @@ class _MaskAnnotation(_Annotation):
 
 
 class _BoxTruth(_Model):
-    images: list[_Image]
+    images: Annotated[list[_Image], Field(min_length=1)]
     categories: list[_Category]
     annotations: list[_BoxAnnotation]
 
 
 class _MaskTruth(_Model):
-    images: list[_SizedImage]
+    images: Annotated[list[_SizedImage], Field(min_length=1)]
     categories: list[_Category]
     annotations: list[_MaskAnnotation]
 

@@ -17,7 +17,7 @@ IOU = 0.5
 STEPS = 5
 """Parts that the spline is drawn in between two points."""
 FARTHEST = 1e6
-"""Pixels; beyond them nothing is drawn, and coordinates would not fit into 32 bits."""
+"""Pixels from the origin, to which points are drawn back: larger coordinates would not fit into 32 bits."""
 
 
 class LaneF1Statistics:

@@ -17,12 +17,12 @@ from pydantic import BaseModel, Field, FiniteFloat
 from trainer.contract.errors import ContractError, Problem
 from trainer.evaluation.score.json_files import read_lines
 from trainer.evaluation.score.samples import Samples
-from trainer.metrics.culane import LaneF1Statistics, match_lanes
+from trainer.metrics.culane import FARTHEST, LaneF1Statistics, match_lanes
 from trainer.metrics.statistics import Joined
 from trainer.metrics.tusimple import TusimpleStatistics, frame_score
 
 SIZE = "1280x720"
-Pixels = Annotated[FiniteFloat, Field(strict=True)]
+Pixels = Annotated[FiniteFloat, Field(strict=True, ge=-FARTHEST, le=FARTHEST)]
 Heights = Annotated[list[Pixels], Field(min_length=1)]
 
 

@@ -23,7 +23,9 @@ from trainer.metrics.forecasting import MISS_THRESHOLD, TOP_K, ForecastStatistic
 
 SUM_TOLERANCE = 0.01
 """How far from 1 the probabilities of a sample may sum: they are often written with two digits."""
-Metres = Annotated[FiniteFloat, Field(strict=True)]
+FARTHEST = 1e9
+"""Metres from the origin; errors of much larger coordinates would not be finite."""
+Metres = Annotated[FiniteFloat, Field(strict=True, ge=-FARTHEST, le=FARTHEST)]
 Path2D = Annotated[list[tuple[Metres, Metres]], Field(min_length=1)]
 
 
