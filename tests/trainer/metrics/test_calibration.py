@@ -21,7 +21,8 @@ def predictions(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
 def test_ece_equals_torchmetrics_however_the_predictions_are_spread_over_samples(seed: int, samples: int) -> None:
     probabilities, truth = predictions(seed, 200)
     parts = np.array_split(np.arange(200), samples)
-    bins = [binned(probabilities[part].max(axis=1), probabilities[part].argmax(axis=1) == truth[part]) for part in parts]
+    confidences, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+    bins = [binned(confidences[part], correct[part]) for part in parts]
     expected = multiclass_calibration_error(torch.from_numpy(probabilities), torch.from_numpy(truth), 4, n_bins=15)
     assert point(CalibrationStatistics(bins))["ECE"] == pytest.approx(float(expected), abs=1e-6)
 

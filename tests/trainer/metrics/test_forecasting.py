@@ -21,7 +21,7 @@ def test_nuscenes_devkits_own_test_cases_have_their_values(real_data: Path) -> N
     for name, expected in (
         ("minADE", vectors["min_ade_top1_2_3"]),
         ("minFDE", vectors["min_fde_top1_2_3"]),
-        ("miss_rate", vectors["miss_rate_top1_2_3_at_10m"]),
+        ("miss_rate", [float(missed) for missed in vectors["miss_rate_top1_2_3_at_10m"]]),
     ):
         assert [found[f"{name}{k}"] for k in (1, 2, 3)] == pytest.approx(expected, abs=vectors["tolerance"])
     by_probability = np.argsort(vectors["mode_probs"])[::-1]
@@ -36,7 +36,7 @@ ARGOVERSE = {
     "straight": (np.stack([np.arange(10), np.zeros(10)], axis=1), 4.5, 9.0),
     "diagonal": (np.stack([np.arange(10), np.arange(10)], axis=1), 6.36396103, np.hypot(9, 9)),
 }
-"""Path, ADE and FDE against a truth that stays at 0, 0: av2-api, tests/unit/…/motion_forecasting/eval/test_metrics.py."""
+"""Path, ADE and FDE against a truth that stays at 0, 0: ``motion_forecasting/eval/test_metrics.py`` of av2-api."""
 
 
 @pytest.mark.parametrize("case", ARGOVERSE)
@@ -44,7 +44,9 @@ def test_argoverses_own_test_cases_have_their_values(case: str) -> None:
     path, ade, fde = ARGOVERSE[case]
     errors = forecast_errors(path[None], np.zeros((10, 2)), np.ones(1))
     found = point(ForecastStatistics([[errors]], (1,), miss_distance="final"))
-    assert found == pytest.approx({"ADE": ade, "FDE": fde, "minADE1": ade, "minFDE1": fde, "miss_rate1": fde > 2})
+    assert found == pytest.approx(
+        {"ADE": ade, "FDE": fde, "minADE1": ade, "minFDE1": fde, "miss_rate1": float(fde > 2)}
+    )
 
 
 def test_a_path_that_strays_and_comes_back_misses_by_its_largest_distance_only() -> None:

@@ -17,10 +17,26 @@ def lane(x: float, slope: float, first: int = 0, last: int = 20) -> list[float]:
 
 FOUR = [lane(300, -10), lane(500, -3), lane(700, 4), lane(800, 22, 0, 16)]
 FIVE = [*FOUR, lane(900, 40, 2, 10)]
-# What lane.py (TuSimple/tusimple-benchmark, commit 365c4cd) says of these: predicted, true, run time, expected.
+FALSE = [lane(100, 3), lane(150, 3), lane(200, 3)]
+BESIDE = [[x + 21 if x >= 0 else x for x in one] for one in FOUR]
 OFFICIAL = {
-    "perfect": (FOUR, FOUR, 10, (1.0, 0.0, 0.0)),
+    "all as they are": (FOUR, FOUR, 10, (1, 0, 0)),
+    "21 pixels beside: near enough for slanted lanes only": (BESIDE, FOUR, 10, (0.5, 0.5, 0.5)),
+    "one missed, one false": ([*FOUR[:3], FALSE[0]], FOUR, 10, (0.75, 0.25, 0.25)),
+    "30 percent missing": ([lane(300, -10, 0, 14)], FOUR[:1], 10, (0.7, 1, 1)),
+    "15 percent missing": ([lane(300, -10, 0, 17)], FOUR[:1], 10, (0.85, 0, 0)),
+    "two lanes found by one": ([lane(300, -10)], [lane(295, -10), lane(305, -10)], 10, (1, -1, 0)),
+    "two too many": ([*FOUR, *FALSE[:2]], FOUR, 10, (1, 1 / 3, 0)),
+    "three too many": ([*FOUR, *FALSE], FOUR, 10, (0, 0, 1)),
+    "just fast enough": (FOUR, FOUR, 200, (1, 0, 0)),
+    "too slow": (FOUR, FOUR, 200.5, (0, 0, 1)),
+    "five lanes, one missed": (FOUR, FIVE, 10, (1, 0, 0)),
+    "five lanes, two missed": (FOUR[:3], FIVE, 10, (0.75, 0, 0.25)),
+    "nothing predicted": ([], FOUR, 10, (0, 0, 1)),
+    "nothing there": (FOUR[:1], [], 10, (0, 1, 0)),
+    "nothing at all": ([], [], 10, (0, 0, 0)),
 }
+"""Predicted, true, run time, and what lane.py (TuSimple/tusimple-benchmark, commit 365c4cd) says of them."""
 
 
 def arrays(lanes: list[list[float]]) -> np.ndarray:
@@ -62,7 +78,8 @@ def by_the_rules(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, float
 @given(seed=st.integers(0, 100_000))
 def test_any_frame_scores_by_the_rules(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    truth = [lane(rng.integers(100, 1100), rng.integers(-30, 30), 0, rng.integers(1, 21)) for _ in range(rng.integers(7))]
+    lanes = range(rng.integers(7))
+    truth = [lane(rng.integers(100, 1100), rng.integers(-30, 30), 0, rng.integers(1, 21)) for _ in lanes]
     moved = [np.array(one) + (np.array(one) >= 0) * rng.integers(-25, 26, 20) for one in truth]
     extra = [lane(rng.integers(100, 1100), 3) for _ in range(rng.integers(4))]
     predicted = arrays([*(one.tolist() for one in moved if rng.random() < 0.8), *extra])
@@ -76,7 +93,8 @@ def test_the_metrics_are_means_over_images_in_every_draw() -> None:
     counts = draws(3, 20)
     found = TusimpleStatistics(frames).metrics(counts)
     for name, column in (("accuracy", 0), ("FP", 1), ("FN", 2)):
-        assert found[name] == pytest.approx([np.repeat([f[column] for f in frames], c.astype(int)).mean() for c in counts])
+        drawn = [np.repeat([frame[column] for frame in frames], row.astype(int)) for row in counts]
+        assert found[name] == pytest.approx([values.mean() for values in drawn])
 
 
 def test_without_a_single_true_lane_only_false_ones_are_defined() -> None:

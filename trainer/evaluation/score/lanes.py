@@ -93,8 +93,12 @@ def _statistics(records: Sequence[_Record]) -> Joined:
 def _record(truth: _Truth, prediction: _Prediction, size: tuple[int, int]) -> _Record:
     heights = np.array(truth.h_samples)
     found, wanted = (np.array(lanes).reshape(-1, len(heights)) for lanes in (prediction.lanes, truth.lanes))
-    points = [[np.stack([x, heights], axis=1)[x >= 0] for x in lanes] for lanes in (found, wanted)]
-    return _Record(frame_score(found, wanted, heights, prediction.run_time), match_lanes(*points, size))
+    tusimple = frame_score(found, wanted, heights, prediction.run_time)
+    return _Record(tusimple, match_lanes(_points(found, heights), _points(wanted, heights), size))
+
+
+def _points(lanes: np.ndarray, heights: np.ndarray) -> list[np.ndarray]:
+    return [np.stack([x, heights], axis=1)[x >= 0] for x in lanes]
 
 
 def _matched(truth_path: Path, predictions_path: Path) -> tuple[Frames[_Truth], Frames[_Prediction]]:

@@ -59,10 +59,11 @@ def _scores(samples: Samples, places: Sequence[int]) -> dict[str, Any]:
 
 def _row(samples: Samples, place: int, attributes: Attributes) -> Row:
     """A row that says only what slices ask for."""
-    boxes = None
+    said: dict[str, Any] = {"attributes": attributes}
     if samples.boxes is not None:
-        boxes = tuple(Box.model_construct(category=category) for category in samples.boxes.of_samples[place])
-    return Row.model_construct(attributes=dict(attributes), boxes=boxes)
+        boxes: list[dict[str, Any]] = [{"category": category} for category in samples.boxes.of_samples[place]]
+        said["boxes"] = tuple(Box.model_construct(**box) for box in boxes)
+    return Row.model_construct(**said)
 
 
 def _misfits(path: Path, slices: Sequence[Slice], samples: Samples, columns: Sequence[str]) -> Iterator[Problem]:

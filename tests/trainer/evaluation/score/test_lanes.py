@@ -33,6 +33,22 @@ def test_the_ground_truth_scores_perfectly_against_itself(score, real_data: Path
     assert (code, found) == (0, {"images": 5, "images_without_lanes": 0, **perfect})
 
 
+def test_real_labels_moved_about_score_as_the_official_codes_say(score, real_data: Path, tmp_path: Path) -> None:
+    """lane.py of tusimple-benchmark (365c4cd) and culane_metric.py of LaneATT (8b4cb6d) were run on the same files."""
+    lines = (real_data / "tusimple" / "train_label.json").read_text().splitlines()[:20]
+    frames = [json.loads(line) for line in lines]
+    for number, one in enumerate(frames):
+        shifts = [(7 * number + 5 * place) % 8 * 4 - 12 for place in range(len(one["lanes"]))]
+        moved = [[x + by if x >= 0 else x for x in xs] for xs, by in zip(one["lanes"], shifts, strict=True)]
+        one["lanes"] = moved[number % 5 == 0 :]
+    (tmp_path / "gt.json").write_text("\n".join(lines))
+    found = score("lanes", tmp_path / "gt.json", write(tmp_path / "dt.json", *frames))[1]
+    assert (found["accuracy"], found["FP"], found["FN"]) == pytest.approx((0.9515625, 0, 0.05), abs=1e-12)
+    hits, false, missed = 73, 3, 7
+    assert (found["precision"], found["recall"]) == pytest.approx((hits / (hits + false), hits / (hits + missed)))
+    assert found["F1"] == pytest.approx(2 * hits / (2 * hits + false + missed))
+
+
 def test_both_protocols_judge_the_same_lanes(score, truth: Path, tmp_path: Path) -> None:
     """Of four predicted lanes one is 12 pixels off: near enough for TuSimple, half a lane's width for CULane."""
     predicted = write(

