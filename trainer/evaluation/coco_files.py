@@ -4,7 +4,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictFloat, StrictInt, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    TypeAdapter,
+    ValidationError,
+)
 
 from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.metrics.coco import IouType
@@ -32,17 +42,31 @@ class _Category(_Model):
 
 
 class _Annotation(_Model):
+    """``area`` decides which of APs, APm and APl the object counts for; without it COCO's code fails."""
+
     id: StrictInt
     image_id: StrictInt
     category_id: StrictInt
+    area: Annotated[Number, Field(ge=0)]
+    iscrowd: StrictBool | Annotated[StrictInt, Field(ge=0, le=1)] = 0
 
 
 class _BoxAnnotation(_Annotation):
     bbox: Box
 
 
+class _Rle(_Model):
+    """``size`` is (height, width); ``counts`` is compressed, or lists the runs."""
+
+    size: tuple[StrictInt, StrictInt]
+    counts: str | list[StrictInt]
+
+
+Polygon = Annotated[list[Number], Field(min_length=6)]
+
+
 class _MaskAnnotation(_Annotation):
-    segmentation: list[Any] | dict[str, Any]
+    segmentation: Annotated[list[Polygon], Field(min_length=1)] | _Rle
 
 
 class _BoxTruth(_Model):
@@ -91,7 +115,10 @@ def checked_iou_type(truth_path: Path, truth: Any, results_path: Path, results: 
     first = results[0] if isinstance(results, list) and results and isinstance(results[0], dict) else {}
     chosen: IouType = asked or ("segm" if "segmentation" in first else "bbox")
     _validate(_MaskTruth if chosen == "segm" else _BoxTruth, truth, truth_path)
-    if problems := [*_repeated(truth, truth_path), *_uncategorised(truth, truth_path)]:
+    problems = [*_repeated(truth, truth_path), *_uncategorised(truth, truth_path)]
+    if chosen == "segm":
+        problems += _missized(truth, truth["annotations"], truth_path, "annotations.")
+    if problems:
         raise ContractError("the ground truth is refused", problems)
     masked, boxed = "segmentation" in first, "bbox" in first
     kind = (_FullResult if boxed else _MaskResult) if masked else _BoxResult
@@ -126,17 +153,31 @@ def _uncategorised(truth: dict[str, Any], path: Path) -> Iterator[Problem]:
 
 
 def _unknown(truth: dict[str, Any], results: Sequence[dict[str, Any]], path: Path, masked: bool) -> Iterator[Problem]:
-    images = {one["id"]: one for one in truth["images"]}
+    images = {one["id"] for one in truth["images"]}
     categories = {one["id"] for one in truth["categories"]}
+    if masked:
+        yield from _missized(truth, results, path)
     for number, one in enumerate(results):
-        image = images.get(one["image_id"])
-        if image is None:
+        if one["image_id"] not in images:
             found = str(one["image_id"])
             yield Problem(str(path), found, "an image of the ground truth", field=f"{number}.image_id")
-        elif masked and "height" in image and list(one["segmentation"]["size"]) != [image["height"], image["width"]]:
-            expected = f"the image's height and width, {[image['height'], image['width']]}"
-            found = str(one["segmentation"]["size"])
-            yield Problem(str(path), found, expected, field=f"{number}.segmentation.size")
         if one["category_id"] not in categories:
             found = str(one["category_id"])
             yield Problem(str(path), found, "a category of the ground truth", field=f"{number}.category_id")
+
+
+def _missized(
+    truth: dict[str, Any], masks: Sequence[dict[str, Any]], path: Path, prefix: str = ""
+) -> Iterator[Problem]:
+    """Masks in runs whose size is not that of their image, where that is known."""
+    sizes = {one["id"]: [one["height"], one["width"]] for one in truth["images"] if "height" in one and "width" in one}
+    for number, one in enumerate(masks):
+        size, mask = sizes.get(one["image_id"]), one["segmentation"]
+        if size is None or isinstance(mask, list):
+            continue
+        if list(mask["size"]) != size:
+            expected = f"the image's height and width, {size}"
+            yield Problem(str(path), str(mask["size"]), expected, field=f"{prefix}{number}.segmentation.size")
+        elif isinstance(mask["counts"], list) and sum(mask["counts"]) != size[0] * size[1]:
+            found, expected = f"runs of {sum(mask['counts'])} pixels", f"{size[0] * size[1]}, those of the image"
+            yield Problem(str(path), found, expected, field=f"{prefix}{number}.segmentation.counts")

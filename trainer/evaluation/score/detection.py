@@ -9,11 +9,12 @@ import argparse
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from trainer.contract.errors import ContractError, Problem
 from trainer.evaluation.coco_files import checked_iou_type
 from trainer.evaluation.score.json_files import read_json
 from trainer.evaluation.score.samples import Boxes, Samples
@@ -46,6 +47,7 @@ def score(arguments: argparse.Namespace) -> dict[str, float | None]:
 
 def read(arguments: argparse.Namespace) -> Samples:
     files = _read(arguments)
+    _refuse_id_0(files.truth, arguments.ground_truth)
     images = sorted(files.truth["images"], key=lambda image: image["id"])  # COCO's order: decides between equal scores
     records, categories = _matches(files, [image["id"] for image in images])
     return Samples(
@@ -61,6 +63,17 @@ def _read(arguments: argparse.Namespace) -> _Files:
     truth, results = read_json(arguments.ground_truth), read_json(arguments.predictions)
     chosen = checked_iou_type(arguments.ground_truth, truth, arguments.predictions, results, arguments.iou_type)
     return _Files(truth, results, chosen)
+
+
+def _refuse_id_0(truth: dict[str, Any], path: Path) -> None:
+    """COCO's code takes the annotation 0 for "unmatched": its figures would differ from those of any slice."""
+    problems = [
+        Problem(str(path), "0", "an id from 1", field=f"annotations.{number}.id")
+        for number, one in enumerate(truth["annotations"])
+        if one["id"] == 0
+    ]
+    if problems:
+        raise ContractError("the ground truth is refused", problems)
 
 
 def _names(image: dict[str, Any]) -> tuple[str, ...]:

@@ -94,6 +94,12 @@ def test_a_bad_prediction_is_named_and_nothing_is_scored(tmp_path, capsys, chang
         (lambda truth: truth["annotations"].append(None), "annotations"),
         (lambda truth: truth["images"][0].update(id="one"), "images.0.id"),
         (lambda truth: truth["categories"][0].pop("name"), "categories.0.name"),
+        (lambda truth: truth["categories"][1].update(name="a"), "categories.1.name"),
+        (lambda truth: truth["annotations"][1].update(category_id=9), "annotations.1.category_id"),
+        (lambda truth: truth["annotations"][1].pop("area"), "annotations.1.area"),
+        (lambda truth: truth["annotations"][1].update(area=float("nan")), "annotations.1.area"),
+        (lambda truth: truth["annotations"][1].update(iscrowd=2), "annotations.1.iscrowd"),
+        (lambda truth: truth["images"].clear(), "images"),
     ],
 )
 def test_a_ground_truth_that_coco_could_not_score_is_named(tmp_path, capsys, spoil, said):
@@ -117,3 +123,35 @@ def test_a_predicted_mask_that_is_not_the_images_rle_is_named(real_data, tmp_pat
     truth = str(folder / "instances_val2014_100.json")
     assert main(["score", "detection", "--ground-truth", truth, "--predictions", str(tmp_path / "dt.json")]) == 2
     assert "3.segmentation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [
+        ([], "annotations.0.segmentation"),
+        ([[1, 2]], "annotations.0.segmentation"),
+        ([["a", 1, 2, 3, 4, 5]], "annotations.0.segmentation"),
+        ({"size": [9, 9], "counts": [81]}, "annotations.0.segmentation.size"),
+        ({"size": [200, 200], "counts": [81]}, "annotations.0.segmentation.counts"),
+        ({"size": [200, 200]}, "annotations.0.segmentation"),
+    ],
+)
+def test_a_true_mask_that_is_none_of_its_image_is_named(score, tmp_path, mask, said):
+    truth, _ = _random_detections(np.random.default_rng(3))
+    for one in truth["annotations"]:
+        one["segmentation"] = [[0, 0, 9, 0, 9, 9]]
+    truth["annotations"][0]["segmentation"] = mask
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    (tmp_path / "dt.json").write_text("[]")
+    code, _, report = score("detection", tmp_path / "gt.json", tmp_path / "dt.json", "--iou-type", "segm")
+    assert code == 2
+    assert said in report
+
+
+def test_a_ground_truth_without_objects_has_no_metrics(score, tmp_path):
+    truth, results = _random_detections(np.random.default_rng(3))
+    (tmp_path / "gt.json").write_text(json.dumps(truth | {"annotations": []}))
+    (tmp_path / "dt.json").write_text(json.dumps(results))
+    code, found, _ = score("detection", tmp_path / "gt.json", tmp_path / "dt.json")
+    assert code == 0
+    assert set(found.values()) == {None}

@@ -66,3 +66,19 @@ def test_ignored_pixels_never_count_even_where_255_is_a_class(tmp_path, capsys):
     _masks(tmp_path / "dt", {"a": np.array([[1, 1], [1, 255]], np.uint8)})
     code, scores = _segmentation_scores(capsys, tmp_path, "--ignore", "0")
     assert (code, scores["mIoU"], scores["pixel_accuracy"]) == (0, 1.0, 1.0)
+
+
+def test_a_predicted_mask_of_no_sample_is_named(score, tmp_path):
+    mask = np.zeros((4, 4), np.uint8)
+    truth, found = _masks(tmp_path / "gt", {"a": mask}), _masks(tmp_path / "dt", {"a": mask, "c": mask})
+    code, _, report = score("segmentation", truth, found)
+    assert code == 2
+    assert "c.png" in report
+
+
+def test_an_empty_ground_truth_is_an_error_and_one_without_scored_pixels_has_no_metrics(score, tmp_path):
+    (tmp_path / "none").mkdir()
+    assert score("segmentation", tmp_path / "none", tmp_path / "none")[0] == 2
+    void = _masks(tmp_path / "gt", {"a": np.full((4, 4), 255, np.uint8)})
+    found = score("segmentation", void, _masks(tmp_path / "dt", {"a": np.zeros((4, 4), np.uint8)}))[1]
+    assert found == {"images": 1, "mIoU": None, "pixel_accuracy": None, "IoU/0": None}

@@ -144,7 +144,13 @@ def test_slices_of_detections_may_ask_for_boxes(score, tmp_path: Path) -> None:
     found = score("detection", *files, "--slices", slices)[1]
     assert {name: one["samples"] for name, one in found["slices"].items()} == {"cars": 2, "crowds": 1, "trams": 0}
     assert found["slices"]["crowds"]["metrics"]["AR100"] == pytest.approx(0.5)
+    truth["annotations"][0]["id"] = 0
+    files[0].write_text(json.dumps(truth))
+    code, _, report = score("detection", *files, "--slices", slices)
+    assert (code, "annotations.0.id" in report) == (2, True)
     slices = write_slices(tmp_path / "slices.yaml", {"name": "bikes", "where": {"labels.boxes.bike": 1}})
+    truth["annotations"][0]["id"] = 9
+    files[0].write_text(json.dumps(truth))
     code, _, report = score("detection", *files, "--slices", slices)
     assert code == 2
     assert "labels.boxes.bike" in report
