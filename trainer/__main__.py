@@ -137,24 +137,9 @@ def _import_command(parser: argparse.ArgumentParser) -> None:
 
 
 def _score_command(parser: argparse.ArgumentParser) -> None:
-    tasks = parser.add_subparsers(title="tasks", dest="task", metavar="TASK", required=True)
-    detection = tasks.add_parser("detection", help="COCO result list against a COCO ground-truth file")
-    detection.add_argument("--iou-type", choices=("bbox", "segm"), help="default: what the predictions have")
-    segmentation = tasks.add_parser("segmentation", help="folder of mask PNGs against another")
-    segmentation.add_argument("--ignore", type=int, action="append", help="mask value that is not scored (default 255)")
-    segmentation.add_argument(
-        "--classes", type=_from_1_to_256, metavar="N", help="number of classes; default: from the ground truth"
-    )
-    for sub in (detection, segmentation):
-        sub.add_argument("--ground-truth", type=Path, required=True)
-        sub.add_argument("--predictions", type=Path, required=True)
+    from trainer.evaluation.score import add_arguments
 
-
-def _from_1_to_256(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 256:
-        raise argparse.ArgumentTypeError(f"{number} is not from 1 to 256, what a mask of 8 bits can hold")
-    return number
+    add_arguments(parser)
 
 
 def _train(arguments: argparse.Namespace) -> int | None:
@@ -255,14 +240,9 @@ def _import(arguments: argparse.Namespace) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    from trainer.evaluation.score import score_detection, score_segmentation
+    from trainer.evaluation.score import score
 
-    if arguments.task == "detection":
-        metrics = score_detection(arguments.ground_truth, arguments.predictions, arguments.iou_type)
-    else:
-        ignore = arguments.ignore or (255,)
-        metrics = score_segmentation(arguments.ground_truth, arguments.predictions, ignore, arguments.classes)
-    print(json.dumps(metrics, indent=2))
+    print(json.dumps(score(arguments), indent=2))
 
 
 def _counted(what: str) -> Callable[[int, int], None]:

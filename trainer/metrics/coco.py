@@ -38,12 +38,19 @@ def coco_metrics(
     return metrics
 
 
+def indexed(ground_truth: dict[str, Any], results: list[dict[str, Any]]) -> tuple[Any, Any]:
+    """Both as faster-coco-eval's ``COCO``, which adds to the results the fields that follow from the others."""
+    from faster_coco_eval import COCO
+
+    truth = COCO(ground_truth)
+    return truth, truth.loadRes(results) if results else COCO({**ground_truth, "annotations": []})
+
+
 def _evaluate(ground_truth: dict[str, Any], results: list[dict[str, Any]], iou_type: IouType) -> Any:
-    from faster_coco_eval import COCO, COCOeval_faster
+    from faster_coco_eval import COCOeval_faster
 
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(ground_truth)
-        found = truth.loadRes(results) if results else COCO({**ground_truth, "annotations": []})
+        truth, found = indexed(ground_truth, results)
         evaluation = COCOeval_faster(truth, found, iou_type, print_function=lambda *_: None)
         evaluation.evaluate()
         evaluation.accumulate()

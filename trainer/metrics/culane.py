@@ -9,8 +9,6 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from scipy.interpolate import splev, splprep
-from scipy.optimize import linear_sum_assignment
 
 from trainer.metrics.statistics import ratio
 
@@ -19,7 +17,7 @@ IOU = 0.5
 STEPS = 5
 """Parts that the spline is drawn in between two points."""
 FARTHEST = 1e6
-"""Pixels; beyond them nothing is drawn, and coordinates would not fit into 32 bits."""
+"""Pixels from the origin, to which points are drawn back: larger coordinates would not fit into 32 bits."""
 
 
 class LaneF1Statistics:
@@ -47,6 +45,8 @@ def match_lanes(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray], si
     Lanes are P×2 (x, y) in pixels of an image of ``size`` (height, width). Those of fewer than two points cannot be
     drawn and do not count, as in the reference.
     """
+    from scipy.optimize import linear_sum_assignment
+
     found, wanted = (_drawn(lanes, size) for lanes in (predicted, truth))
     hits = 0
     if found and wanted:
@@ -81,5 +81,7 @@ def _distinct(lane: np.ndarray) -> np.ndarray:
 
 def _spline(lane: np.ndarray) -> np.ndarray:
     """Points on the interpolating spline, cubic where there are four points or more."""
+    from scipy.interpolate import splev, splprep
+
     curve, _ = splprep(list(lane.T), s=0, k=min(3, len(lane) - 1))
     return np.stack(splev(np.linspace(0.0, 1.0, (len(lane) - 1) * STEPS + 1), curve), axis=1)

@@ -1,9 +1,9 @@
 """Displacement errors of forecast paths, as nuScenes' prediction challenge defines them.
 
 The source is ``eval/prediction/metrics.py`` of nutonomy/nuscenes-devkit: modes are taken in order of their
-probability, of equal ones the later first; the least error of the best k counts; with fewer modes than k, all of them
-do. ``ADE`` and ``FDE`` are those of the most probable mode.
-All in metres; each agent counts once, however many there are in a sample.
+probability, of equal ones the later first; the least error of the first k counts; with fewer modes than k, all of them
+do. ``ADE`` and ``FDE`` are those of the most probable mode. All in metres; each agent counts once, however many there
+are in a sample.
 """
 
 from collections.abc import Sequence

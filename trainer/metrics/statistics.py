@@ -7,6 +7,8 @@ import numpy as np
 
 RESAMPLES = 1000
 LEVEL = 0.95
+BLOCK = 100
+"""Draws at a time: what a metric needs for them grows with draws × samples or more."""
 
 
 class Statistics(Protocol):
@@ -20,6 +22,19 @@ class Statistics(Protocol):
 
         Returns B values for each metric, NaN where it is not defined (no ground truth of a class, say).
         """
+
+
+class Joined:
+    """Several statistics of the same samples as one; the names of their metrics differ."""
+
+    def __init__(self, *parts: Statistics) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    def metrics(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: values for part in self.parts for name, values in part.metrics(counts).items()}
 
 
 def point(statistics: Statistics) -> dict[str, float | None]:
@@ -48,6 +63,13 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float] | 
     return float(low), float(high)
 
 
+def intervals(statistics: Statistics) -> dict[str, tuple[float, float] | None]:
+    """The bootstrap interval of each metric over :func:`draws` of the samples."""
+    counts = draws(len(statistics))
+    blocks = [statistics.metrics(counts[begin : begin + BLOCK]) for begin in range(0, RESAMPLES, BLOCK)]
+    return {name: interval(np.concatenate([block[name] for block in blocks])) for name in blocks[0]}
+
+
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """``numerator / denominator``, NaN where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator != 0)
@@ -60,19 +82,6 @@ def mean_of_defined(values: Sequence[np.ndarray], draws: int) -> np.ndarray:
     stacked = np.stack(values)
     known = ~np.isnan(stacked)
     return ratio(np.where(known, stacked, 0.0).sum(axis=0), known.sum(axis=0))
-
-
-class Together:
-    """Several statistics of the same samples, whose metrics have different names."""
-
-    def __init__(self, *parts: Statistics) -> None:
-        self.parts = parts
-
-    def __len__(self) -> int:
-        return len(self.parts[0])
-
-    def metrics(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: values for part in self.parts for name, values in part.metrics(counts).items()}
 
 
 class Among:

@@ -6,7 +6,6 @@ A lane is its x at given heights of the image, negative where there is none.
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.linalg import lstsq
 
 from trainer.metrics.statistics import ratio
 
@@ -70,7 +69,9 @@ def _accuracies(predicted: np.ndarray, truth: np.ndarray, heights: np.ndarray) -
 
 
 def _angle(lane: np.ndarray, heights: np.ndarray) -> float:
-    """Of the line fitted to the lane's points (least squares, x by height), to the vertical; 0 with fewer than two."""
+    """Of the line fitted to the lane's points (least squares), to the vertical; 0 with fewer than two points."""
+    from scipy.linalg import lstsq
+
     present = lane >= 0
     if present.sum() < 2:
         return 0.0

@@ -17,7 +17,7 @@ from trainer.contract.train_config import Task as TaskConfig
 from trainer.data.sample import Labelled
 from trainer.metrics.calibration import CalibrationStatistics, binned
 from trainer.metrics.coco_statistics import ClassMatches, CocoStatistics, match
-from trainer.metrics.statistics import Statistics, Together
+from trainer.metrics.statistics import Joined, Statistics
 from trainer.models.backbones import conv_norm
 from trainer.models.necks import merge_finest
 from trainer.tasks.base import PALETTE, Options, Task, Tensors, options_of, refuse_no_classes
@@ -92,7 +92,7 @@ class Detection(Task):
         }  # fmt: skip
 
     def statistics(self, records: Sequence[dict[int, ClassMatches]]) -> Statistics:
-        return Together(
+        return Joined(
             CocoStatistics(records, self.classes), CalibrationStatistics([_calibration(record) for record in records])
         )
 

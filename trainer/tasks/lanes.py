@@ -16,7 +16,7 @@ from torch.nn import functional
 from trainer.contract.train_config import Task as TaskConfig
 from trainer.data.sample import Labelled
 from trainer.metrics.culane import LaneF1Statistics, match_lanes
-from trainer.metrics.statistics import Among, Statistics, Together
+from trainer.metrics.statistics import Among, Joined, Statistics
 from trainer.metrics.tusimple import TusimpleStatistics, frame_score
 from trainer.models.backbones import conv_norm
 from trainer.models.necks import merge_finest
@@ -97,7 +97,7 @@ class LaneDetection(Task):
 
     def statistics(self, records: Sequence[tuple[np.ndarray, np.ndarray] | None]) -> Statistics:
         known = [record for record in records if record is not None]
-        parts = Together(LaneF1Statistics([one for _, one in known]), TusimpleStatistics([one for one, _ in known]))
+        parts = Joined(LaneF1Statistics([one for _, one in known]), TusimpleStatistics([one for one, _ in known]))
         return Among([record is not None for record in records], parts)
 
     def decode(self, outputs: Tensors, sample: Labelled) -> list[np.ndarray]:

@@ -17,7 +17,7 @@ from trainer.data.sample import Labelled
 from trainer.metrics.calibration import CalibrationStatistics, binned
 from trainer.metrics.iou import IouStatistics, confusion_matrix
 from trainer.metrics.roc import chance_histogram
-from trainer.metrics.statistics import Among, Statistics, Together
+from trainer.metrics.statistics import Among, Joined, Statistics
 from trainer.models.backbones import conv_norm
 from trainer.models.necks import merge_finest
 from trainer.tasks.base import PALETTE, Options, Task, Tensors, options_of, refuse_no_classes
@@ -100,7 +100,7 @@ class Segmentation(Task):
 
     def statistics(self, records: Sequence[MaskRecord | None]) -> Statistics:
         known = [record for record in records if record is not None]
-        parts = Together(
+        parts = Joined(
             IouStatistics([record.confusion for record in known], self.classes),
             CalibrationStatistics([record.calibration for record in known]),
         )

@@ -1,7 +1,5 @@
 import json
-from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -86,66 +84,6 @@ def test_a_bad_prediction_is_named_and_nothing_is_scored(tmp_path, capsys, chang
     assert captured.out == ""
 
 
-def _masks(folder: Path, masks: dict[str, np.ndarray]) -> Path:
-    folder.mkdir()
-    for name, mask in masks.items():
-        cv2.imwrite(str(folder / f"{name}.png"), mask)
-    return folder
-
-
-def test_segmentation_equals_an_independent_implementation_on_camvid_masks(real_data, tmp_path, capsys):
-    """torchmetrics' MulticlassJaccardIndex on twelve real masks, predictions made by shifting the truth."""
-    import torch
-    from torchmetrics.classification import MulticlassJaccardIndex
-
-    paths = sorted((real_data / "camvid" / "valannot").glob("*.png"))[:12]
-    truth = {path.stem: cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in paths}
-    found = {name: np.where(np.roll(mask, 9, 1) == 11, 3, np.roll(mask, 9, 1)) for name, mask in truth.items()}
-    folders = [_masks(tmp_path / "gt", truth), _masks(tmp_path / "dt", found)]
-    main(["score", "segmentation", "--ground-truth", str(folders[0]), "--predictions", str(folders[1]),
-          "--ignore", "11", "--classes", "11"])  # fmt: skip
-    scores = json.loads(capsys.readouterr().out)
-    reference = MulticlassJaccardIndex(num_classes=12, average="none", ignore_index=11)
-    for name, mask in truth.items():
-        reference.update(torch.from_numpy(found[name]).long(), torch.from_numpy(mask).long())
-    expected = reference.compute()[:11].tolist()
-    assert [scores[f"IoU/{c}"] for c in range(11)] == pytest.approx(expected, abs=1e-6)
-    assert scores["mIoU"] == pytest.approx(float(np.mean(expected)), abs=1e-6)
-
-
-def test_a_missing_and_an_oversized_mask_are_named(tmp_path, capsys):
-    mask = np.zeros((4, 4), np.uint8)
-    truth = _masks(tmp_path / "gt", {"a": mask, "b": mask})
-    found = _masks(tmp_path / "dt", {"a": np.zeros((5, 4), np.uint8)})
-    assert main(["score", "segmentation", "--ground-truth", str(truth), "--predictions", str(found)]) == 2
-    assert "b.png" in capsys.readouterr().err
-    _masks(tmp_path / "dt2", {"a": np.zeros((5, 4), np.uint8), "b": mask})
-    arguments = ["--ground-truth", str(truth), "--predictions", str(tmp_path / "dt2")]
-    assert main(["score", "segmentation", *arguments]) == 2
-    assert "a.png" in capsys.readouterr().err
-
-
-def _segmentation_scores(capsys, tmp_path, *options: str) -> tuple[int, dict]:
-    folders = ["--ground-truth", str(tmp_path / "gt"), "--predictions", str(tmp_path / "dt")]
-    code = main(["score", "segmentation", *folders, *options])
-    return code, json.loads(capsys.readouterr().out or "{}")
-
-
-def test_masks_of_16_bits_or_one_bit_are_refused(tmp_path, capsys):
-    (tmp_path / "gt").mkdir()
-    cv2.imwrite(str(tmp_path / "gt/a.png"), np.full((4, 4), 700, np.uint16))
-    cv2.imwrite(str(tmp_path / "gt/b.png"), np.ones((4, 4), np.uint8), [cv2.IMWRITE_PNG_BILEVEL, 1])
-    _masks(tmp_path / "dt", {"a": np.zeros((4, 4), np.uint8), "b": np.zeros((4, 4), np.uint8)})
-    assert _segmentation_scores(capsys, tmp_path) == (2, {})
-
-
-def test_ignored_pixels_never_count_even_where_255_is_a_class(tmp_path, capsys):
-    _masks(tmp_path / "gt", {"a": np.array([[0, 0], [1, 255]], np.uint8)})
-    _masks(tmp_path / "dt", {"a": np.array([[1, 1], [1, 255]], np.uint8)})
-    code, scores = _segmentation_scores(capsys, tmp_path, "--ignore", "0")
-    assert (code, scores["mIoU"], scores["pixel_accuracy"]) == (0, 1.0, 1.0)
-
-
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -156,6 +94,12 @@ def test_ignored_pixels_never_count_even_where_255_is_a_class(tmp_path, capsys):
         (lambda truth: truth["annotations"].append(None), "annotations"),
         (lambda truth: truth["images"][0].update(id="one"), "images.0.id"),
         (lambda truth: truth["categories"][0].pop("name"), "categories.0.name"),
+        (lambda truth: truth["categories"][1].update(name="a"), "categories.1.name"),
+        (lambda truth: truth["annotations"][1].update(category_id=9), "annotations.1.category_id"),
+        (lambda truth: truth["annotations"][1].pop("area"), "annotations.1.area"),
+        (lambda truth: truth["annotations"][1].update(area=float("nan")), "annotations.1.area"),
+        (lambda truth: truth["annotations"][1].update(iscrowd=2), "annotations.1.iscrowd"),
+        (lambda truth: truth["images"].clear(), "images"),
     ],
 )
 def test_a_ground_truth_that_coco_could_not_score_is_named(tmp_path, capsys, spoil, said):
@@ -179,3 +123,35 @@ def test_a_predicted_mask_that_is_not_the_images_rle_is_named(real_data, tmp_pat
     truth = str(folder / "instances_val2014_100.json")
     assert main(["score", "detection", "--ground-truth", truth, "--predictions", str(tmp_path / "dt.json")]) == 2
     assert "3.segmentation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [
+        ([], "annotations.0.segmentation"),
+        ([[1, 2]], "annotations.0.segmentation"),
+        ([["a", 1, 2, 3, 4, 5]], "annotations.0.segmentation"),
+        ({"size": [9, 9], "counts": [81]}, "annotations.0.segmentation.size"),
+        ({"size": [200, 200], "counts": [81]}, "annotations.0.segmentation.counts"),
+        ({"size": [200, 200]}, "annotations.0.segmentation"),
+    ],
+)
+def test_a_true_mask_that_is_none_of_its_image_is_named(score, tmp_path, mask, said):
+    truth, _ = _random_detections(np.random.default_rng(3))
+    for one in truth["annotations"]:
+        one["segmentation"] = [[0, 0, 9, 0, 9, 9]]
+    truth["annotations"][0]["segmentation"] = mask
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    (tmp_path / "dt.json").write_text("[]")
+    code, _, report = score("detection", tmp_path / "gt.json", tmp_path / "dt.json", "--iou-type", "segm")
+    assert code == 2
+    assert said in report
+
+
+def test_a_ground_truth_without_objects_has_no_metrics(score, tmp_path):
+    truth, results = _random_detections(np.random.default_rng(3))
+    (tmp_path / "gt.json").write_text(json.dumps(truth | {"annotations": []}))
+    (tmp_path / "dt.json").write_text(json.dumps(results))
+    code, found, _ = score("detection", tmp_path / "gt.json", tmp_path / "dt.json")
+    assert code == 0
+    assert set(found.values()) == {None}
