@@ -44,6 +44,9 @@ CURVE_STEPS = 12
 """Points on a Bézier curve: the chords of a quarter circle are at most 0.2 % of its length away from it."""
 
 
+POLY2D = "at least two vertices, and types of L and C for each, with a vertex after two C"
+
+
 class Box2d(BaseModel):
     x1: FiniteFloat
     y1: FiniteFloat
@@ -191,8 +194,8 @@ def _boxes(path: Path, frame: Frame, source: Source) -> Iterator[Box]:
         bbox = clipped((box.x1, box.y1, box.x2 + 1, box.y2 + 1), SIZE)
         if bbox is None or box.x2 < box.x1 or box.y2 < box.y1:
             expected = f"x1 ≤ x2 and y1 ≤ y2 within the {SIZE[0]}×{SIZE[1]} image"
-            field = f"{frame.name}.labels.{index}.box2d"
-            source.problems.append(Problem(str(path), str(box), expected, field=field))
+            place = f"{frame.name}.labels.{index}.box2d"
+            source.problems.append(Problem(str(path), str(box), expected, field=place))
         else:
             given = label.attributes or {}
             ignore = bool(given.get("crowd") or given.get("ignored"))
@@ -217,11 +220,8 @@ def _lanes(path: Path, frame: Frame, labels: list[Label], source: Source) -> Ite
             try:
                 yield polyline(shape)
             except ValueError as error:
-                field = f"{frame.name}.labels.{label.category}.poly2d"
-                source.problems.append(Problem(str(path), str(error), POLY2D, field=field))
-
-
-POLY2D = "at least two vertices, and types of L and C for each, with a vertex after two C"
+                place = f"{frame.name}.labels.{label.category}.poly2d"
+                source.problems.append(Problem(str(path), str(error), POLY2D, field=place))
 
 
 def polyline(shape: Poly2d) -> tuple[Point, ...]:

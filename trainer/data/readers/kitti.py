@@ -30,7 +30,7 @@ from trainer.data.readers.write_pictures import add_picture_arguments, slices_of
 LICENCE = "CC-BY-NC-SA-3.0"
 MAPPINGS = ("mapping", "devkit/mapping", "devkit_object/mapping")
 COLUMNS = 15
-BBOX = slice(4, 8)
+BBOX = slice(3, 7)  # of the numbers after the type
 
 
 @dataclass(frozen=True)
@@ -116,16 +116,13 @@ def _boxes(path: Path, number: int, line: str, source: Source) -> tuple[Box, ...
     words = line.split()
     if not words:
         return ()
-    left, top, right, bottom = map(_number, words[BBOX]) if len(words) == COLUMNS else (0.0, 0.0, 0.0, 0.0)
-    expected = None
-    if len(words) != COLUMNS:
-        expected = f"{COLUMNS} columns"
-    elif not all(isfinite(_number(word)) for word in words[1:]):
-        expected = "a type and 14 finite numbers"
-    elif right <= left or bottom <= top:
-        expected = "left < right and top < bottom"
-    if expected is not None:
-        source.problems.append(Problem(str(path), f"'{line}'", expected, number))
+    values = [_number(word) for word in words[1:]]
+    if len(words) != COLUMNS or not all(map(isfinite, values)):
+        source.problems.append(Problem(str(path), f"'{line}'", f"{COLUMNS} columns: a type and numbers", number))
+        return ()
+    left, top, right, bottom = values[BBOX]
+    if right <= left or bottom <= top:
+        source.problems.append(Problem(str(path), f"'{line}'", "left < right and top < bottom", number))
         return ()
     return source.categories.boxes(words[0], (left, top, right - left, bottom - top))
 
