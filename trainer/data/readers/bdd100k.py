@@ -40,6 +40,8 @@ SIZE = (1280, 720)
 SPLITS = ("train", "val")
 ATTRIBUTES = {"weather": "weather", "timeofday": "time_of_day", "scene": "scene"}
 UNDEFINED = "undefined"
+Kinds = tuple[str, ...]
+BOTH: Kinds = ("boxes", "lanes")
 CURVE_STEPS = 12
 """Points on a Bézier curve: the chords of a quarter circle are at most 0.2 % of its length away from it."""
 
@@ -149,7 +151,7 @@ def run(arguments: argparse.Namespace, progress: Progress | None) -> None:
     write_pictures(arguments, source, slices_of(source, ATTRIBUTES.values()))
 
 
-def _frames(labels: Path) -> Iterator[tuple[str, Path, tuple[str, ...], Frame]]:
+def _frames(labels: Path) -> Iterator[tuple[str, Path, Kinds, Frame]]:
     """Split, file, the kinds of label that the file annotates, and frame.
 
     Raises:
@@ -169,15 +171,14 @@ def _frames(labels: Path) -> Iterator[tuple[str, Path, tuple[str, ...], Frame]]:
             yield from ((split, path, kinds, frame) for frame in read_json(path, FRAMES))
 
 
-def _files(labels: Path, split: str) -> list[tuple[Path, tuple[str, ...]]]:
-    both = ("boxes", "lanes")
-    newer = [
-        (labels / "det_20" / f"det_{split}.json", both[:1]),
-        (labels / "lane" / "polygons" / f"lane_{split}.json", both[1:]),
-    ]
-    older = [(labels / f"bdd100k_labels_images_{split}.json", both)]
-    single = [(path, both) for path in sorted((labels / "100k" / split).glob("*.json"))]
-    there = ([file for file in files if file[0].is_file()] for files in (newer, older, single))
+def _files(labels: Path, split: str) -> list[tuple[Path, Kinds]]:
+    newer: dict[Path, Kinds] = {
+        labels / "det_20" / f"det_{split}.json": ("boxes",),
+        labels / "lane" / "polygons" / f"lane_{split}.json": ("lanes",),
+    }
+    older: dict[Path, Kinds] = {labels / f"bdd100k_labels_images_{split}.json": BOTH}
+    single: dict[Path, Kinds] = dict.fromkeys(sorted((labels / "100k" / split).glob("*.json")), BOTH)
+    there = ([file for file in files.items() if file[0].is_file()] for files in (newer, older, single))
     return next((files for files in there if files), [])
 
 

@@ -16,7 +16,7 @@ of ``instances_NAME.json`` lies in ``NAME/``, ``images/NAME/``, ``images/`` or S
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -39,29 +39,29 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class _Licence(_Model):
+class _Numbered(_Model):
     id: int
+
+
+class _Licence(_Numbered):
     name: str = ""
 
 
-class _Image(_Model):
-    id: int
+class _Image(_Numbered):
     file_name: str
     width: Annotated[int, Field(gt=0)]
     height: Annotated[int, Field(gt=0)]
     license: int | None = None
 
 
-class _Annotation(_Model):
-    id: int
+class _Annotation(_Numbered):
     image_id: int
     category_id: int
     bbox: BBox
     iscrowd: bool = False
 
 
-class _Category(_Model):
-    id: int
+class _Category(_Numbered):
     name: Annotated[str, Field(min_length=1)]
 
 
@@ -134,7 +134,8 @@ def _listed(split: str, path: Path, source: Source) -> Iterator[_Listed]:
 
 
 def _repeated(path: Path, instances: Instances) -> Iterator[Problem]:
-    for kind, rows in (("images", instances.images), ("categories", instances.categories)):
+    lists: dict[str, Sequence[_Numbered]] = {"images": instances.images, "categories": instances.categories}
+    for kind, rows in lists.items():
         seen: set[int] = set()
         for index, row in enumerate(rows):
             if row.id in seen:

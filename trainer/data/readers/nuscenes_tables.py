@@ -14,7 +14,6 @@ from trainer.data.readers.common import read_json
 CAMERA = "CAM_FRONT"
 
 
-
 def _unit(rotation: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     length = hypot(*rotation)
     if length < 1e-6:
@@ -166,7 +165,8 @@ def read_tables(root: Path) -> Tables:
 
 
 def _read(root: Path, name: str, kind: type[T]) -> dict[str, T]:
-    return {row.token: row for row in read_json(root / f"{name}.json", TypeAdapter(list[kind]))}  # type: ignore[valid-type]
+    rows: list[T] = read_json(root / f"{name}.json", TypeAdapter(list[kind]))  # type: ignore[valid-type]
+    return {row.token: row for row in rows}
 
 
 def _channel(sensor: Mapping[str, Sensor], calibrated: CalibratedSensor) -> str | None:

@@ -1,7 +1,7 @@
 """Reading a VOC directory: its csv, its annotations, its images, and everything that is wrong with them."""
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -120,9 +120,7 @@ def _picture(
     boxes = _annotation(annotation, (pixels.shape[1], pixels.shape[0]), source)
     if boxes is None:
         return None
-    return Picture(
-        sample_id_of(one.stem), image, sha256_of(image), one.group, one.split, one.attributes, boxes=boxes
-    )
+    return Picture(sample_id_of(one.stem), image, sha256_of(image), one.group, one.split, one.attributes, boxes=boxes)
 
 
 def _annotation(path: Path, size: tuple[int, int], source: Source) -> tuple[Box, ...] | None:

@@ -49,13 +49,13 @@ def refused(tmp_path: Path) -> Refused:
 
 @pytest.fixture
 def draw() -> Callable[..., None]:
-    """``draw(path, width, height)`` writes a picture of its own bytes."""
+    """``draw(path, width, height)`` writes a picture of its own bytes, in colours that JPEG tells apart."""
     count = iter(range(1, 1 << 20))
 
     def call(path: Path, width: int = 32, height: int = 24) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         number = next(count)
-        picture = np.full((height, width, 3), (number % 251, number // 251 % 251, 9), np.uint8)
+        picture = np.full((height, width, 3), (37 * number % 256, 91 * number % 256, number // 256 * 16), np.uint8)
         assert cv2.imwrite(str(path), picture)
 
     return call

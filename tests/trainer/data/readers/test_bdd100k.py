@@ -32,13 +32,14 @@ CURVE = [(640.0, 700.0), (640.0, 600.0), (700.0, 500.0), (800.0, 450.0)]
 
 
 class Source:
-    """Images of 1280×720 by split, and label files of the three layouts."""
+    """Images by split, one of them as large as BDD100K's, and label files of the three layouts."""
 
     def __init__(self, root: Path, draw, names: dict[str, list[str]]) -> None:
         self.root, self.names = root, names
         for split, found in names.items():
             for name in found:
-                draw(root / "images/100k" / split / f"{name}.jpg", 1280, 720)
+                size = (1280, 720) if name == "b-1" else (64, 48)
+                draw(root / "images/100k" / split / f"{name}.jpg", *size)
 
     def write(self, place: str, labels: dict[str, list[dict[str, Any]]], attributes: Any = DAY) -> Path:
         """One list a split at ``place`` (with {split} in it); ``labels`` are those of each image."""
@@ -48,7 +49,12 @@ class Source:
             path.write_text(
                 json.dumps(
                     [
-                        {"name": f"{name}.jpg", "attributes": attributes, "timestamp": 10000, "labels": labels.get(name)}
+                        {
+                            "name": f"{name}.jpg",
+                            "attributes": attributes,
+                            "timestamp": 10000,
+                            "labels": labels.get(name),
+                        }
                         for name in names
                     ]
                 )
@@ -88,7 +94,12 @@ def test_names_become_what_the_benchmark_makes_of_them(source, imported):
     names = ("person", "motor", "van", "traffic sign", "other person", "other vehicle", "trailer")
     boxes = [box(name, (1, 2, 30, 40)) for name in names] + [
         box("car", (1, 2, 30, 40), crowd=True),
-        {"id": "9", "category": "drivable area", "poly2d": shape(LINE * 2, "LLLL"), "attributes": {"areaType": "direct"}},
+        {
+            "id": "9",
+            "category": "drivable area",
+            "poly2d": shape(LINE * 2, "LLLL"),
+            "attributes": {"areaType": "direct"},
+        },
     ]
     found = row_of(imported("bdd100k", source.write(DET, {"b-1": boxes})), "b-1").boxes
     assert [(one.category, one.ignore) for one in found] == [
@@ -157,7 +168,9 @@ def test_a_file_an_image_of_2018(source, imported):
         }
         for kind, direction, vertices, types in LANES_2020
     ]
-    objects.append({"category": "area/drivable", "id": 7, "attributes": {}, "poly2d": [[0, 0, "L"], [5, 5, "L"], [0, 5, "L"]]})
+    objects.append(
+        {"category": "area/drivable", "id": 7, "attributes": {}, "poly2d": [[0, 0, "L"], [5, 5, "L"], [0, 5, "L"]]}
+    )
     source.write_single("b-1", "train", objects, NIGHT)
     row = row_of(imported("bdd100k", source.root), "b-1")
     check_lanes(row.lanes)
@@ -275,7 +288,7 @@ def test_every_combination_of_the_real_attributes_becomes_slices(real_data, tmp_
     with open(real_data / "bdd100k_attributes/val_features.csv", newline="") as stream:
         real = {(row["name"][:-4], row["weather"], row["timeofday"], row["scene"]) for row in csv.DictReader(stream)}
     combined = {attributes: name for name, *attributes in sorted(real) for attributes in [tuple(attributes)]}
-    source = Source(tmp_path / "bdd100k", lambda path, *size: draw(path), {"train": list(combined.values()), "val": ["v-1"]})
+    source = Source(tmp_path / "bdd100k", draw, {"train": list(combined.values()), "val": ["v-1"]})
     source.write(DET, {})
     path = source.root / "labels/det_20/det_train.json"
     names = {name: attributes for attributes, name in combined.items()}

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class Source:
         for one in images:
             self.draw(self.root / f"{split}{name}" / one["file_name"])
         licences = [{"id": 1, "name": "Attribution License", "url": "http://creativecommons.org/licenses/by/2.0/"}]
-        content = {"images": images, "annotations": boxes, "categories": CATEGORIES, "licenses": licences}
+        content = {"images": images, "annotations": boxes, "categories": deepcopy(CATEGORIES), "licenses": licences}
         self.files[f"{split}{name}"] = content
         return content
 
@@ -184,7 +185,9 @@ def test_a_name_that_the_map_lacks_is_refused_even_with_skip_bad(source, refused
 
 
 def test_the_boxes_of_real_coco_are_those_that_pycocotools_reads(real_data, tmp_path, draw, imported):
-    coco = pytest.importorskip("pycocotools.coco").COCO(str(real_data / "metric_vectors/coco/instances_val2014_100.json"))
+    coco = pytest.importorskip("pycocotools.coco").COCO(
+        str(real_data / "metric_vectors/coco/instances_val2014_100.json")
+    )
     images = coco.loadImgs(coco.getImgIds())
     for image in images:
         draw(tmp_path / "coco" / image["file_name"], image["width"], image["height"])

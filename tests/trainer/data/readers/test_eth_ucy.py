@@ -101,7 +101,12 @@ def test_windows_are_those_of_the_loader_that_papers_use(tmp_path_factory, stays
 def test_all_that_is_bad_comes_in_one_report(source, refused):
     path = source / "eth/val/recording_val.txt"
     lines = path.read_text().splitlines()
-    lines[0], lines[1], lines[2], lines[3] = "780\t1.0\t8.46", "x\t1.0\t8.46\t3.5", "780\t1.5\t8.4\t3.5", "780\t1\tnan\t3"
+    lines[0], lines[1], lines[2], lines[3] = (
+        "780\t1.0\t8.46",
+        "x\t1.0\t8.46\t3.5",
+        "780\t1.5\t8.4\t3.5",
+        "780\t1\tnan\t3",
+    )
     path.write_text("\n".join([*lines, lines[10], ""]))
     problems = refused("eth_ucy", source, "--scene", "eth")
     assert [(problem.file, problem.line) for problem in problems] == [

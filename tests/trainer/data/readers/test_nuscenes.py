@@ -24,10 +24,8 @@ NORTH = [sqrt(0.5), 0.0, 0.0, sqrt(0.5)]
 """Heading along the global y."""
 MOUNT = [1.5, 0.0, 1.5]
 START = 1532402927612460  # microseconds
-TABLES = (
-    "attribute calibrated_sensor category ego_pose instance log map sample sample_annotation sample_data scene sensor"
-    " visibility"
-).split()
+TABLES = ["attribute", "calibrated_sensor", "category", "ego_pose", "instance", "log", "map", "sample",
+          "sample_annotation", "sample_data", "scene", "sensor", "visibility"]  # fmt: skip
 
 
 class Source:
@@ -50,7 +48,9 @@ class Source:
             self.tables[table].append(row)
         return row
 
-    def scene(self, name: str, log: str, frames: int, description: str = "Parked cars", location: str = "boston") -> None:
+    def scene(
+        self, name: str, log: str, frames: int, description: str = "Parked cars", location: str = "boston"
+    ) -> None:
         self.add("log", log, logfile=f"{log}.log", vehicle="n015", date_captured="2018-07-24", location=location)
         self.add("scene", name, name=name, description=description, log_token=log, nbr_samples=frames,
                  first_sample_token=f"{name} 0", last_sample_token=f"{name} {frames - 1}")  # fmt: skip
@@ -64,20 +64,24 @@ class Source:
                     path = f"{'samples' if key_frame else 'sweeps'}/{channel}/{name}__{number}.jpg"
                     if channel == "CAM_FRONT" and key_frame:
                         self.draw(self.root / path, WIDTH, HEIGHT)
+                    size = {"width": WIDTH, "height": HEIGHT} if channel != "LIDAR_TOP" else {"width": 0, "height": 0}
                     self.add("sample_data", f"{token} {channel} {key_frame}", sample_token=token, ego_pose_token=token,
                              calibrated_sensor_token=f"calibrated {channel}", timestamp=time, fileformat="jpg",
-                             is_key_frame=key_frame, width=WIDTH, height=HEIGHT, filename=path, prev="", next="")  # fmt: skip
+                             is_key_frame=key_frame, filename=path, prev="", next="", **size)  # fmt: skip
         self.tables["sample"][-frames]["prev"] = self.tables["sample"][-1]["next"] = ""
 
-    def thing(self, name: str, category: str, scene: str, positions: dict[int, tuple[float, float, float]], **given: Any) -> None:
+    def thing(
+        self, name: str, category: str, scene: str, positions: dict[int, tuple[float, float, float]], **given: Any
+    ) -> None:
         """``positions`` by key frame are (forward, left, up) of the box's centre from the camera, in metres."""
         self.add("category", category, name=category, description="")
         self.add("instance", name, category_token=category, nbr_annotations=len(positions))
         for number, (forward, left, up) in positions.items():
-            common = {"size": [2.0, 4.0, 1.0], "rotation": NORTH, "num_lidar_pts": 5, "num_radar_pts": 0}
-            self.add("sample_annotation", f"{name} {number}", sample_token=f"{scene} {number}", instance_token=name,
-                     translation=[100 - left, 200 + MOUNT[0] + forward, MOUNT[2] + up], visibility_token="4",
-                     attribute_tokens=[], prev="", next="", **{**common, **given})  # fmt: skip
+            common = {"size": [2.0, 4.0, 1.0], "rotation": NORTH, "num_lidar_pts": 5, "num_radar_pts": 0,
+                      "visibility_token": "4", "attribute_tokens": [], "prev": "", "next": ""}  # fmt: skip
+            place = {"translation": [100 - left, 200 + MOUNT[0] + forward, MOUNT[2] + up]}
+            tokens = {"sample_token": f"{scene} {number}", "instance_token": name}
+            self.add("sample_annotation", f"{name} {number}", **{**tokens, **place, **common, **given})
 
     def write(self, version: str = "v1.0-trainval") -> Path:
         (self.root / version).mkdir(parents=True, exist_ok=True)
@@ -90,7 +94,12 @@ class Source:
 def source(tmp_path, draw) -> Source:
     """Train scenes of three logs, a val scene of the first of these."""
     source = Source(tmp_path / "nuscenes", draw)
-    for name, log, frames in (("scene-0001", "a", 20), ("scene-0002", "a", 2), ("scene-0004", "b", 3), ("scene-0003", "a", 2)):
+    for name, log, frames in (
+        ("scene-0001", "a", 20),
+        ("scene-0002", "a", 2),
+        ("scene-0004", "b", 3),
+        ("scene-0003", "a", 2),
+    ):
         source.scene(name, log, frames)
     source.scene("scene-0005", "c", 4, "Night, after rain, turn left", "singapore-onenorth")
     source.thing("a car", "vehicle.car", "scene-0001", {0: (20.0, 0.0, 0.0)})
@@ -141,9 +150,14 @@ def test_a_box_that_is_not_to_be_seen_is_none(source, imported, place):
 
 
 def test_what_cannot_be_seen_well_is_to_be_ignored(source, imported):
-    facts = ({"visibility_token": "1"}, {"num_lidar_pts": 0}, {"num_lidar_pts": 0, "num_radar_pts": 1}, {"visibility_token": ""})
-    for number, given in enumerate(facts):
-        source.thing(f"another {number}", "human.pedestrian.adult", "scene-0001", {0: (20.0, 1.0, 0.0)}, **given)
+    facts = (
+        {"visibility_token": "1"},
+        {"num_lidar_pts": 0},
+        {"num_lidar_pts": 0, "num_radar_pts": 1},
+        {"visibility_token": ""},
+    )
+    for number, fact in enumerate(facts):
+        source.thing(f"another {number}", "human.pedestrian.adult", "scene-0001", {0: (20.0, 1.0, 0.0)}, **fact)
     boxes = first_boxes(imported("nuscenes", source.write()))[1:]
     assert [(box.category, box.ignore) for box in boxes] == [
         ("pedestrian", True),
@@ -193,7 +207,12 @@ def as_the_devkit(annotation: Annotation, vehicle: Pose, sensor: CalibratedSenso
     width, length, height = annotation.size
     corners = []
     for x in (length / 2, -length / 2):
-        for y, z in ((width / 2, height / 2), (-width / 2, height / 2), (-width / 2, -height / 2), (width / 2, -height / 2)):
+        for y, z in (
+            (width / 2, height / 2),
+            (-width / 2, height / 2),
+            (-width / 2, -height / 2),
+            (width / 2, -height / 2),
+        ):
             corners.append(centre + turned(orientation, np.array([x, y, z])))
     if not all(corner[2] > 0.1 for corner in corners):
         return None
@@ -217,7 +236,9 @@ def unit(yaw: float, pitch: float) -> Q:
 @given(angles, st.floats(-0.3, 0.3), angles, st.tuples(metres, metres, st.floats(-3, 3)), st.floats(0.2, 12))
 def test_boxes_are_projected_as_the_devkit_does(heading, pitch, yaw, place, length):
     vehicle = Pose(token="", translation=(5.0, -7.0, 0.5), rotation=unit(heading, pitch))
-    sensor = CalibratedSensor(token="", sensor_token="", translation=MOUNT, rotation=FORWARD, camera_intrinsic=INTRINSIC)
+    sensor = CalibratedSensor(
+        token="", sensor_token="", translation=MOUNT, rotation=FORWARD, camera_intrinsic=INTRINSIC
+    )
     facts = {"sample_token": "", "instance_token": "", "visibility_token": "", "num_lidar_pts": 1, "num_radar_pts": 0}
     annotation = Annotation(token="", translation=place, rotation=unit(yaw, 0.1), size=(2.0, length, 1.5), **facts)
     found = Camera(vehicle, sensor, (WIDTH, HEIGHT)).bbox(annotation)
