@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.data.readers.bdd100k import Poly2d, polyline
@@ -221,6 +221,7 @@ coordinates = st.tuples(st.integers(0, 1280).map(float), st.integers(0, 720).map
 pieces = st.lists(st.sampled_from(["L", "CCL", "CCC"]), min_size=1, max_size=6)
 
 
+@settings(max_examples=50)
 @given(pieces, st.data())
 def test_a_polyline_goes_through_every_vertex_that_is_no_control_point(pieces, data):
     types = "L" + "".join(pieces)
@@ -234,6 +235,7 @@ def test_a_polyline_goes_through_every_vertex_that_is_no_control_point(pieces, d
     assert len(points) == 1 + sum(1 if piece == "L" else 12 for piece in pieces)
 
 
+@settings(max_examples=60)
 @given(st.text("LCX", max_size=7))
 def test_types_either_describe_the_vertices_or_are_refused(types):
     vertices = [(float(number), 0.0) for number in range(5)]

@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.contract.errors import ContractError
@@ -48,6 +48,7 @@ def test_without_a_map_names_are_categories():
     assert not list(categories.unknown())
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(max_size=8), st.sampled_from(["a", "b c", "ignore", "ignore a", "drop"]), min_size=1))
 def test_boxes_have_only_the_categories_that_are_declared(names):
     categories = CategoryMap(names)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.data.readers.tusimple import Label, _points
@@ -27,7 +27,7 @@ class Source:
     def add(self, file: str, *clips: str, part: str = "") -> None:
         for clip in clips:
             raw_file = f"clips/{clip}/20.jpg"
-            self.draw(self.root / part / raw_file, 1280, 720)
+            self.draw(self.root / part / raw_file)
             self.files.setdefault(file, []).append(label(raw_file, [-2, 632, 625, 617], [719, 734, -2, -2]))
 
     def write(self) -> Path:
@@ -143,6 +143,7 @@ def test_without_label_files_there_is_nothing_to_read(tmp_path, refused):
     assert "label" in refused("tusimple", tmp_path)[0].expected
 
 
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.integers(-2, 1279), min_size=4, max_size=4), max_size=5))
 def test_no_point_is_invented_and_none_is_lost(lanes):
     found = list(_points(Label(raw_file="x", lanes=lanes, h_samples=HEIGHTS)))
