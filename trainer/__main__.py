@@ -236,7 +236,7 @@ def _scenes(arguments: argparse.Namespace) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> None:
-    arguments.reader.run(arguments, _counted("images"))
+    arguments.reader.run(arguments, _counted("samples"))
 
 
 def _score(arguments: argparse.Namespace) -> None:

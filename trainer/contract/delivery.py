@@ -164,9 +164,13 @@ def _check_images(
 
 
 def count_labels(rows: Iterable[Row]) -> Counter[str]:
-    """How many objects of each category, and how many rows with a mask, lanes or tracks."""
+    """How many objects of each category, and how many rows with a mask, lanes or tracks.
+
+    A box that is to be ignored is no object: a category that has no others is there with 0.
+    """
     counts: Counter[str] = Counter()
     for row in rows:
-        counts.update(box.category for box in row.boxes or ())
+        for box in row.boxes or ():
+            counts[box.category] += not box.ignore
         counts.update(kind for kind in ("semantic", "lanes", "tracks") if row.has_label(kind))
     return counts

@@ -83,8 +83,8 @@ class Slice(_Model):
 
     ``where`` maps a field to a condition; all must hold. Fields: ``attributes.<name>`` and
     ``labels.<boxes|semantic|lanes|tracks>``, the number of labels (for the mask: 0 or 1), or
-    ``labels.boxes.<category>``, the number of boxes of one category. Conditions: a value, a list of values,
-    ``{min: , max: }``, ``{not: value or list}``.
+    ``labels.boxes.<category>``, the number of boxes of one category; boxes to be ignored do not count. Conditions: a
+    value, a list of values, ``{min: , max: }``, ``{not: value or list}``.
 
     ``targets`` maps a metric (``<task>/<metric>``) to the least value that passes; ``allowed_regression`` is how
     much worse than production a metric may be; both count for a gate only with ``min_samples`` samples.
@@ -176,7 +176,9 @@ def value_of(row: Row, field: str) -> Any:
         return None
     if label == "semantic":
         return 1
-    return len(labels) if not category else sum(box.category == category for box in labels)
+    if label == "boxes":
+        return sum(not box.ignore and category in ("", box.category) for box in labels)
+    return len(labels)
 
 
 def _holds(condition: Condition, value: Any) -> bool:

@@ -355,16 +355,15 @@ class TrainConfig(_Model):
     def class_misfits(self, slices: Slices, labels: Mapping[str, int]) -> list[str]:
         """Where labels mean another thing to this recipe than to a delivery, so that no figure on it is right.
 
-        ``labels`` may count ``boxes.<category>``, for deliveries that declare no categories.
+        ``labels`` may count ``boxes.<category>``, for deliveries that declare no categories; 0 is one whose boxes are
+        all to be ignored.
         """
         reasons: list[str] = []
         for name, task in self.tasks.items():
             if LABEL_OF_TASK.get(name) == "semantic":
                 reasons += _semantic_misfits(name, task, slices.labels.semantic)
             if LABEL_OF_TASK.get(name) == "boxes":
-                found = {
-                    label.removeprefix("boxes.") for label, count in labels.items() if label[:6] == "boxes." and count
-                }
+                found = {label.removeprefix("boxes.") for label in labels if label.startswith("boxes.")}
                 unknown = sorted((found | set(slices.labels.boxes or ())) - set(task.classes))
                 reasons += [f"task {name} does not know the box categories {unknown}"] if unknown else []
         return reasons

@@ -38,8 +38,8 @@ def image_features(image: np.ndarray) -> Features:
 def _box_counts(row: Row) -> Features:
     if row.boxes is None:
         return {}
-    counts = Counter(box.category for box in row.boxes)
-    return {"boxes": float(len(row.boxes)), **{f"boxes.{category}": float(n) for category, n in counts.items()}}
+    counts = Counter(box.category for box in row.boxes if not box.ignore)
+    return {"boxes": float(counts.total()), **{f"boxes.{category}": float(n) for category, n in counts.items()}}
 
 
 def _motion(row: Row) -> Features:

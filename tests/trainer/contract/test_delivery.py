@@ -19,6 +19,15 @@ def test_a_good_delivery_is_read_whole(kit):
     assert seen == [(done, 6) for done in range(1, 7)]
 
 
+def test_a_box_to_be_ignored_is_no_object_but_its_category_is_there(kit):
+    kit.rows["train"][0]["boxes"][0]["ignore"] = True
+    kit.slices = {}
+    kit.rows["val"][0]["boxes"] = [{"category": "tram", "bbox": [1, 1, 2, 2], "ignore": True}]
+    counts = count_labels(row for _, row in read_delivery(kit.write()).all_rows())
+    assert counts == {"car": 4, "tram": 0, "semantic": 6}
+    assert "tram" in counts
+
+
 def test_facts_tell_size_luma_and_the_masks_digest(kit):
     row = kit.rows["train"][0]
     kit.replace_image(row, cv2.imencode(".png", np.full((24, 32, 3), (0, 0, 200), np.uint8))[1].tobytes())

@@ -23,6 +23,7 @@ ROW = Row.model_validate(
             {"category": "car", "bbox": [0, 0, 1, 1]},
             {"category": "car", "bbox": [0, 0, 1, 1]},
             {"category": "person", "bbox": [0, 0, 1, 1]},
+            {"category": "person", "bbox": [0, 0, 1, 1], "ignore": True},
         ],
         "semantic-ref": "m.png",
     }

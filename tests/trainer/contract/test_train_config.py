@@ -187,9 +187,10 @@ def test_an_ignore_value_among_the_classes_must_be_known_to_the_recipe(recipe):
 
 
 def test_a_box_category_that_is_there_but_not_declared_is_a_misfit(recipe):
-    counts = {"boxes": 2, "semantic": 1, "boxes.car": 1, "boxes.tram": 1}
-    (reason,) = read_config(recipe, environment={}).misfits(parse_slices({}), counts)
-    assert "tram" in reason
+    for count in (1, 0):  # 0: all of them are to be ignored
+        counts = {"boxes": 2, "semantic": 1, "boxes.car": 1, "boxes.tram": count}
+        (reason,) = read_config(recipe, environment={}).misfits(parse_slices({}), counts)
+        assert "tram" in reason
 
 
 def test_gates_judge_a_training_but_early_stopping_is_part_of_what_it_is(recipe):

@@ -42,7 +42,7 @@ def test_blur_lowers_sharpness_and_little_else_and_darkness_lowers_brightness():
 def test_labels_are_counted_and_what_was_not_annotated_is_not_there():
     mask = np.array([[0, 0, 1, 255]], np.uint8)
     image = np.zeros((4, 4, 3), np.uint8)
-    boxes = [{"category": "car", "bbox": [0, 0, 1, 1]}] * 2
+    boxes = [{"category": "car", "bbox": [0, 0, 1, 1], "ignore": ignore} for ignore in (False, True, False)]
     found = sample_features(image, mask, row(boxes=boxes), SLICES)
     assert (found["boxes"], found["boxes.car"]) == (2, 2)
     assert found["semantic.car"] == pytest.approx(1 / 3)

@@ -12,7 +12,13 @@ Progress = Callable[[int, int], None]
 """``progress(done, total)``."""
 
 READERS = {
+    "bdd100k": "trainer.data.readers.bdd100k",
     "camvid": "trainer.data.readers.camvid",
+    "coco": "trainer.data.readers.coco",
+    "eth_ucy": "trainer.data.readers.eth_ucy",
+    "kitti": "trainer.data.readers.kitti",
+    "nuscenes": "trainer.data.readers.nuscenes",
+    "tusimple": "trainer.data.readers.tusimple",
     "voc": "trainer.data.readers.voc",
 }
 """``python -m trainer import <name>`` → the module that does it."""

@@ -30,6 +30,7 @@ from trainer.data.delivery_writer import DeliveryWriter
 from trainer.data.readers import Progress
 from trainer.data.readers.common import (
     add_common_arguments,
+    add_time_arguments,
     assigned_times,
     id_problems,
     natural,
@@ -38,6 +39,7 @@ from trainer.data.readers.common import (
     summary,
 )
 from trainer.data.readers.palette import grey_of_palette
+from trainer.data.readers.splits import cut_tail
 
 LICENCE = "CC-BY-NC-4.0 (research use only)"
 CLASSES = (
@@ -62,13 +64,13 @@ SLICES: dict[str, Any] = {
     ],
 }
 COLUMNS = ("id", "image", "mask", "split", "sequence", "time_of_day")
-TEST_SHARE = 5  # one in five
 
 Cells = dict[str, str]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser)
+    add_time_arguments(parser)
 
 
 def run(arguments: argparse.Namespace, progress: Progress | None) -> None:
@@ -94,9 +96,9 @@ def split_frames(frames: Iterable[Cells]) -> dict[str, list[Cells]]:
     splits: dict[str, list[Cells]] = {split: [] for split in SPLITS}
     cut = not any(split == "test" for split, _ in sequences)
     for (split, _), members in sequences.items():
-        kept = len(members) - max(1, len(members) // TEST_SHARE) if cut and split == "train" else len(members)
-        splits[split] += members[:kept]
-        splits["test"] += members[kept:]
+        kept, tail = cut_tail(members) if cut and split == "train" else (members, [])
+        splits[split] += kept
+        splits["test"] += tail
     return splits
 
 

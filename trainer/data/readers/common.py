@@ -1,4 +1,4 @@
-"""What readers share: their common options, csv files, and capture times for data that has none.
+"""What readers share: their common options, csv and JSON files, and capture times for data that has none.
 
 The rule of assigned times: the samples of a split are put in order; sample ``i`` of ``n`` falls into window
 ``floor(i * N / n)`` of the ``N`` weekly windows that begin with the one holding ``--start``. Within a window the
@@ -9,25 +9,33 @@ each spread like this over the same windows, and each row says ``captured_at_sou
 import argparse
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from trainer.contract.errors import ContractError, Problem
+from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.manifest import SampleId
 from trainer.contract.windows import window_of
+from trainer.data.readers import Progress
 
 DEFAULT_START = date(2026, 1, 5)
 DEFAULT_WINDOWS = 4
+T = TypeVar("T")
 SAMPLE_ID: TypeAdapter[str] = TypeAdapter(SampleId)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """SRC, OUT and where in time the samples are laid."""
+    """SRC, OUT and the origin."""
     parser.add_argument("src", metavar="SRC", type=Path, help="directory of the data set")
     parser.add_argument("out", metavar="OUT", type=Path, help="directory to write: new, empty or an earlier output")
+    parser.add_argument("--origin", metavar="NAME", help="origin written on each row (default: the name of SRC)")
+
+
+def add_time_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where in time samples are laid that have no capture time."""
     parser.add_argument(
         "--start",
         metavar="DATE",
@@ -42,7 +50,6 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_WINDOWS,
         help=f"how many weekly windows they are laid over (default {DEFAULT_WINDOWS})",
     )
-    parser.add_argument("--origin", metavar="NAME", help="origin written on each row (default: the name of SRC)")
 
 
 def positive(text: str) -> int:
@@ -81,6 +88,42 @@ def assigned_times(count: int, start: date, windows: int) -> list[datetime]:
         found = f"{start} with {windows} windows, which ends on {times[-1].date()}"
         raise ContractError("times cannot be assigned", [Problem("--start", found, "windows that have passed")])
     return times
+
+
+def counted(items: Sequence[T], progress: Progress | None) -> Iterator[T]:
+    """``items`` one by one; each is reported as done when the next is asked for."""
+    for done, item in enumerate(items, start=1):
+        yield item
+        if progress is not None:
+            progress(done, len(items))
+
+
+def found_directory(src: Path, names: Iterable[str]) -> Path:
+    """The first of the directories ``names`` that SRC has.
+
+    Raises:
+        ContractError: it has none of them.
+    """
+    for name in names:
+        if (src / name).is_dir():
+            return src / name
+    problem = Problem(str(src), "none of them", f"a directory called {' or '.join(names)}")
+    raise ContractError(f"{src} is not usable", [problem])
+
+
+def read_json(path: Path, kind: TypeAdapter[T]) -> T:
+    """The JSON file at ``path`` as ``kind``.
+
+    Raises:
+        ContractError: there is no such file, it is no JSON, or not of that kind; names each field.
+    """
+    try:
+        return kind.validate_json(path.read_bytes())
+    except OSError as error:
+        problem = Problem(str(path), error.strerror or str(error), "a JSON file")
+        raise ContractError("the source is not usable", [problem]) from None
+    except ValidationError as error:
+        raise ContractError(f"{path} is not usable", problems_of(error, str(path))) from None
 
 
 def read_table(path: Path, columns: Iterable[str]) -> list[tuple[int, dict[str, str]]]:

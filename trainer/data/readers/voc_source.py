@@ -1,9 +1,8 @@
 """Reading a VOC directory: its csv, its annotations, its images, and everything that is wrong with them."""
 
-import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
@@ -14,11 +13,12 @@ from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import sha256_of
 from trainer.contract.manifest import IMAGE_SUFFIXES, SPLITS, Box
 from trainer.data.readers import Progress
-from trainer.data.readers.common import id_problems, read_table
+from trainer.data.readers.category_map import CategoryMap
+from trainer.data.readers.common import counted, found_directory, id_problems, read_table
+from trainer.data.readers.pictures import Picture, Source, clipped, sample_id_of
 
 IMAGE_DIRECTORIES = ("images", "JPEGImages")
 ANNOTATION_DIRECTORIES = ("voc", "Annotations")
-NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_-]")
 
 
 @dataclass(frozen=True)
@@ -47,55 +47,23 @@ class Listed:
     group: str
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One sample of the source, with its boxes in COCO's xywh."""
-
-    sample_id: str
-    image: Path
-    sha256: str
-    attributes: Mapping[str, str]
-    split: str | None
-    group: str
-    boxes: tuple[Box, ...]
-
-
-@dataclass
-class Source:
-    """All good pictures, what is wrong with the others, and what a user should know."""
-
-    pictures: list[Picture] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
-def read_source(src: Path, options: Options, progress: Progress | None = None) -> Source:
+def read_source(src: Path, options: Options, categories: CategoryMap, progress: Progress | None = None) -> Source:
     """The pictures of ``src``; bad boxes and annotations are left out and stand in ``problems``.
 
     Raises:
         ContractError: a directory or the csv is missing, or the csv is not usable.
     """
-    images = _stems(_directory(src, IMAGE_DIRECTORIES), IMAGE_SUFFIXES)
-    annotations = _stems(_directory(src, ANNOTATION_DIRECTORIES), (".xml",))
-    source = Source()
+    images = _stems(found_directory(src, IMAGE_DIRECTORIES), IMAGE_SUFFIXES)
+    annotations = _stems(found_directory(src, ANNOTATION_DIRECTORIES), (".xml",))
+    source = Source(categories)
     listed = _listed(src, options, annotations, source.notes)
     unlisted = len(annotations.keys() - {one.stem for one in listed})
     if unlisted:
         source.notes.append(f"left out {unlisted} annotations that {options.csv} does not list")
-    for done, one in enumerate(listed, start=1):
-        picture = _picture(src / options.csv, one, images, annotations, source.problems)
+    for one in counted(listed, progress):
+        picture = _picture(src / options.csv, one, images, annotations, source)
         source.pictures += [picture] if picture else []
-        if progress is not None:
-            progress(done, len(listed))
     return source
-
-
-def _directory(src: Path, names: Iterable[str]) -> Path:
-    for name in names:
-        if (src / name).is_dir():
-            return src / name
-    problem = Problem(str(src), "none of them", f"a directory called {' or '.join(names)}")
-    raise ContractError(f"{src} is not usable", [problem])
 
 
 def _stems(directory: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
@@ -137,31 +105,27 @@ def _from_csv(path: Path, options: Options) -> list[Listed]:
     ]
 
 
-def sample_id_of(stem: str) -> str:
-    return NOT_IN_AN_ID.sub("-", stem)
-
-
 def _picture(
-    csv: Path, one: Listed, images: Mapping[str, Path], annotations: Mapping[str, Path], problems: list[Problem]
+    csv: Path, one: Listed, images: Mapping[str, Path], annotations: Mapping[str, Path], source: Source
 ) -> Picture | None:
     image, annotation = images.get(one.stem), annotations.get(one.stem)
     if image is None or annotation is None:
         missing = "an image" if image is None else "an annotation"
-        problems.append(Problem(str(csv), f"'{one.stem}'", f"the stem of {missing}", one.line))
+        source.problems.append(Problem(str(csv), f"'{one.stem}'", f"the stem of {missing}", one.line))
         return None
     pixels = cv2.imdecode(np.fromfile(image, np.uint8), cv2.IMREAD_COLOR) if image.stat().st_size else None
     if pixels is None:
-        problems.append(Problem(str(image), "something else", "an image that can be decoded"))
+        source.problems.append(Problem(str(image), "something else", "an image that can be decoded"))
         return None
-    boxes = read_annotation(annotation, (pixels.shape[1], pixels.shape[0]), problems)
+    boxes = _annotation(annotation, (pixels.shape[1], pixels.shape[0]), source)
     if boxes is None:
         return None
-    sha256 = sha256_of(image)
-    return Picture(sample_id_of(one.stem), image, sha256, one.attributes, one.split, one.group, boxes)
+    return Picture(sample_id_of(one.stem), image, sha256_of(image), one.group, one.split, one.attributes, boxes=boxes)
 
 
-def read_annotation(path: Path, size: tuple[int, int], problems: list[Problem]) -> tuple[Box, ...] | None:
+def _annotation(path: Path, size: tuple[int, int], source: Source) -> tuple[Box, ...] | None:
     """The good boxes of the annotation of an image of ``size`` (width, height); None when it cannot be used."""
+    problems = source.problems
     try:
         root = ET.parse(path).getroot()  # noqa: S314 - expat 2.4 and later bounds entity expansion
     except ET.ParseError as error:
@@ -175,11 +139,11 @@ def read_annotation(path: Path, size: tuple[int, int], problems: list[Problem]) 
         found, expected = (f"{width:g}×{height:g}" for width, height in (declared, size))
         problems.append(Problem(str(path), found, f"the image's size, {expected}", field="size"))
         return None
-    boxes = [_box(path, index, element, size, problems) for index, element in enumerate(root.findall("object"))]
-    return tuple(box for box in boxes if box is not None)
+    objects = enumerate(root.findall("object"))
+    return tuple(box for index, element in objects for box in _boxes(path, index, element, size, source))
 
 
-def _box(path: Path, index: int, element: ET.Element, size: tuple[int, int], problems: list[Problem]) -> Box | None:
+def _boxes(path: Path, index: int, element: ET.Element, size: tuple[int, int], source: Source) -> tuple[Box, ...]:
     corners = [_number(element, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
     category = (element.findtext("name") or "").strip()
     expected = None
@@ -189,16 +153,15 @@ def _box(path: Path, index: int, element: ET.Element, size: tuple[int, int], pro
         expected = "four finite numbers xmin, ymin, xmax, ymax"
     elif corners[2] < corners[0] or corners[3] < corners[1]:
         expected = "xmin ≤ xmax and ymin ≤ ymax"
-    left, top = max(0.0, corners[0] - 1), max(0.0, corners[1] - 1)
-    width, height = min(corners[2], size[0]) - left, min(corners[3], size[1]) - top
-    if expected is None and not (width > 0 and height > 0):
+    bbox = clipped((corners[0] - 1, corners[1] - 1, corners[2], corners[3]), size)
+    if expected is None and bbox is None:
         expected = f"a box that meets the {size[0]}×{size[1]} image"
-    if expected is not None:
+    if expected is not None or bbox is None:
         found = f"'{category}' {[f'{corner:g}' for corner in corners]}"
-        problems.append(Problem(str(path), found, expected, field=f"object.{index}.bndbox"))
-        return None
+        source.problems.append(Problem(str(path), found, str(expected), field=f"object.{index}.bndbox"))
+        return ()
     ignore = (element.findtext("difficult") or "").strip() == "1"
-    return Box(category=category, bbox=(left, top, width, height), ignore=ignore)
+    return source.categories.boxes(category, bbox, ignore)
 
 
 def _number(element: ET.Element, path: str) -> float:

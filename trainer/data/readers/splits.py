@@ -1,15 +1,29 @@
-"""Which picture goes into which split: groups never part, and what is cut is decided by sha1 alone."""
+"""Which sample goes into which split.
+
+Where a source has no test or no val split, one is cut from train: by whole groups in the order of their sha1, or, of
+what is in sequence, the end of each sequence. Never single frames of one sequence.
+"""
 
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import TypeVar
 
 from trainer.contract.manifest import SPLITS
-from trainer.data.readers.voc_source import Picture
+from trainer.data.readers.pictures import Picture
 
 TEST_SHARE = 0.2
 VAL_SHARE = 0.15
+TAIL = 5  # one in five
 STRICTEST = ("test", "val", "train")
+
+T = TypeVar("T")
+
+
+def cut_tail(members: Sequence[T]) -> tuple[list[T], list[T]]:
+    """A sequence without its last fifth (rounded down, at least one), and that fifth."""
+    kept = len(members) - max(1, len(members) // TAIL)
+    return list(members[:kept]), list(members[kept:])
 
 
 def split_pictures(pictures: Sequence[Picture]) -> tuple[dict[str, list[Picture]], int]:
