@@ -91,7 +91,9 @@ def exports(
 
 def quantization(**losses: tuple[float | None, float | None, float | None]) -> dict[str, Any]:
     """Of ``model.int8``: task → eager's, its own and the lost part of one metric."""
-    found = {f"{task}/mIoU": dict(zip(("eager", "quantized", "loss"), one, strict=True)) for task, one in losses.items()}
+    found = {
+        f"{task}/mIoU": dict(zip(("eager", "quantized", "loss"), one, strict=True)) for task, one in losses.items()
+    }
     return {"file": "model.int8", "calibration_samples": 9, "judged_samples": 7, "losses": found}
 
 

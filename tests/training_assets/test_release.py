@@ -120,7 +120,9 @@ def test_an_int8_file_that_loses_much_is_warned_of_and_the_card_says_so(staged: 
     result = staged.run(*CHAIN, window=WINDOWS[1])
     assert result.success
     assert checks_of(result)["quantization_loss_within_budget"] is False
-    assert "quantization_loss_within_budget is not passed" in str(staged.metadata("tiny/model_card", WINDOWS[1])["card"])
+    assert "quantization_loss_within_budget is not passed" in str(
+        staged.metadata("tiny/model_card", WINDOWS[1])["card"]
+    )
 
 
 def test_a_model_worse_than_production_is_not_registered(staged: Any, trainer: Any) -> None:

@@ -183,7 +183,6 @@ def _said(quantization: Quantization | None) -> str:
     if quantization is None:
         return f"no {quantize.FILE}: without --data there are no samples to calibrate it on"
     losses = ", ".join(
-        f"{name} {'undefined' if one.loss is None else f'{one.loss:+.4f}'}"
-        for name, one in quantization.losses.items()
+        f"{name} {'undefined' if one.loss is None else f'{one.loss:+.4f}'}" for name, one in quantization.losses.items()
     )
     return f"{quantization.file} loses on {quantization.judged_samples} samples of val: {losses or 'not judged'}"

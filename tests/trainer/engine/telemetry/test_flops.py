@@ -50,7 +50,7 @@ def test_the_flops_of_a_pass_and_of_a_step_are_those_of_their_convolutions_by_ha
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(count)
-    network(torch.zeros(4, 3, *config.data.image_size))
+    network({"image": torch.zeros(4, 3, *config.data.image_size)})
     assert forward_flops(config, tasks, 4) == pytest.approx(sum(forward), rel=1e-6)
     # Backward is twice the forward pass, but the first convolution needs no gradient of the image.
     assert step_flops(config, tasks, 4) == pytest.approx(3 * sum(forward) - forward[0], rel=1e-6)
