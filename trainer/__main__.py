@@ -24,7 +24,7 @@ examples:
   torchrun --nproc-per-node 2 -m trainer train recipes/scenes_multitask.yaml \\
       --data deliveries/scenes --run-dir runs/first --set training.epochs=4
   python -m trainer evaluate runs/first/best.pt --data deliveries/scenes --out runs/first/evaluation
-  python -m trainer export runs/first/best.pt --out runs/first/export
+  python -m trainer export runs/first/best.pt --out runs/first/export --data deliveries/scenes
   python -m trainer score detection --ground-truth gt.json --predictions dt.json
 
 exit codes: 0 done, 2 bad input (the report says what), 3 a gate inside the training ended it (it says which and why),
@@ -94,9 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--split", action="append", choices=SPLITS, help="default: val and test")
     sub.add_argument("--against", type=Path, metavar="FILE", help="compare with this best.pt on the same samples")
 
-    sub = command("export", _export, "Write a checkpoint as ONNX, .pt2 and TorchScript, compared with eager.")
+    sub = command("export", _export, "Write a checkpoint as ONNX, .pt2, TorchScript and int8 ONNX, beside eager.")
     _checkpoint_argument(sub)
     sub.add_argument("--out", type=Path, required=True, help="the models and exports.json go here")
+    sub.add_argument(
+        "--data", type=Path, metavar="DIR", help="calibrate int8 on its train split, judge it on val; without: no int8"
+    )
+    sub.add_argument("--batch", type=_at_least_2, default=8, metavar="N", help="samples of a large batch (default 8)")
 
     sub = command("shard", _shard, "Stage rows of a delivery as content-addressed WebDataset shards.")
     sub.add_argument("delivery", type=Path, help="directory with the golden manifests")
@@ -140,6 +144,13 @@ def _score_command(parser: argparse.ArgumentParser) -> None:
     from trainer.evaluation.score import add_arguments
 
     add_arguments(parser)
+
+
+def _at_least_2(text: str) -> int:
+    number = int(text)
+    if number < 2:
+        raise argparse.ArgumentTypeError(f"{number} is less than 2: one sample at a time is measured anyway")
+    return number
 
 
 def _train(arguments: argparse.Namespace) -> int | None:
@@ -218,7 +229,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def _export(arguments: argparse.Namespace) -> None:
     from trainer.export.export import export
 
-    export(arguments.checkpoint, arguments.out, lambda text: print(text, flush=True))
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    export(arguments.checkpoint, arguments.out, say, arguments.data, arguments.batch)
 
 
 def _shard(arguments: argparse.Namespace) -> None:

@@ -52,7 +52,20 @@ def recipe_checks(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinitio
     def exports_match_eager(exported_model: ExportedModel) -> dg.AssetCheckResult:
         return _result(gates.exports_match_eager(exported_model.exports, recipe))
 
-    return [targets_met, no_regression, calibrated, latency_within_budget, exports_match_eager]
+    @dg.asset_check(
+        asset=export_key, partitions_def=windows, description=_first_line(gates.quantization_loss_within_budget)
+    )
+    def quantization_loss_within_budget(exported_model: ExportedModel) -> dg.AssetCheckResult:
+        return _result(gates.quantization_loss_within_budget(exported_model.exports, recipe))
+
+    return [
+        targets_met,
+        no_regression,
+        calibrated,
+        latency_within_budget,
+        exports_match_eager,
+        quantization_loss_within_budget,
+    ]
 
 
 def slices_of(evaluation: Evaluation, places: Places) -> Slices:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from trainer.contract.eval_report import OVERALL, Change, EvalReport, SliceScore
 from trainer.contract.metrics import direction, gain
-from trainer.contract.results import ExportedFile, Exports
+from trainer.contract.results import ExportedFile, Exports, MetricLoss, Quantization
 from trainer.contract.slices import Slice, Slices
 from trainer.contract.train_config import TrainConfig
 
@@ -65,6 +65,7 @@ def all_gates(
         calibrated(report, config),
         latency_within_budget(exports, config),
         exports_match_eager(exports, config),
+        quantization_loss_within_budget(exports, config),
     ]
 
 
@@ -166,12 +167,31 @@ def _timed(exports: Exports) -> list[ExportedFile]:
 
 
 def exports_match_eager(exports: Exports, config: TrainConfig) -> GateResult:
-    """Each exported file's worst output within ``release.parity_tolerance`` of eager's."""
-    limit = config.release.parity_tolerance
-    rows = [_at_most("max_relative_error", one.name, one.max_relative_error, limit) for one in exports.files]
+    """Each exported file's worst output within ``release.parity_tolerance`` of eager's; int8 is asked for its loss."""
+    limit, quantized = config.release.parity_tolerance, exports.quantization and exports.quantization.file
+    floats = [one for one in exports.files if one.name != quantized]
+    rows = [_at_most("max_relative_error", one.name, one.max_relative_error, limit) for one in floats]
     verdict = "failed: nothing was exported"
     absent = GateRow(metric="max_relative_error", value=None, limit=limit, passed=False, verdict=verdict)
     return _gate("exports_match_eager", rows or [absent])
+
+
+def quantization_loss_within_budget(exports: Exports, config: TrainConfig) -> GateResult:
+    """Each headline metric of the int8 file at most ``release.max_quantization_loss`` worse than eager's, on val."""
+    found, limit = exports.quantization, config.release.max_quantization_loss
+    if found is None:
+        return _gate("quantization_loss_within_budget", [], "warn")
+    rows = [_quantization_loss(metric, found, loss, limit) for metric, loss in found.losses.items()]
+    unknown = _nothing("*", "not judged: there were no samples of val", found.file)
+    return _gate("quantization_loss_within_budget", rows or [unknown], "warn")
+
+
+def _quantization_loss(metric: str, found: Quantization, one: MetricLoss, limit: float) -> GateRow:
+    if one.loss is not None:
+        return _at_most(metric, found.file, one.loss, limit)
+    if one.eager is None:
+        return _nothing(metric, f"not defined on these {found.judged_samples} samples", found.file)
+    return _nothing(metric, "failed: eager has this metric, the int8 file has not", found.file, passed=False)
 
 
 def markdown(results: Sequence[GateResult]) -> str:

@@ -198,10 +198,11 @@ def _scores(card: CardInputs) -> str:
 
 
 def _latency(exports: Exports) -> str:
-    rows: list[tuple[object, ...]] = [("eager", exports.eager_latency.p50_ms, exports.eager_latency.p95_ms, 0.0, None)]
+    one = exports.eager.latency
+    rows: list[tuple[object, ...]] = [("eager", one.p50_ms, one.p95_ms, 0.0, None)]
     rows += [(f.name, f.latency.p50_ms, f.latency.p95_ms, f.max_relative_error, f.bytes) for f in exports.files]
     shape = ", ".join(f"{name} {'×'.join(map(str, sides))}" for name, sides in exports.inputs.items())
-    note = f"Input {shape}, {exports.eager_latency.threads} CPU thread(s), {exports.eager_latency.repeats} repeats."
+    note = f"Input {shape}, one CPU thread, {one.repeats} repeats."
     return f"{note}\n\n{_table(('file', 'p50 ms', 'p95 ms', 'max relative error', 'bytes'), rows)}"
 
 

@@ -7,7 +7,14 @@ import time
 
 import dagster as dg
 
-GATES = ("targets_met", "no_regression", "calibrated", "latency_within_budget", "exports_match_eager")
+GATES = (
+    "targets_met",
+    "no_regression",
+    "calibrated",
+    "latency_within_budget",
+    "exports_match_eager",
+    "quantization_loss_within_budget",
+)
 STARTED = time.monotonic()
 
 

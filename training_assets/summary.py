@@ -65,10 +65,11 @@ def print_recipe(profile: Profile, recipe: str, window: str) -> None:
         tightest = min((row.margin for row in decided if row.margin is not None), default=None)
         detail = f"{len(decided)} of {len(gate.rows)} comparisons decided" if gate.rows else "nothing to compare with"
         margin = f", smallest margin {tightest:.4g}" if tightest is not None else ""
-        print(f"    {'passed' if gate.passed else 'FAILED':7} {gate.name:22} {detail}{margin}")
+        print(f"    {'passed' if gate.passed else 'FAILED':7} {gate.name:31} {detail}{margin}")
     print("\n  latency of one image, one CPU thread")
     for file in exported.exports.files:
-        print(f"    {file.name:22} p50 {file.latency.p50_ms:7.2f} ms   p95 {file.latency.p95_ms:7.2f} ms")
+        one = file.latency
+        print(f"    {file.name:22} p50 {one.p50_ms:7.2f} ms   p95 {one.p95_ms:7.2f} ms   p99 {one.p99_ms:7.2f} ms")
     production = registry.resolve(registered.project, PRODUCTION)
     print(f"\n  registered {reference} as {', '.join(registered.aliases)}")
     print(f"  in production: {f'{production.reference}' if production else 'nothing yet'}")

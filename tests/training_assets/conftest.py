@@ -14,7 +14,18 @@ from trainer.__main__ import main as command_line
 from trainer.contract.delivery import read_delivery
 from trainer.contract.eval_report import Change, Comparison, EvalReport, SliceScore, SplitScore
 from trainer.contract.files import digest_of, sha256_of
-from trainer.contract.results import Epoch, ExportedFile, Exports, Latency, TrainResult
+from trainer.contract.results import (
+    EXPORTS_FILE,
+    Epoch,
+    ExportedFile,
+    Exports,
+    Measured,
+    MetricLoss,
+    Quantization,
+    TensorRT,
+    Timing,
+    TrainResult,
+)
 from trainer.contract.shard_index import read_data_spec
 from trainer.contract.train_config import read_config
 from training_assets.definitions import build_defs
@@ -61,6 +72,7 @@ class FakeTrainer:
         self.scored: dict[str, dict[str, float]] = {}
         self.error = 1e-6
         self.p95 = 5.0
+        self.int8_loss = 0.01
 
     def commands(self, what: str) -> list[LaunchSpec]:
         return [spec for spec in self.launched if spec.what == what]
@@ -145,25 +157,55 @@ class FakeTrainer:
 
     def export(self, spec: LaunchSpec) -> None:
         out = Path(_options(spec)["--out"])
-        latency = Latency(p50_ms=self.p95 / 2, p95_ms=self.p95, threads=1, repeats=40)
-        files = []
-        for name in ("model.onnx", "model.torchscript.pt", "model.pt2"):
+        names = {
+            "model.onnx": "onnx",
+            "model.pt2": "exported_program",
+            "model.torchscript.pt": "torchscript",
+            "model.int8.onnx": "onnx_int8",
+        }
+        for name in (*names, "tensorrt_command.txt"):
             (out / name).write_text(f"{name} of {spec.arguments[1]}")
-            size, digest = (out / name).stat().st_size, sha256_of(out / name)
-            kind = {"model.onnx": "onnx", "model.pt2": "exported_program"}.get(name, "torchscript")
-            files.append(
-                ExportedFile(
-                    name=name, format=kind, bytes=size, sha256=digest, max_relative_error=self.error, latency=latency
-                )
-            )
+        measured = {"latency": self._timing(1), "throughput": self._timing(8)}
+        loss = MetricLoss(eager=0.7, quantized=0.7 - self.int8_loss, loss=self.int8_loss)
         exports = Exports(
             checkpoint_sha256=sha256_of(Path(spec.arguments[1])),
             inputs={"image": (1, 3, 64, 64)},
             outputs=("out",),
-            eager_latency=latency,
-            files=tuple(files),
+            parameters=10,
+            flops=1e6,
+            eager=Measured(**measured),
+            files=tuple(
+                ExportedFile(
+                    name=name,
+                    format=kind,
+                    bytes=(out / name).stat().st_size,
+                    sha256=sha256_of(out / name),
+                    max_relative_error=self.error,
+                    **measured,
+                )
+                for name, kind in names.items()
+            ),
+            quantization=Quantization(
+                file="model.int8.onnx",
+                calibration_samples=24,
+                judged_samples=8,
+                losses={"segmentation/mIoU": loss},
+            ),
+            tensorrt=TensorRT(command="trtexec", command_file="tensorrt_command.txt", plan=None, note="no trtexec"),
         )
-        (out / "exports.json").write_text(exports.model_dump_json())
+        (out / EXPORTS_FILE).write_text(exports.model_dump_json())
+
+    def _timing(self, batch: int) -> Timing:
+        return Timing(
+            batch=batch,
+            p50_ms=self.p95 / 2,
+            p95_ms=self.p95,
+            p99_ms=2 * self.p95,
+            samples_per_second=2000 * batch / self.p95,
+            peak_memory_bytes=batch * 10**6,
+            repeats=40,
+            pinned=True,
+        )
 
 
 def _options(spec: LaunchSpec) -> dict[str, str]:

@@ -58,13 +58,20 @@ def compared(
     return report(own[0], own[1], samples).model_copy(update={"against": against})
 
 
-def exports(p95: float = 5.0, error: float = 1e-6, formats: tuple[str, ...] = ("onnx", "torchscript")) -> Exports:
-    def latency(p95_ms: float) -> dict[str, Any]:
-        return {"p50_ms": 1.0, "p95_ms": p95_ms, "threads": 1, "repeats": 10}
+def exports(
+    p95: float = 5.0,
+    error: float = 1e-6,
+    formats: tuple[str, ...] = ("onnx", "torchscript"),
+    quantization: dict[str, Any] | None = None,
+) -> Exports:
+    def measured(p95_ms: float) -> dict[str, Any]:
+        figures = {"p50_ms": 1.0, "p95_ms": p95_ms, "p99_ms": p95_ms, "samples_per_second": 9.0, "repeats": 10}
+        one = {"batch": 1, **figures, "peak_memory_bytes": None, "pinned": True}
+        return {"latency": one, "throughput": {**one, "batch": 8, "p95_ms": 10_000.0}}
 
     def file(kind: str) -> dict[str, Any]:
         slow = p95 if kind == "onnx" else 10_000.0
-        same = {"sha256": "0" * 64, "bytes": 1, "max_relative_error": error, "latency": latency(slow)}
+        same = {"sha256": "0" * 64, "bytes": 1, "max_relative_error": error, **measured(slow)}
         return {"name": f"model.{kind}", "format": kind, **same}
 
     return Exports.model_validate(
@@ -72,10 +79,22 @@ def exports(p95: float = 5.0, error: float = 1e-6, formats: tuple[str, ...] = ("
             "checkpoint_sha256": "c" * 64,
             "inputs": {"image": (1, 3, 64, 64)},
             "outputs": ("out",),
-            "eager_latency": latency(1.0),
+            "parameters": 1,
+            "flops": 1.0,
+            "eager": measured(1.0),
             "files": [file(kind) for kind in formats],
+            "quantization": quantization,
+            "tensorrt": {"command": "trtexec", "command_file": "command.txt", "plan": None, "note": ""},
         }
     )
+
+
+def quantization(**losses: tuple[float | None, float | None, float | None]) -> dict[str, Any]:
+    """Of ``model.int8``: task → eager's, its own and the lost part of one metric."""
+    found = {
+        f"{task}/mIoU": dict(zip(("eager", "quantized", "loss"), one, strict=True)) for task, one in losses.items()
+    }
+    return {"file": "model.int8", "calibration_samples": 9, "judged_samples": 7, "losses": found}
 
 
 def only(result: GateResult) -> GateRow:
@@ -240,6 +259,27 @@ def test_every_exported_file_must_match_eager() -> None:
     assert not gates.exports_match_eager(exports(formats=()), config()).passed
 
 
+def test_an_int8_file_is_asked_for_its_loss_and_not_for_eagers_outputs() -> None:
+    int8 = exports(error=0.5, formats=("int8",), quantization=quantization(segmentation=(0.8, 0.7, 0.1)))
+    asked = gates.exports_match_eager(int8, config())
+    assert only(asked).verdict == "failed: nothing was exported"  # no file is left that must match
+    within = gates.quantization_loss_within_budget(int8, config(max_quantization_loss=0.1))
+    beyond = gates.quantization_loss_within_budget(int8, config(max_quantization_loss=0.09))
+    assert (within.passed, beyond.passed, beyond.blocks, beyond.severity) == (True, False, False, "warn")
+    assert (only(beyond).slice, only(beyond).metric) == ("model.int8", "segmentation/mIoU")
+    assert only(beyond).margin == pytest.approx(-0.01)
+
+
+def test_a_loss_that_is_not_known_is_undecided_unless_only_the_int8_file_lacks_the_metric() -> None:
+    found = quantization(lanes=(None, None, None), segmentation=(0.8, None, None))
+    rows = gates.quantization_loss_within_budget(exports(quantization=found), config()).rows
+    assert [row.passed for row in rows] == [None, False]
+    assert "not defined on these 7 samples" in rows[0].verdict
+    unjudged = gates.quantization_loss_within_budget(exports(quantization=quantization()), config())
+    assert (unjudged.passed, only(unjudged).passed) == (True, None)
+    assert gates.quantization_loss_within_budget(exports(), config()).rows == ()
+
+
 def test_a_release_asks_every_gate() -> None:
     found = gates.all_gates(report({AP: 0.7}), exports(), Slices(), config(targets={AP: 0.3}))
     assert {gate.name: gate.passed for gate in found} == {
@@ -248,6 +288,7 @@ def test_a_release_asks_every_gate() -> None:
         "calibrated": True,
         "latency_within_budget": True,
         "exports_match_eager": True,
+        "quantization_loss_within_budget": True,
     }
 
 

@@ -17,7 +17,17 @@ from training_assets.records import DatasetVersion, TrainingSet
 from training_assets.stores.source import CodeVersion
 
 IOU = "segmentation/mIoU"
-LATENCY = {"p50_ms": 1.25, "p95_ms": 2.5, "threads": 1, "repeats": 40}
+TIMING = {
+    "batch": 1,
+    "p50_ms": 1.25,
+    "p95_ms": 2.5,
+    "p99_ms": 3.0,
+    "samples_per_second": 700.0,
+    "peak_memory_bytes": None,
+    "repeats": 40,
+    "pinned": True,
+}
+MEASURED = {"latency": TIMING, "throughput": {**TIMING, "batch": 8}}
 
 
 def card(**changes: Any) -> CardInputs:
@@ -92,9 +102,11 @@ def card(**changes: Any) -> CardInputs:
         exports=Exports.model_validate(
             {
                 "checkpoint_sha256": "c" * 64,
-                "inputs": (1, 3, 64, 96),
+                "inputs": {"image": (1, 3, 64, 96)},
                 "outputs": ("logits",),
-                "eager_latency": LATENCY,
+                "parameters": 12345,
+                "flops": 1e6,
+                "eager": MEASURED,
                 "files": [
                     {
                         "name": "model.onnx",
@@ -102,9 +114,11 @@ def card(**changes: Any) -> CardInputs:
                         "bytes": 9,
                         "sha256": "0" * 64,
                         "max_relative_error": 1e-6,
-                        "latency": LATENCY,
+                        **MEASURED,
                     }
                 ],
+                "quantization": None,
+                "tensorrt": {"command": "trtexec", "command_file": "command.txt", "plan": None, "note": ""},
             }
         ),
         gates=(GateResult(name="targets_met", passed=True, severity="block", rows=()),),

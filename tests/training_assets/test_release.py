@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from training_assets.lineage import frames
-from training_assets.records import Evaluation, Registered
+from training_assets.records import Evaluation, Registered, TrainingSet
 from training_assets.run_gates import RUN_GATES
 from training_assets.stores.registry import Registry
 
@@ -36,8 +36,9 @@ def checks_of(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
 def test_a_green_chain_is_registered_with_its_lineage_down_to_the_frames(staged: Any) -> None:
     result = staged.run(*CHAIN, window=WINDOWS[1])
     assert result.success
-    gates = ("targets_met", "no_regression", "calibrated", "latency_within_budget", "exports_match_eager")
-    assert checks_of(result) == dict.fromkeys((*gates, *RUN_GATES), True)
+    gates = ("targets_met", "no_regression", "calibrated", "latency_within_budget")
+    of_exports = ("exports_match_eager", "quantization_loss_within_budget")
+    assert checks_of(result) == dict.fromkeys((*gates, *of_exports, *RUN_GATES), True)
     record = staged.record("tiny/registry_entry", Registered, WINDOWS[1])
     registry = Registry(staged.profile.store)
     entry = registry.find(f"tests@{record.version}")
@@ -46,6 +47,7 @@ def test_a_green_chain_is_registered_with_its_lineage_down_to_the_frames(staged:
     assert {"best.pt", "model.onnx", "eval_report.json", "model_card.md", "train.yaml", "slices.yaml"} <= set(
         entry.files
     )
+    assert {"model.int8.onnx", "tensorrt_command.txt", "exports.json"} <= set(entry.files)
     manifests = [staged.profile.delivery / f"golden_{split}.manifest" for split in ("train", "val", "test")]
     delivered = {json.loads(line)["sha256"] for path in manifests for line in path.read_text().splitlines()}
     assert {frame.sha256 for frame in frames(entry, staged.profile.store)} == delivered
@@ -99,6 +101,28 @@ def test_a_bad_export_blocks_registration(staged: Any, trainer: Any, what: str, 
     assert not result.success
     assert checks_of(result)[gate] is False
     assert Registry(staged.profile.store).versions("tests") == []
+
+
+def test_exports_are_calibrated_on_the_training_set_and_their_figures_are_numbers(staged: Any, trainer: Any) -> None:
+    trainer.int8_loss = -0.02
+    assert staged.run(*JUDGED, window=WINDOWS[1]).success
+    [launched] = trainer.commands("export")
+    used = staged.record("tiny/training_set", TrainingSet, WINDOWS[1])
+    assert launched.arguments[-2:] == ("--data", str(staged.places.absolute(used.directory)))
+    told = staged.metadata("tiny/exported_model", WINDOWS[1])
+    asked = ("onnx/p99_ms", "onnx_int8/samples_per_second", "eager/peak_memory_bytes", "int8_loss/segmentation/mIoU")
+    assert [told[name] for name in asked] == [10.0, 3200.0, 8e6, -0.02]
+    assert "p99 ms, batch 8" in str(told["files"])
+
+
+def test_an_int8_file_that_loses_much_is_warned_of_and_the_card_says_so(staged: Any, trainer: Any) -> None:
+    trainer.int8_loss = 0.2
+    result = staged.run(*CHAIN, window=WINDOWS[1])
+    assert result.success
+    assert checks_of(result)["quantization_loss_within_budget"] is False
+    assert "quantization_loss_within_budget is not passed" in str(
+        staged.metadata("tiny/model_card", WINDOWS[1])["card"]
+    )
 
 
 def test_a_model_worse_than_production_is_not_registered(staged: Any, trainer: Any) -> None:

@@ -148,17 +148,35 @@ class Failure(_Model):
     verdict: Verdict | None = None
 
 
-class Latency(_Model):
-    """Milliseconds of one forward pass with batch 1 on ``threads`` CPU threads."""
+EXPORTS_FILE = "exports.json"
 
+
+class Timing(_Model):
+    """Forward passes of ``batch`` samples in a process of its own, on one CPU thread.
+
+    Milliseconds are of one pass. ``peak_memory_bytes`` is the most that the whole process had resident till then,
+    interpreter and runtime included; None where the system does not say. ``pinned``: it was kept on one core.
+    """
+
+    batch: int
     p50_ms: FiniteFloat
     p95_ms: FiniteFloat
-    threads: int
+    p99_ms: FiniteFloat
+    samples_per_second: FiniteFloat
+    peak_memory_bytes: int | None
     repeats: int
+    pinned: bool
 
 
-class ExportedFile(_Model):
-    """One exported form of the model and how far its outputs are from eager's.
+class Measured(_Model):
+    """One form of the model: ``latency`` with one sample at a time, ``throughput`` with several."""
+
+    latency: Timing
+    throughput: Timing
+
+
+class ExportedFile(Measured):
+    """One exported form of the model and how far its outputs are from eager's, for one sample and for several.
 
     ``max_relative_error`` is the largest ``|export - eager|`` over the largest ``|eager|``, the worst output.
     """
@@ -168,14 +186,54 @@ class ExportedFile(_Model):
     bytes: int
     sha256: Sha256
     max_relative_error: FiniteFloat
-    latency: Latency
+
+
+class MetricLoss(_Model):
+    """One metric of eager and of the quantised file; a ``loss`` above zero: the quantised one is worse by so much."""
+
+    eager: FiniteFloat | None
+    quantized: FiniteFloat | None
+    loss: FiniteFloat | None
+
+
+class Quantization(_Model):
+    """What the int8 ``file`` loses: headline metrics over ``judged_samples`` samples of val, none if there are none."""
+
+    file: str
+    calibration_samples: int
+    judged_samples: int
+    losses: dict[str, MetricLoss]
+
+
+class TensorRT(_Model):
+    """``command`` makes a plan of the ONNX file, in the package; ``plan`` is its name if that was done here."""
+
+    command: str
+    command_file: str
+    plan: str | None
+    note: str
 
 
 class Exports(_Model):
-    """``exports.json``: every form the checkpoint was exported to; ``inputs`` has their shapes, the image's NCHW."""
+    """``exports.json``: every form the checkpoint was exported to.
 
+    ``inputs`` has the shapes of one sample, the image's NCHW; any batch fits. ``flops`` is of one sample's forward
+    pass, a multiplication and its addition counted as two. Without data to calibrate on there is no ``quantization``.
+    """
+
+    format: Literal[2] = 2
     checkpoint_sha256: Sha256
     inputs: dict[str, tuple[int, ...]]
     outputs: tuple[str, ...]
-    eager_latency: Latency
+    parameters: int
+    flops: FiniteFloat
+    eager: Measured
     files: tuple[ExportedFile, ...]
+    quantization: Quantization | None
+    tensorrt: TensorRT
+
+    @property
+    def package(self) -> tuple[str, ...]:
+        """The names of all files beside ``exports.json``."""
+        plan = () if self.tensorrt.plan is None else (self.tensorrt.plan,)
+        return (*(file.name for file in self.files), self.tensorrt.command_file, *plan)

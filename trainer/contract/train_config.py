@@ -299,6 +299,9 @@ class Release(_Model):
     max_calibration_error: Positive = Field(default=0.15, description="Largest ECE of a task; more is warned of.")
     latency_p95_ms: Positive = Field(default=1000.0, description="Batch 1, ONNX Runtime, one thread.")
     parity_tolerance: Positive = Field(default=1e-3, description="Largest |export - eager| over the largest |eager|.")
+    max_quantization_loss: NonNegative = Field(
+        default=0.05, description="How much worse than eager's a headline metric of the int8 file may be; more warns."
+    )
 
 
 class TrainConfig(_Model):

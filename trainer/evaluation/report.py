@@ -42,7 +42,7 @@ def write_report(
     checkpoint = load_checkpoint(checkpoint_path, device)
     other = None if against is None else load_checkpoint(against, device)
     data = open_data(data_directory(data_dir, out, say), splits)
-    if problems := _empty(data) + _misfits(checkpoint.config, data):
+    if problems := _empty(data) + misfits(checkpoint.config, data):
         raise ContractError(f"a checkpoint of {checkpoint.config.name} cannot be judged on this data", problems)
     comparison = None if other is None else _comparison(other, data)
     out.mkdir(parents=True, exist_ok=True)
@@ -80,8 +80,8 @@ def _evaluated(
 
 
 def _comparison(other: Checkpoint, data: DataSet) -> Comparison:
-    misfits = "; ".join(str(problem.found) for problem in _misfits(other.config, data)) or None
-    return Comparison(run_id=other.run_id, checkpoint_sha256=other.sha256, misfit=misfits)
+    misfit = "; ".join(str(problem.found) for problem in misfits(other.config, data)) or None
+    return Comparison(run_id=other.run_id, checkpoint_sha256=other.sha256, misfit=misfit)
 
 
 def _empty(data: DataSet) -> list[Problem]:
@@ -92,7 +92,7 @@ def _empty(data: DataSet) -> list[Problem]:
     ]
 
 
-def _misfits(config: TrainConfig, data: DataSet) -> list[Problem]:
+def misfits(config: TrainConfig, data: DataSet) -> list[Problem]:
     """Labels that are merely absent leave their metrics undefined; other classes would make every figure wrong."""
     rows = [reader.row(index) for reader in data.readers.values() for index in range(len(reader))]
     boxes = Counter(f"boxes.{box.category}" for row in rows for box in row.boxes or ())

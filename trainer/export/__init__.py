@@ -1,1 +1,4 @@
-"""A checkpoint becomes files that run without this project: ONNX, ``torch.export``'s ``.pt2``, TorchScript."""
+"""A checkpoint becomes files that run without this project.
+
+One small file a format behind the protocol in ``base.py``; ``export.py`` writes, compares and measures them all.
+"""

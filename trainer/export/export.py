@@ -1,142 +1,162 @@
-"""``export``: each form is written, run, compared with eager, and timed."""
+"""``export``: each form is written, run beside eager, and measured."""
 
-import logging
 import math
 import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from torch import nn
+from torch.utils.data import default_collate
 
+from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import sha256_of, write_text
-from trainer.contract.results import ExportedFile, Exports, Latency
-from trainer.data.loader import single_threaded
-from trainer.evaluation.model import load_checkpoint
+from trainer.contract.results import EXPORTS_FILE, ExportedFile, Exports, Measured, Quantization
+from trainer.data.loader import DataSet, EvaluationSamples, open_data, single_threaded
+from trainer.data.staging import data_directory
+from trainer.engine.telemetry.flops import forward_flops
+from trainer.evaluation.model import Checkpoint, load_checkpoint
+from trainer.evaluation.report import misfits
+from trainer.export import eager, exported_program, onnx, quantize, tensorrt, torchscript
+from trainer.export.base import Arrays, Format
+from trainer.export.latency import measure
+from trainer.export.metric_loss import metric_losses
+from trainer.export.source import Source
 from trainer.models.hydranet import IMAGE
 from trainer.tasks import example_inputs
+from trainer.tasks.base import Tensors
 
-EXPORTS_FILE = "exports.json"
-THREADS = 1
-WARM_UP, REPEATS = 5, 40
+FORMATS: dict[str, Format] = {"onnx": onnx, "exported_program": exported_program, "torchscript": torchscript}
+CALIBRATED_FORMATS: dict[str, Format] = {"onnx_int8": quantize}
+BATCH = 8
+CALIBRATION_SAMPLES, JUDGED_SAMPLES = 64, 200
 
-Arrays = list[np.ndarray]
-Run = Callable[[Arrays], Arrays]
-
-
-class Positional(nn.Module):
-    """A model that takes its inputs and gives its outputs as tuples in the order of these names: as exporters want."""
-
-    def __init__(self, model: nn.Module, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-        super().__init__()
-        self.model, self.inputs, self.outputs = model, tuple(inputs), tuple(outputs)
-
-    def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        found = self.model(dict(zip(self.inputs, given, strict=True)))
-        return tuple(found[name] for name in self.outputs)
+Print = Callable[[str], None]
 
 
-def export(checkpoint_path: Path, out: Path, say: Callable[[str], None]) -> Exports:
+def export(checkpoint_path: Path, out: Path, say: Print, data: Path | None = None, batch: int = BATCH) -> Exports:
     """Write every form of the checkpoint into ``out``, with ``exports.json`` last.
 
     The exported models take the image as N×3×H×W float32 RGB in 0…255 (normalisation is inside) and the tasks' own
-    inputs, with batch 1.
+    inputs as float32, for any N; they are measured with one sample and with ``batch``. ``data`` is a delivery or a data
+    directory: int8 is calibrated on its train split and judged on its val split. Without it there is no int8 file.
 
     Raises:
-        ContractError: no such checkpoint.
+        ContractError: no such checkpoint or data, no samples of train, or its labels mean another thing than the
+            checkpoint's.
     """
     single_threaded()
     checkpoint = load_checkpoint(checkpoint_path)
-    given = example_inputs(checkpoint.config.data, checkpoint.tasks, 1)
-    if IMAGE in given:
-        generator = torch.Generator().manual_seed(checkpoint.config.seed)
-        given[IMAGE] = torch.randint(0, 256, given[IMAGE].shape, generator=generator).float()
-    with torch.inference_mode():
-        names = list(checkpoint.model(given))
-    model = Positional(checkpoint.model, checkpoint.model.inputs, names).eval()
-    tensors = tuple(given[name] for name in model.inputs)
-    arrays = [tensor.numpy() for tensor in tensors]
-    eager = _eager(model)
-    expected = eager(arrays)
-    out.mkdir(parents=True, exist_ok=True)
-    # The summary goes first and comes last: a killed export leaves none, not an earlier one beside other models.
-    (out / EXPORTS_FILE).unlink(missing_ok=True)
-    files = []
-    for name, write in WRITERS.items():
-        began = time.perf_counter()
-        run = write(model, tensors, out / name)
-        files.append(_described(out / name, write.__name__.strip("_"), run, arrays, expected))
-        say(f"{name}: error {files[-1].max_relative_error:.1e}, p95 {files[-1].latency.p95_ms:.1f} ms "
-            f"({time.perf_counter() - began:.1f} s)")  # fmt: skip
+    with TemporaryDirectory() as work:
+        data_set = None if data is None else _opened(checkpoint, data, Path(work), say)
+        source = _source(checkpoint, data_set, batch)
+        _clear(out)
+        measured, expected = measure(eager.__name__, checkpoint_path, source.arrays)
+        say(f"eager: {_figures(measured)}")
+        formats = FORMATS if data_set is None else FORMATS | CALIBRATED_FORMATS
+        files = [_exported(kind, form, source, out, expected, say) for kind, form in formats.items()]
+        quantization = None if data_set is None else _quantization(checkpoint, source, data_set, out)
+    say(_said(quantization))
+    shapes = {name: (1, *tensor.shape[1:]) for name, tensor in source.given.items()}
+    plan = tensorrt.make_plan(shapes, batch, out)
+    say(f"TensorRT: {plan.note}")
     exports = Exports(
         checkpoint_sha256=checkpoint.sha256,
-        inputs={name: tuple(given[name].shape) for name in model.inputs},
-        outputs=tuple(names),
-        eager_latency=_latency(eager, arrays),
+        inputs=shapes,
+        outputs=source.outputs,
+        parameters=sum(parameter.numel() for parameter in checkpoint.model.parameters()),
+        flops=forward_flops(checkpoint.config, checkpoint.tasks, 1),
+        eager=measured,
         files=tuple(files),
+        quantization=quantization,
+        tensorrt=plan,
     )
     write_text(out / EXPORTS_FILE, exports.model_dump_json(indent=2) + "\n")
     return exports
 
 
-def _onnx(model: Positional, given: tuple[torch.Tensor, ...], path: Path) -> Run:
-    import onnxruntime
-
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            model,
-            given,
-            path,
-            input_names=model.inputs,
-            output_names=model.outputs,
-            external_data=False,
-            dynamo=True,
-            verbose=False,
-        )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = THREADS, 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda arrays: session.run(model.outputs, dict(zip(model.inputs, arrays, strict=True)))
+def _opened(checkpoint: Checkpoint, data: Path, work: Path, say: Print) -> DataSet:
+    found = open_data(data_directory(data, work, say), ("train", "val"))
+    problems = misfits(checkpoint.config, found)
+    if not len(found.readers["train"]):
+        problems.append(Problem(str(data), "no samples", "at least one sample to calibrate int8 on", field="train"))
+    if problems:
+        raise ContractError(f"a checkpoint of {checkpoint.config.name} cannot be quantised with this data", problems)
+    return found
 
 
-def _exported_program(model: Positional, given: tuple[torch.Tensor, ...], path: Path) -> Run:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.export.save(torch.export.export(model, given), path)
-        return _eager(torch.export.load(path).module())
+def _source(checkpoint: Checkpoint, data: DataSet | None, batch: int) -> Source:
+    """With samples of train where there is data, else with random ones."""
+    if data is None:
+        return Source(checkpoint.model, _random(checkpoint, batch), None)
+    inputs = {task.name: task.observed for task in checkpoint.tasks}
+    samples = EvaluationSamples(data.readers["train"], checkpoint.config.data, inputs)
+    calibration = _Spread(samples, spread(len(samples), CALIBRATION_SAMPLES))
+    given = default_collate(list(islice(cycle(calibration), batch)))
+    return Source(checkpoint.model, {name: value.float() for name, value in given.items()}, calibration)
 
 
-def _torchscript(model: Positional, given: tuple[torch.Tensor, ...], path: Path) -> Run:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.save(torch.jit.trace(model, given), str(path))
-        return _eager(torch.jit.load(str(path)))
+def _random(checkpoint: Checkpoint, batch: int) -> Tensors:
+    generator = torch.Generator().manual_seed(checkpoint.config.seed)
+    shapes = example_inputs(checkpoint.config.data, checkpoint.tasks, batch)
+    return {
+        name: torch.rand(value.shape, generator=generator) * (255 if name == IMAGE else 1)
+        for name, value in shapes.items()
+    }
 
 
-WRITERS = {"model.onnx": _onnx, "model.pt2": _exported_program, "model.torchscript.pt": _torchscript}
+@dataclass(frozen=True)
+class _Spread:
+    """What the network takes of some samples; read anew each time, they may be many."""
+
+    samples: EvaluationSamples
+    indices: Sequence[int]
+
+    def __iter__(self) -> Iterator[Tensors]:
+        return (self.samples[index][1] for index in self.indices)
 
 
-def _eager(model: nn.Module) -> Run:
-    def run(arrays: Arrays) -> Arrays:
-        with torch.inference_mode():
-            return [output.numpy() for output in model(*map(torch.from_numpy, arrays))]
-
-    return run
+def spread(total: int, most: int) -> list[int]:
+    """Up to ``most`` numbers below ``total``, evenly apart."""
+    count = min(total, most)
+    return [place * total // count for place in range(count)]
 
 
-def _described(path: Path, kind: str, run: Run, arrays: Arrays, expected: Arrays) -> ExportedFile:
-    return ExportedFile(
+def _clear(out: Path) -> None:
+    """Nothing of an earlier export stays: it may have been of another checkpoint.
+
+    The summary goes first and comes last: a killed export leaves none, not an earlier one beside other models.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    formats = [*FORMATS.values(), *CALIBRATED_FORMATS.values()]
+    for name in (EXPORTS_FILE, *(form.FILE for form in formats), tensorrt.FILE, tensorrt.COMMAND_FILE):
+        (out / name).unlink(missing_ok=True)
+
+
+def _exported(kind: str, form: Format, source: Source, out: Path, expected: Arrays, say: Print) -> ExportedFile:
+    began, path = time.perf_counter(), out / form.FILE
+    form.write(source, path)
+    measured, outputs = measure(form.__name__, path, source.arrays)
+    file = ExportedFile(
         name=path.name,
         format=kind,
         bytes=path.stat().st_size,
         sha256=sha256_of(path),
-        max_relative_error=relative_error(run(arrays), expected),
-        latency=_latency(run, arrays),
+        max_relative_error=relative_error(outputs, expected),
+        latency=measured.latency,
+        throughput=measured.throughput,
     )
+    took = time.perf_counter() - began
+    say(f"{file.name}: error {file.max_relative_error:.1e}, {_figures(measured)} ({took:.1f} s)")
+    return file
+
+
+def _figures(measured: Measured) -> str:
+    one, many = measured.latency, measured.throughput
+    return f"p95 {one.p95_ms:.1f} ms, {many.samples_per_second:.1f} samples/s in batches of {many.batch}"
 
 
 def relative_error(found: Arrays, expected: Arrays) -> float:
@@ -147,13 +167,22 @@ def relative_error(found: Arrays, expected: Arrays) -> float:
     return 1e30 if any(math.isnan(error) for error in errors) else min(max(errors), 1e30)
 
 
-def _latency(run: Run, arrays: Arrays) -> Latency:
-    for _ in range(WARM_UP):
-        run(arrays)
-    times = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        run(arrays)
-        times.append(1000 * (time.perf_counter() - began))
-    p50, p95 = np.percentile(times, [50, 95])
-    return Latency(p50_ms=float(p50), p95_ms=float(p95), threads=THREADS, repeats=REPEATS)
+def _quantization(checkpoint: Checkpoint, source: Source, data: DataSet, out: Path) -> Quantization:
+    reader = data.readers["val"]
+    judged = spread(len(reader), JUDGED_SAMPLES)
+    losses = metric_losses(checkpoint, quantize.load(out / quantize.FILE), source.outputs, reader, judged)
+    return Quantization(
+        file=quantize.FILE,
+        calibration_samples=len(spread(len(data.readers["train"]), CALIBRATION_SAMPLES)),
+        judged_samples=len(judged),
+        losses=losses if judged else {},
+    )
+
+
+def _said(quantization: Quantization | None) -> str:
+    if quantization is None:
+        return f"no {quantize.FILE}: without --data there are no samples to calibrate it on"
+    losses = ", ".join(
+        f"{name} {'undefined' if one.loss is None else f'{one.loss:+.4f}'}" for name, one in quantization.losses.items()
+    )
+    return f"{quantization.file} loses on {quantization.judged_samples} samples of val: {losses or 'not judged'}"

@@ -7,7 +7,7 @@ import dagster as dg
 
 from trainer.contract.eval_report import EvalReport, SplitScore
 from trainer.contract.files import digest_of
-from trainer.contract.results import Exports
+from trainer.contract.results import EXPORTS_FILE, Exports, Measured
 from trainer.contract.shard_index import DataSpec
 from trainer.contract.train_config import TrainConfig
 from training_assets import metadata, partitions
@@ -22,8 +22,18 @@ from training_assets.versions import CONTRACT, code_version
 
 HERE = "training_assets/assets/evaluation.py"
 EVALUATION_SOURCES = (CONTRACT, "trainer/evaluation", "trainer/models", "trainer/tasks", HERE)
-EXPORT_SOURCES = (CONTRACT, "trainer/export", "trainer/models", HERE)
+EXPORT_SOURCES = (
+    CONTRACT,
+    "trainer/data",
+    "trainer/evaluation",
+    "trainer/export",
+    "trainer/metrics",
+    "trainer/models",
+    "trainer/tasks",
+    HERE,
+)
 THREADS = 2
+TIMED = ("p50 ms", "p95 ms", "p99 ms", "samples/s", "peak MB")
 
 
 def evaluation_chain(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -36,7 +46,7 @@ def _exported_model(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinit
         partitions_def=windows,
         ins={"checkpoint": dg.AssetIn([recipe.name, "checkpoint"])},
         code_version=code_version(*EXPORT_SOURCES),
-        description="ONNX, TorchScript and `.pt2` of the checkpoint, each compared with eager and timed.",
+        description="ONNX, `.pt2`, TorchScript and int8 ONNX of the checkpoint, each compared with eager and timed.",
     )
     def exported_model(
         context: dg.AssetExecutionContext,
@@ -47,9 +57,10 @@ def _exported_model(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinit
         run_directory = places.absolute(checkpoint.directory)
         out = run_directory / "export"
         best = run_directory / checkpoint.result.best_checkpoint
-        command = ("export", str(best), "--out", str(out))
+        data = places.absolute(checkpoint.training_set.directory)
+        command = ("export", str(best), "--out", str(out), "--data", str(data))
         run_to_end(context, launcher, LaunchSpec(command, out, new_attempt(), threads=THREADS))
-        exports = Exports.model_validate_json((out / "exports.json").read_bytes())
+        exports = Exports.model_validate_json((out / EXPORTS_FILE).read_bytes())
         return dg.MaterializeResult(
             value=ExportedModel(directory=places.relative(out), exports=exports),
             data_version=dg.DataVersion(digest_of([file.sha256 for file in exports.files])),
@@ -190,16 +201,47 @@ def slice_table(scores: SplitScore) -> dg.MarkdownMetadataValue:
 
 
 def _export_metadata(exports: Exports, out: Path) -> dict[str, Any]:
-    rows = [
-        (f.name, f.bytes, f.max_relative_error, f.latency.p50_ms, f.latency.p95_ms, f.sha256[:12])
-        for f in exports.files
-    ]
-    header = ("file", "bytes", "max relative error", "p50 ms", "p95 ms", "sha256")
+    quantization = exports.quantization
+    losses = {} if quantization is None else {name: one.loss for name, one in quantization.losses.items()}
+    rows = [("eager", None, None, *_columns(exports.eager))]
+    rows += [(file.name, file.bytes, file.max_relative_error, *_columns(file)) for file in exports.files]
     return {
-        **{f"{file.format}/p95_ms": file.latency.p95_ms for file in exports.files},
+        "files": metadata.table(("file", "bytes", "max relative error", *_header(exports.eager)), rows),
+        **_numbers("eager", exports.eager),
+        **{name: value for file in exports.files for name, value in _numbers(file.format, file).items()},
         **{f"{file.format}/max_relative_error": file.max_relative_error for file in exports.files},
-        "eager/p95_ms": exports.eager_latency.p95_ms,
-        "files": metadata.table(header, rows),
+        **metadata.numbers(losses, "int8_loss/"),
+        "parameters": exports.parameters,
+        "flops": exports.flops,
         **{f"input/{name}": " × ".join(map(str, shape)) for name, shape in exports.inputs.items()},
+        "tensorrt": f"`{exports.tensorrt.command}`: {exports.tensorrt.note}",
         "directory": dg.MetadataValue.path(str(out)),
     }
+
+
+def _header(measured: Measured) -> list[str]:
+    return [f"{name}, batch {one.batch}" for one in (measured.latency, measured.throughput) for name in TIMED]
+
+
+def _columns(measured: Measured) -> list[float | None]:
+    """In the order of ``TIMED``, for one sample and for several."""
+    columns: list[float | None] = []
+    for one in (measured.latency, measured.throughput):
+        peak = None if one.peak_memory_bytes is None else one.peak_memory_bytes / 1e6
+        columns += [one.p50_ms, one.p95_ms, one.p99_ms, one.samples_per_second, peak]
+    return columns
+
+
+def _numbers(name: str, measured: Measured) -> dict[str, float]:
+    """What Dagster plots over time."""
+    one, many = measured.latency, measured.throughput
+    return metadata.numbers(
+        {
+            "p50_ms": one.p50_ms,
+            "p95_ms": one.p95_ms,
+            "p99_ms": one.p99_ms,
+            "samples_per_second": many.samples_per_second,
+            "peak_memory_bytes": many.peak_memory_bytes,
+        },
+        f"{name}/",
+    )

@@ -12,7 +12,7 @@ import dagster as dg
 from trainer.contract.errors import ContractError
 from trainer.contract.eval_report import EvalReport
 from trainer.contract.files import digest_of, sha256_of, write_text
-from trainer.contract.results import Exports
+from trainer.contract.results import EXPORTS_FILE, Exports
 from trainer.contract.shard_index import read_data_spec, read_index
 from trainer.contract.train_config import TrainConfig
 from training_assets import gates, lineage, metadata
@@ -165,7 +165,7 @@ def draft_of(
     places: Places,
     registry: Registry,
 ) -> Draft:
-    exports = Exports.model_validate_json((places.absolute(exported.directory) / "exports.json").read_bytes())
+    exports = Exports.model_validate_json((places.absolute(exported.directory) / EXPORTS_FILE).read_bytes())
     return Draft(
         project=recipe.project,
         recipe=recipe.name,
@@ -224,7 +224,7 @@ def released_files(
     return {
         CHECKPOINT: run / checkpoint.result.best_checkpoint,
         **{name: run / name for name in ("train.yaml", "result.json")},
-        **{name: export / name for name in ("exports.json", *(file.name for file in exported.exports.files))},
+        **{name: export / name for name in (EXPORTS_FILE, *exported.exports.package)},
         **{name: scored / name for name in ("eval_report.json",)},
         **pictures,
         "slices.yaml": places.absolute(evaluation.data) / "slices.yaml",

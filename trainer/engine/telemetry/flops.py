@@ -52,13 +52,25 @@ def peak_flops(gpu: str, precision: str) -> float | None:
 
 
 def step_flops(config: TrainConfig, tasks: Sequence[Task], samples: int) -> float:
-    """FLOPs of the network's forward and backward pass of ``samples`` samples; losses and optimizer are left out.
+    """FLOPs of the network's forward and backward pass of ``samples`` samples; losses and optimizer are left out."""
+    with FlopCounterMode(display=False) as counter:
+        _forward(config, tasks, samples).backward()
+    return float(counter.get_total_flops())
 
-    Counted on a copy without storage: the training's own tensors and random numbers stay as they are.
+
+def forward_flops(config: TrainConfig, tasks: Sequence[Task], samples: int) -> float:
+    """FLOPs of the network's forward pass of ``samples`` samples: two for a multiplication and its addition."""
+    with FlopCounterMode(display=False) as counter:
+        _forward(config, tasks, samples)
+    return float(counter.get_total_flops())
+
+
+def _forward(config: TrainConfig, tasks: Sequence[Task], samples: int) -> torch.Tensor:
+    """The sum of a network's outputs.
+
+    It is a copy without storage: the training's own tensors and random numbers stay as they are.
     """
     with torch.device("meta"):
         network = HydraNet(config.model, tasks, config.data.camera)
         given = example_inputs(config.data, tasks, samples)
-    with FlopCounterMode(display=False) as counter:
-        torch.stack([output.float().sum() for output in network(given).values()]).sum().backward()
-    return float(counter.get_total_flops())
+    return torch.stack([output.float().sum() for output in network(given).values()]).sum()

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from trainer.contract.train_config import read_config
-from trainer.engine.telemetry.flops import peak_flops, step_flops
+from trainer.engine.telemetry.flops import forward_flops, peak_flops, step_flops
 from trainer.models.hydranet import HydraNet
 from trainer.tasks import build_tasks
 
@@ -38,7 +38,7 @@ def test_an_unknown_gpu_a_slice_of_one_or_a_precision_it_lacks_has_no_peak(gpu, 
     assert peak_flops(gpu, precision) is None
 
 
-def test_the_flops_of_a_step_are_those_of_its_convolutions_by_hand(recipe):
+def test_the_flops_of_a_pass_and_of_a_step_are_those_of_their_convolutions_by_hand(recipe):
     config = read_config(recipe)
     tasks = build_tasks(config.tasks)
     network = HydraNet(config.model, tasks)
@@ -51,6 +51,7 @@ def test_the_flops_of_a_step_are_those_of_its_convolutions_by_hand(recipe):
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(count)
     network({"image": torch.zeros(4, 3, *config.data.image_size)})
+    assert forward_flops(config, tasks, 4) == pytest.approx(sum(forward), rel=1e-6)
     # Backward is twice the forward pass, but the first convolution needs no gradient of the image.
     assert step_flops(config, tasks, 4) == pytest.approx(3 * sum(forward) - forward[0], rel=1e-6)
 

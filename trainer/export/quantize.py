@@ -1,0 +1,45 @@
+"""Static int8 of the ONNX file, its ranges chosen on samples of train."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trainer.export import onnx
+
+if TYPE_CHECKING:
+    from trainer.export.source import Source
+
+FILE = "model.int8.onnx"
+load = onnx.load
+
+
+def write(source: "Source", path: Path) -> None:
+    """QDQ nodes of signed 8 bits, weights per channel.
+
+    Weights have 7 bits (``reduce_range``): products of 8 bits overflow the 16-bit sums of CPUs without VNNI, where the
+    file would say other things than here (onnxruntime.ai, "Quantize ONNX models", on data types and reduce_range).
+    """
+    from onnxruntime.quantization import quant_pre_process, quantize_static
+
+    with TemporaryDirectory() as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(path.with_name(onnx.FILE), prepared, skip_symbolic_shape=True)
+        quantize_static(prepared, path, _CalibrationData(source), per_channel=True, reduce_range=True)
+
+
+class _CalibrationData:
+    """One sample after the other, as ONNX Runtime's ``CalibrationDataReader`` gives them."""
+
+    def __init__(self, source: "Source") -> None:
+        self._rows = _rows(source)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._rows, None)
+
+
+def _rows(source: "Source") -> Iterator[dict[str, np.ndarray]]:
+    for given in source.calibration or ():
+        yield {name: given[name][None].float().numpy() for name in source.network.inputs}
