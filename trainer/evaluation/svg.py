@@ -24,7 +24,7 @@ LONGEST = 20
 
 def svg_of(task: str, chart: Chart) -> str:
     """The picture of ``chart``."""
-    return _confusion(task, chart) if isinstance(chart, Confusion) else _curves(task, chart)
+    return _confusion(task, chart) if chart.kind == "confusion" else _curves(task, chart)
 
 
 def _curves(task: str, curves: Curves) -> str:
