@@ -107,7 +107,7 @@ def page(known: Any) -> Page:
 
 
 def test_nothing_in_the_page_is_anywhere_else(known: Any, page: Page) -> None:
-    assert set(re.findall(r"^[a-z]*:|^#", "\n".join(page.references()), re.MULTILINE)) == {"data:", "#"}
+    assert len(list(page.references())) > 10
     assert all(reference.startswith(("data:", "#")) for reference in page.references())
     assert "script" not in {tag for tag, _ in page.tags}
     assert "url(" not in dashboard(known)

@@ -131,7 +131,7 @@ def test_one_slice_made_worse_stops_the_release_says_where_and_by_how_much_and_c
 
 def test_a_slice_below_its_target_is_told_as_a_candidate_and_not_twice(staged: Any, profile: Any, trainer: Any) -> None:
     slices = profile.delivery / "slices.yaml"
-    slices.write_text(slices.read_text().replace("min_samples: 2", "min_samples: 2, targets: {segmentation/mIoU: 0.9}"))
+    slices.write_text(slices.read_text().replace("min_samples: 2", "min_samples: 2\n  targets: {segmentation/mIoU: 0.9}"))
     graph = type(staged)(profile, staged.instance, launcher=trainer)
     assert graph.run("dataset_version", "eval_shards").success
     for _ in range(2):

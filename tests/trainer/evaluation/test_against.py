@@ -4,20 +4,15 @@ Both are the same random features with a classifier fitted to them (ridge regres
 never saw a dark one. Nothing is pretended; it is trained in a second.
 """
 
-import hashlib
-import json
-import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from trainer.__main__ import main
 from trainer.contract.eval_report import EvalReport
-from trainer.contract.slices import parse_slices
+from trainer.contract.slices import read_slices
 from trainer.contract.train_config import read_config
 from trainer.data.loader import EvaluationSamples, open_data
 from trainer.data.staging import data_directory
@@ -27,29 +22,11 @@ from trainer.models.hydranet import HydraNet
 from trainer.tasks import build_tasks
 
 IOU = "segmentation/mIoU"
-SLICES = [
-    {"name": name, "where": {"attributes.time_of_day": name}, "min_samples": 4, "allowed_regression": 0.02}
-    for name in ("day", "night")
-]
 
 
 @pytest.fixture(scope="module")
-def dark(delivery: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``delivery`` with nights that are dark, half of the frames, as a data directory."""
-    root = tmp_path_factory.mktemp("dark")
-    (root / "images").mkdir()
-    shutil.copytree(delivery / "masks", root / "masks")
-    for split in ("train", "val", "test"):
-        rows = [json.loads(line) for line in (delivery / f"golden_{split}.manifest").read_text().splitlines()]
-        for number, row in enumerate(rows):
-            image = cv2.imread(str(delivery / row["source-ref"]))
-            row["attributes"]["time_of_day"] = "night" if number % 2 else "day"
-            cv2.imwrite(str(root / row["source-ref"]), image // 4 if number % 2 else image)
-            row["sha256"] = hashlib.sha256((root / row["source-ref"]).read_bytes()).hexdigest()
-        (root / f"golden_{split}.manifest").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    labels = {"semantic": {"classes": ["road", "car"], "ignore_id": 255}, "boxes": ["car"]}
-    (root / "slices.yaml").write_text(yaml.safe_dump({"labels": labels, "slices": SLICES}))
-    return data_directory(root, tmp_path_factory.mktemp("staged"), lambda text: None)
+def dark(dark_delivery: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return data_directory(dark_delivery, tmp_path_factory.mktemp("staged"), lambda text: None)
 
 
 def fitted(recipe: Path, data: Path, out: Path, times: set[str]) -> Path:
@@ -109,14 +86,17 @@ def test_the_comparison_is_of_the_same_samples(report: EvalReport) -> None:
         assert low <= part.metrics[IOU] <= high
 
 
-def test_the_regression_gate_stops_it_and_says_where_and_by_how_much(report: EvalReport, recipe: Path) -> None:
+def test_the_regression_gate_stops_it_and_says_where_and_by_how_much(
+    report: EvalReport, recipe: Path, dark: Path
+) -> None:
     from training_assets.gates import no_regression
 
     assert report.against is not None
     test = {"splits": {"test": report.splits["train"]}}
     against = report.against.model_copy(update={"splits": {"test": report.against.splits["train"]}})
     judged = report.model_copy(update={**test, "against": against})
-    gate = no_regression(judged, parse_slices({"slices": SLICES}), read_config(recipe), against.checkpoint_sha256)
+    slices = read_slices(dark / "slices.yaml")
+    gate = no_regression(judged, slices, read_config(recipe), against.checkpoint_sha256)
     assert gate.blocks
     failed = {(row.metric, row.slice): row for row in gate.rows if row.passed is False}
     row = failed[IOU, "night"]
