@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -60,6 +61,29 @@ def _frame(root: Path, name: str, number: int, first_day: int, rng: np.random.Ge
         "licence": "CC0-1.0",
         "origin": "test",
     }
+
+
+@pytest.fixture(scope="session")
+def dark_delivery(delivery: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``delivery`` with nights that are dark, half of its frames, and slices for day and night."""
+    root = tmp_path_factory.mktemp("dark")
+    (root / "images").mkdir()
+    shutil.copytree(delivery / "masks", root / "masks")
+    for manifest in delivery.glob("*.manifest"):
+        rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+        for number, row in enumerate(rows):
+            image = cv2.imread(str(delivery / row["source-ref"]))
+            row["attributes"]["time_of_day"] = "night" if number % 2 else "day"
+            cv2.imwrite(str(root / row["source-ref"]), image // 4 if number % 2 else image)
+            row["sha256"] = hashlib.sha256((root / row["source-ref"]).read_bytes()).hexdigest()
+        (root / manifest.name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    slices = yaml.safe_load((delivery / "slices.yaml").read_text())
+    slices["slices"] = [
+        {"name": time, "where": {"attributes.time_of_day": time}, "min_samples": 4, "allowed_regression": 0.02}
+        for time in ("day", "night")
+    ]
+    (root / "slices.yaml").write_text(yaml.safe_dump(slices))
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("evaluate", _evaluate, "Score a checkpoint on splits, overall and per slice.")
     _checkpoint_argument(sub)
     _data_argument(sub)
-    sub.add_argument("--out", type=Path, required=True, help="eval_report.json and pictures go here")
+    sub.add_argument("--out", type=Path, required=True, help="eval_report.json, charts.json and pictures go here")
     sub.add_argument("--split", action="append", choices=SPLITS, help="default: val and test")
     sub.add_argument("--against", type=Path, metavar="FILE", help="compare with this best.pt on the same samples")
 

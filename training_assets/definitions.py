@@ -23,8 +23,10 @@ from training_assets.profiles import Profile, load_profile
 from training_assets.progress import progress_logger
 from training_assets.recipes import BrokenRecipe, load_recipes
 from training_assets.stores.dvc import DvcStore
+from training_assets.stores.events import Outbox
 from training_assets.stores.record_store import RecordStore
 from training_assets.stores.registry import Registry
+from training_assets.stores.sinks import sinks_of
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +76,7 @@ def _resources(profile: Profile) -> dict[str, Any]:
         "io_manager": RecordStore(places),
         "dvc": DvcStore(profile.store),
         "registry": Registry(profile.store),
+        "outbox": Outbox(profile.store, sinks_of(profile)),
     }
 
 

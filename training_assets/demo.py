@@ -182,7 +182,9 @@ def finish(result: dg.ExecuteInProcessResult) -> None:
     failed = [e for e in result.get_asset_check_evaluations() if not e.passed and e.blocking]
     if failed:
         gates = ", ".join(f"{e.asset_key.to_user_string()}: {e.check_name}" for e in failed)
-        raise Stopped(f"gate not passed: {gates}. {failed[0].description or ''}")
+        said = "; ".join(e.description or "" for e in failed)
+        pages = {str(e.metadata["dashboard"].value) for e in failed if "dashboard" in e.metadata}
+        raise Stopped("\n".join([f"gate not passed: {gates}. {said}", *(f"dashboard: {page}" for page in pages)]))
     messages = []
     for event in result.filter_events(lambda event: event.is_step_failure):
         error = event.step_failure_data.error_display_string if event.step_failure_data else ""

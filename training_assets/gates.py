@@ -54,6 +54,11 @@ class GateResult(_Model):
     def blocks(self) -> bool:
         return not self.passed and self.severity == "block"
 
+    @property
+    def failures(self) -> str:
+        """Each failed comparison in words: what, where, and by how much."""
+        return "; ".join(_failure(row) for row in self.rows if row.passed is False)
+
 
 def all_gates(
     report: EvalReport, exports: Exports, slices: Slices, config: TrainConfig, production: str | None = None
@@ -67,6 +72,12 @@ def all_gates(
         exports_match_eager(exports, config),
         quantization_loss_within_budget(exports, config),
     ]
+
+
+def _failure(row: GateRow) -> str:
+    if row.value is None or row.limit is None or row.margin is None:
+        return f"{row.metric} on {row.slice}: {row.verdict}"
+    return f"{row.metric} on {row.slice}: {row.value:.6g} against {row.limit:.6g}, {-row.margin:.3g} too far"
 
 
 def targets_met(report: EvalReport, slices: Slices, config: TrainConfig) -> GateResult:
@@ -122,13 +133,19 @@ def _is_compared(metric: str, targets: Iterable[str]) -> bool:
     return metric in set(targets) or (metric.count("/") == 1 and not BY_SIZE.search(metric))
 
 
+def tendency(metric: str, change: Change) -> Literal["better", "worse", "within noise"]:
+    """What the interval of a change says: beyond noise is what does not reach zero."""
+    ends = [direction(metric) * end for end in change.interval]
+    if max(ends) < 0:
+        return "worse"
+    return "better" if min(ends) > 0 else "within noise"
+
+
 def _regression(metric: str, name: str, change: Change, allowed: float, *, strict: bool = False) -> GateRow:
     sign = direction(metric)
     better = gain(metric, change.value, change.reference)
-    # The end of the interval that is kindest to the model: below zero, it is worse beyond noise.
-    certain = max(sign * end for end in change.interval) < 0
     margin = better + allowed
-    passed = margin >= -ROUNDING or (not certain and not strict)
+    passed = margin >= -ROUNDING or (tendency(metric, change) != "worse" and not strict)
     low, high = change.interval
     verdict = "passed" if passed else "failed"
     if passed and margin < -ROUNDING:

@@ -5,49 +5,32 @@ A pure function of typed inputs: the same model has the same card, byte for byte
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from trainer.contract.eval_report import EvalReport, SplitScore
+from trainer.contract.eval_report import OVERALL, Change, Interval, SliceScore, SplitScore
+from trainer.contract.metrics import direction, gain
 from trainer.contract.results import Exports, TrainResult
-from trainer.contract.slices import Slice, Slices
-from trainer.contract.train_config import TrainConfig
-from training_assets.gates import BY_SIZE, JUDGED_SPLIT, GateResult, markdown
-from training_assets.lineage import Counts
-from training_assets.records import DatasetVersion, TrainingSet
+from trainer.contract.slices import Slice
+from training_assets.facts import Facts, general
+from training_assets.gates import JUDGED_SPLIT, GateResult, markdown, tendency
+from training_assets.intervals import changed, with_interval
+from training_assets.records import TrainingSet
 from training_assets.stores.source import CodeVersion
 
 RESTRICTED = re.compile(r"research|non-?commercial|\bNC\b|-NC-|unstated|unknown", re.IGNORECASE)
 CLASS_SCORE = re.compile(r"^(?P<task>[^/]+)/(?P<metric>[^/]+)/(?P<name>.+)$")
 WEAK_SCORE = 0.1
 NOTABLE_GAP = 0.01
+WIDE = 0.5
 
 
-@dataclass(frozen=True)
-class CardInputs:
-    """All that a card tells. ``provenance`` counts the frames of the training set, val and test."""
-
-    config: TrainConfig
-    slices: Slices
-    dataset: DatasetVersion
-    training_set: TrainingSet
-    provenance: Counts
-    result: TrainResult
-    report: EvalReport
-    exports: Exports
-    gates: Sequence[GateResult]
-    code: CodeVersion
-
-    @property
-    def judged(self) -> SplitScore | None:
-        return self.report.splits.get(JUDGED_SPLIT)
-
-
-def model_card(card: CardInputs) -> str:
+def model_card(card: Facts) -> str:
     """The card as Markdown."""
     sections = {
         "Intended use": _intended_use(card),
         "Caveats": _list(caveats(card)) or "The figures below give no reason for one.",
         "Scores": _scores(card),
+        "Compared with production": _compared(card),
+        "Calibration": _calibration(card),
         "Gates": markdown(card.gates) or "No gates were asked.",
         "Latency": _latency(card.exports),
         "Data": _data(card),
@@ -57,13 +40,15 @@ def model_card(card: CardInputs) -> str:
     return "\n\n".join([title, *(f"## {name}\n\n{text}" for name, text in sections.items())]) + "\n"
 
 
-def caveats(card: CardInputs) -> list[str]:
+def caveats(card: Facts) -> list[str]:
     """What follows from the figures, the gravest first."""
     return [
         *_failed_gates(card.gates),
         *_warnings_of_the_run(card.result),
         *_restricted_licences(card.provenance.licences),
         *_judged_slices(card),
+        *_worse_than_production(card),
+        *_wide_intervals(card),
         *_classes(card.judged),
         *_capture_times(card.provenance.captured_at_sources),
         *_windows(card.training_set),
@@ -90,7 +75,7 @@ def _restricted_licences(licences: Mapping[str, int]) -> Iterator[str]:
             yield f"{count} frames have the licence “{licence}”: not for products unless their owner agrees."
 
 
-def _judged_slices(card: CardInputs) -> Iterator[str]:
+def _judged_slices(card: Facts) -> Iterator[str]:
     if card.judged is None:
         yield f"The report has no {JUDGED_SPLIT} split: nothing was judged."
         return
@@ -100,23 +85,75 @@ def _judged_slices(card: CardInputs) -> Iterator[str]:
             what = "Safety-critical slice" if one.safety_critical else "Slice"
             found = "no samples" if not samples else f"{samples} samples, {one.min_samples} are needed"
             yield f"{what} {one.name} was not judged: {found}."
-    for metric in dict.fromkeys([card.config.training.monitor, *card.config.release.targets]):
+    for metric in _watched(card):
         yield from _weakest_slice(card.judged, card.slices.slices, metric)
 
 
+def _watched(card: Facts) -> list[str]:
+    """The metrics that the recipe names."""
+    return list(dict.fromkeys([card.config.training.monitor, *card.config.release.targets]))
+
+
 def _weakest_slice(judged: SplitScore, slices: Sequence[Slice], metric: str) -> Iterator[str]:
-    """The slice, of those with enough samples, that scores lowest; said when that is notably below the whole split."""
+    """The slice, of those with enough samples, that scores worst; said when that is notably worse than the whole."""
     parts = {
         one.name: part for one in slices if (part := judged.slices.get(one.name)) and part.samples >= one.min_samples
     }
     scored = {name: value for name, part in parts.items() if (value := part.metrics.get(metric)) is not None}
     overall = judged.metrics.get(metric)
-    name = min(scored, key=lambda one: scored[one], default=None)
-    if name is not None and overall is not None and overall - scored[name] >= NOTABLE_GAP:
+    name = min(scored, key=lambda one: direction(metric) * scored[one], default=None)
+    if name is not None and overall is not None and (gap := gain(metric, overall, scored[name])) >= NOTABLE_GAP:
         yield (
             f"Weakest slice by {metric}: {name}, {scored[name]:.3f} on {parts[name].samples} samples,"
-            f" {overall - scored[name]:.3f} below {overall:.3f} on the whole {JUDGED_SPLIT} split."
+            f" {gap:.3f} worse than {overall:.3f} on the whole {JUDGED_SPLIT} split."
         )
+
+
+def _worse_than_production(card: Facts) -> Iterator[str]:
+    """What the comparison could not say, and what it says though the gates let it pass."""
+    against = card.report.against
+    if against is None:
+        return
+    if against.misfit is not None:
+        yield f"Not compared with production (run {against.run_id}), which does not fit this data: {against.misfit}."
+    if lost := against.lost.get(JUDGED_SPLIT):
+        yield f"Production has {', '.join(lost)}, which this model has not."
+    for name, metric, change in _changes(card):
+        if tendency(metric, change) == "worse":
+            yield f"Worse than production beyond noise: {metric} on {name}, {changed(change)}."
+
+
+def _changes(card: Facts) -> Iterator[tuple[str, str, Change]]:
+    """Slice, metric and change of every general metric, where there are enough samples."""
+    against, judged = card.report.against, card.judged
+    if against is None or judged is None:
+        return
+    needed = {one.name: one.min_samples for one in card.slices.slices}
+    for name, changes in against.splits.get(JUDGED_SPLIT, {}).items():
+        part = judged if name == OVERALL else judged.slices[name]
+        if part.samples >= needed.get(name, 0):
+            yield from ((name, metric, changes[metric]) for metric in general(judged) if metric in changes)
+
+
+def _wide_intervals(card: Facts) -> Iterator[str]:
+    """Watched metrics of judged parts whose interval is wider than half of the value."""
+    if card.judged is None:
+        return
+    parts: dict[str, tuple[SliceScore, int]] = {f"the whole {JUDGED_SPLIT} split": (card.judged, 0)}
+    parts |= {
+        one.name: (card.judged.slices[one.name], one.min_samples)
+        for one in card.slices.slices
+        if one.name in card.judged.slices
+    }
+    for name, (part, needed) in parts.items():
+        for metric in _watched(card):
+            value, interval = part.metrics.get(metric), part.intervals.get(metric)
+            if part.samples >= needed and value is not None and interval is not None and _is_wide(value, interval):
+                yield f"Little is known of {metric} on {name}: {with_interval(value, interval)}, {part.samples} samples."
+
+
+def _is_wide(value: float, interval: Interval) -> bool:
+    return interval[1] - interval[0] > WIDE * abs(value)
 
 
 def _classes(judged: SplitScore | None) -> Iterator[str]:
@@ -164,7 +201,7 @@ def _reproducibility(code: CodeVersion) -> Iterator[str]:
         yield f"The code had changes that are not in commit {code.git_sha[:12]}: it cannot be repeated exactly."
 
 
-def _intended_use(card: CardInputs) -> str:
+def _intended_use(card: Facts) -> str:
     tasks = [
         f"{name} of {', '.join(task.classes)}" if task.classes else name for name, task in card.config.tasks.items()
     ]
@@ -183,18 +220,45 @@ def _intended_use(card: CardInputs) -> str:
     )
 
 
-def _scores(card: CardInputs) -> str:
+def _scores(card: Facts) -> str:
     if card.judged is None:
         return "None."
-    general = [name for name in card.judged.metrics if name.count("/") == 1 and not BY_SIZE.search(name)]
+    metrics = general(card.judged)
     marked = {one.name: f"{one.name} (safety-critical)" for one in card.slices.slices if one.safety_critical}
     parts = {f"whole {JUDGED_SPLIT} split": card.judged, **card.judged.slices}
-    rows = [(marked.get(name, name), p.samples, *(p.metrics.get(m) for m in general)) for name, p in parts.items()]
-    parted = [(name, value) for name, value in card.judged.metrics.items() if name not in general]
-    tables = [_table(("slice", "samples", *general), rows)]
+    rows = [(marked.get(name, name), p.samples, *(_scored(p, one) for one in metrics)) for name, p in parts.items()]
+    parted = [(name, _scored(card.judged, name)) for name in card.judged.metrics if name not in metrics]
+    tables = ["In brackets: 95 % bootstrap intervals.", _table(("slice", "samples", *metrics), rows)]
     if parted:
         tables.append(_table((f"by class or object size, whole {JUDGED_SPLIT} split", "value"), parted))
     return "\n\n".join(tables)
+
+
+def _scored(part: SliceScore, metric: str) -> str:
+    return with_interval(part.metrics.get(metric), part.intervals.get(metric))
+
+
+def _compared(card: Facts) -> str:
+    against = card.report.against
+    if against is None:
+        return "There was no other model in production."
+    if against.misfit is not None:
+        return f"Production is run {against.run_id}; it cannot be judged on this data."
+    rows = [
+        (name, metric, change.value, change.reference, changed(change), tendency(metric, change))
+        for name, metric, change in _changes(card)
+    ]
+    header = ("slice", "metric", "this model", "production", "difference", "is")
+    return f"Production is run {against.run_id}, run on the same samples.\n\n{_table(header, rows)}"
+
+
+def _calibration(card: Facts) -> str:
+    """Expected calibration errors; the reliability diagrams are among the model's pictures."""
+    errors = [] if card.judged is None else [name for name in general(card.judged) if name.endswith("/ECE")]
+    if card.judged is None or not errors:
+        return "No task of this model tells how sure it is."
+    rows = [(name, _scored(card.judged, name), card.config.release.max_calibration_error) for name in errors]
+    return _table(("expected calibration error", "value", "warned of above"), rows)
 
 
 def _latency(exports: Exports) -> str:
@@ -206,7 +270,7 @@ def _latency(exports: Exports) -> str:
     return f"{note}\n\n{_table(('file', 'p50 ms', 'p95 ms', 'max relative error', 'bytes'), rows)}"
 
 
-def _data(card: CardInputs) -> str:
+def _data(card: Facts) -> str:
     found, used = card.provenance, card.training_set
     span = f"{found.first:%Y-%m-%d} to {found.last:%Y-%m-%d}" if found.first and found.last else "no times"
     facts = [
@@ -221,7 +285,7 @@ def _data(card: CardInputs) -> str:
     return f"{_list(facts)}\n\n{_table(('window', 'samples of the train split'), windows)}"
 
 
-def _training(card: CardInputs) -> str:
+def _training(card: Facts) -> str:
     config, result, code = card.config, card.result, card.code
     best = "not defined" if result.best_metric is None else f"{result.best_metric:.4f}"
     state = " with uncommitted changes" if code.dirty else ""

@@ -5,13 +5,14 @@ Reads the records and the registry only, so it works without Dagster's database.
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
 
-from trainer.contract.eval_report import SplitScore
+from trainer.contract.eval_report import OVERALL, SplitScore
 from training_assets import gates
+from training_assets.dashboard import DASHBOARD_FILE
+from training_assets.intervals import with_interval
 from training_assets.places import Places
 from training_assets.profiles import Profile, load_profile
 from training_assets.recipes import load_recipes
@@ -61,11 +62,7 @@ def print_recipe(profile: Profile, recipe: str, window: str) -> None:
     entry = registry.find(reference)
     print("\n  gates")
     for gate in entry.gates:
-        decided = [row for row in gate.rows if row.passed is not None]
-        tightest = min((row.margin for row in decided if row.margin is not None), default=None)
-        detail = f"{len(decided)} of {len(gate.rows)} comparisons decided" if gate.rows else "nothing to compare with"
-        margin = f", smallest margin {tightest:.4g}" if tightest is not None else ""
-        print(f"    {'passed' if gate.passed else 'FAILED':7} {gate.name:31} {detail}{margin}")
+        print(f"    {'passed' if gate.passed else 'FAILED':7} {gate.name:31} {_margin(gate)}")
     print("\n  latency of one image, one CPU thread")
     for file in exported.exports.files:
         one = file.latency
@@ -74,8 +71,10 @@ def print_recipe(profile: Profile, recipe: str, window: str) -> None:
     print(f"\n  registered {reference} as {', '.join(registered.aliases)}")
     print(f"  in production: {f'{production.reference}' if production else 'nothing yet'}")
     print(f"  model         {_shown(places.absolute(registered.directory))}")
-    print(f"  report        {_shown(places.absolute(evaluation.directory) / 'eval_report.json')}")
-    print(f"  model card    {_shown(places.absolute(registered.directory) / 'model_card.md')}")
+    released = places.absolute(registered.directory)
+    print(f"  dashboard     {_shown(released / DASHBOARD_FILE)}")
+    print(f"  report        {_shown(released / 'eval_report.json')}")
+    print(f"  model card    {_shown(released / 'model_card.md')}")
     print("\n  next")
     print("    make ui")
     print(f"    {_command()} lineage {reference}")
@@ -83,23 +82,34 @@ def print_recipe(profile: Profile, recipe: str, window: str) -> None:
         print(f"    {_command()} promote {reference}")
 
 
+def _margin(gate: gates.GateResult) -> str:
+    """How many comparisons were decided, and the one that came closest to failing, or failed by most."""
+    decided = [row for row in gate.rows if row.passed is not None]
+    if not gate.rows:
+        return "nothing to compare with"
+    told = f"{len(decided)} of {len(gate.rows)} comparisons decided"
+    closest = min((row for row in decided if row.margin is not None), key=lambda row: row.margin or 0.0, default=None)
+    if closest is None:
+        return told
+    return f"{told}, smallest margin {closest.margin:.4g}: {closest.metric} on {closest.slice}"
+
+
 def _print_scores(scores: SplitScore) -> None:
+    """The first metrics of each task with their intervals."""
     names: list[str] = []
     for name in scores.metrics:
         task = name.partition("/")[0]
         if name.count("/") == 1 and sum(other.startswith(f"{task}/") for other in names) < METRICS_OF_A_TASK:
             names.append(name)
-    rows = [("all", scores.samples, [scores.metrics.get(name) for name in names])]
-    rows += [(name, part.samples, [part.metrics.get(n) for n in names]) for name, part in scores.slices.items()]
-    width = max(len(name) for name, _, _ in rows)
-    print(f"\n  {'test slice':{max(width, 10)}}  samples  " + "  ".join(names))
-    for name, samples, values in rows:
-        print(f"  {name:{max(width, 10)}}  {samples:7}  " + _columns(names, values))
-
-
-def _columns(names: Sequence[str], values: Sequence[float | None]) -> str:
-    cells = ("–" if value is None else f"{value:.3f}" for value in values)
-    return "  ".join(f"{cell:>{len(name)}}" for name, cell in zip(names, cells, strict=True))
+    table = [("test slice", "samples", *names)]
+    for name, part in {OVERALL: scores, **scores.slices}.items():
+        cells = (with_interval(part.metrics.get(one), part.intervals.get(one)) for one in names)
+        table.append((name, str(part.samples), *cells))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    print()
+    for first, *rest in table:
+        cells = (f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True))
+        print("  " + "  ".join([f"{first:{widths[0]}}", *cells]))
 
 
 def _newest(records: RecordStore, recipe: str) -> str | None:

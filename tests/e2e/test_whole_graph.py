@@ -3,17 +3,33 @@
 import filecmp
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 EXPORTED = ("model.onnx", "model.pt2", "model.torchscript.pt", "model.int8.onnx", "exports.json")
-FORMS = ("best.pt", *EXPORTED, "eval_report.json", "model_card.md")
+FORMS = (
+    "best.pt",
+    *EXPORTED,
+    "eval_report.json",
+    "charts.json",
+    "precision_recall_detection_test.svg",
+    "confusion_detection_test.svg",
+    "roc_segmentation_test.svg",
+    "confusion_segmentation_test.svg",
+    "samples_detection_test.jpg",
+    "samples_segmentation_test.jpg",
+    "dashboard.html",
+    "model_card.md",
+)
 
 
 @dataclass(frozen=True)
@@ -72,13 +88,24 @@ def test_a_delivery_becomes_a_registered_model_with_all_its_files(installation, 
     assert installation.versions("tests") == ["1.0.0"]
     released = installation.store / "models" / "tests" / "1.0.0"
     assert {name for name in FORMS if (released / name).is_file()} == set(FORMS)
+    assert (released / "dashboard.html").stat().st_size < 1_000_000
+    (log,) = (released / "logs").iterdir()
+    assert "epoch 2/2" in log.read_text()
     entry = json.loads((installation.store / "registry" / "tests" / "versions" / "1.0.0.json").read_text())
     assert entry["lineage"]["run"]["world_size"] == 2
     assert all(gate["passed"] for gate in entry["gates"] if gate["severity"] == "block")
 
 
 def test_the_summary_names_metrics_slices_gates_latency_version_and_places(first):
-    for said in ("segmentation/mIoU", "night", "targets_met", "p95", "tests@1.0.0"):
+    for said in (
+        "segmentation/mIoU",
+        "night",
+        "targets_met",
+        "smallest margin",
+        "p95",
+        "tests@1.0.0",
+        "dashboard.html",
+    ):
         assert said in first
 
 
@@ -136,6 +163,48 @@ def test_a_missed_gate_is_named_and_leaves_the_registry_as_it_was(installation, 
     assert "targets_met" in done.stderr
     assert "0.999999" in done.stderr
     assert installation.versions("tests") == ["1.0.0"]
+
+
+def spoiled(delivery: Path, out: Path) -> Path:
+    """``delivery`` with road and car exchanged in the masks of the nights that are trained on, and there alone."""
+    shutil.copytree(delivery, out)
+    found = rows(delivery, "train")
+    for row in found:
+        if row["attributes"]["time_of_day"] == "night":
+            mask = cv2.imread(str(out / row["semantic-ref"]), cv2.IMREAD_UNCHANGED)
+            row["semantic-ref"] = f"masks/wrong-{row['sample_id']}.png"
+            cv2.imwrite(str(out / row["semantic-ref"]), 1 - mask)
+    (out / "golden_train.manifest").write_text("".join(json.dumps(row) + "\n" for row in found))
+    return out
+
+
+def test_a_slice_made_worse_is_stopped_with_its_gate_and_margin_and_the_registry_stays_as_it_was(
+    tmp_path, dark_delivery, recipe
+):
+    installation = Installation(tmp_path)
+    longer = {"TRAINING_ASSETS_RECIPES": str(recipe.parent), "TRAIN__TRAINING__EPOCHS": "8"}
+    installation.demo(dark_delivery, "tiny", **longer)
+    promoted = installation.run("training_assets", "promote", "tests@1.0.0")
+    assert promoted.returncode == 0, promoted.stderr
+    before = released(installation.store)
+    worse = spoiled(dark_delivery, tmp_path / "spoiled")
+    done = installation.run("training_assets", "demo", "--data", worse, "--recipe", "tiny", **longer)
+    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "gate not passed: tiny/eval_report: no_regression" in done.stderr
+    (how_far,) = re.findall(r"segmentation/mIoU on night: \S+ against \S+, (\S+) too far", done.stderr)
+    assert float(how_far) > 0.05
+    assert "segmentation/mIoU on day" not in done.stderr
+    page = Path(done.stderr.split("dashboard: ")[1].strip())
+    assert "not to be released" in page.read_text()
+    assert released(installation.store) == before
+    events = [json.loads(line) for line in (installation.store / "events.jsonl").read_text().splitlines()]
+    assert [event["type"] for event in events] == ["model.registered", "gate.failed"]
+
+
+def released(store: Path) -> dict[Path, bytes]:
+    """Every file of the registry and of its models."""
+    places = (store / "registry", store / "models")
+    return {path: path.read_bytes() for place in places for path in place.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(

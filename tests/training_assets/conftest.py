@@ -1,16 +1,22 @@
 """A code location of its own for each test: the small delivery, one tiny recipe, a store, a fake trainer."""
 
+import functools
 import shutil
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
+import cv2
 import dagster as dg
+import numpy as np
 import pytest
 import yaml
 
 from trainer.__main__ import main as command_line
+from trainer.contract.charts import Charts, Confusion, Curves, Drawing, Line, Sheet, Shown, SplitCharts
 from trainer.contract.delivery import read_delivery
 from trainer.contract.eval_report import Change, Comparison, EvalReport, SliceScore, SplitScore
 from trainer.contract.files import digest_of, sha256_of
@@ -27,13 +33,19 @@ from trainer.contract.results import (
     TrainResult,
 )
 from trainer.contract.shard_index import read_data_spec
-from trainer.contract.train_config import read_config
+from trainer.contract.slices import parse_slices
+from trainer.contract.train_config import TrainConfig, read_config
 from training_assets.definitions import build_defs
+from training_assets.facts import Facts
+from training_assets.gates import GateResult
 from training_assets.launchers import Handle, LaunchSpec, Status
+from training_assets.lineage import Counts
 from training_assets.places import Places
 from training_assets.profiles import Profile
+from training_assets.records import DatasetVersion, TrainingSet
 from training_assets.stores.dvc import DvcStore
 from training_assets.stores.record_store import RecordStore, T
+from training_assets.stores.source import CodeVersion
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +81,9 @@ class FakeTrainer:
     def __init__(self) -> None:
         self.launched: list[LaunchSpec] = []
         self.metrics = {"segmentation/mIoU": 0.7, "detection/AP50": 0.6}
-        self.scored: dict[str, dict[str, float]] = {}
+        self.night: dict[str, float] = {}
+        """What differs at night."""
+        self.scored: dict[str, dict[str, dict[str, float]]] = {}
         self.error = 1e-6
         self.p95 = 5.0
         self.int8_loss = 0.01
@@ -129,31 +143,34 @@ class FakeTrainer:
 
     def evaluate(self, spec: LaunchSpec) -> None:
         options = _options(spec)
-        self.scored[sha256_of(Path(spec.arguments[1]))] = dict(self.metrics)
-        scores = SplitScore(
-            samples=8, metrics=dict(self.metrics), slices={"night": SliceScore(samples=4, metrics=dict(self.metrics))}
-        )
+        checkpoint, out = sha256_of(Path(spec.arguments[1])), Path(options["--out"])
+        parts = self.scored[checkpoint] = {"all": dict(self.metrics), "night": {**self.metrics, **self.night}}
+        night = SliceScore(samples=4, metrics=parts["night"], intervals={"segmentation/mIoU": (0.65, 0.75)})
+        scores = SplitScore(samples=8, metrics=parts["all"], slices={"night": night})
         data = read_data_spec(Path(options["--data"]))
         report = EvalReport(
             run_id=Path(spec.arguments[1]).parent.name[-8:],
             recipe="tiny",
-            checkpoint_sha256=sha256_of(Path(spec.arguments[1])),
+            checkpoint_sha256=checkpoint,
             data_digest=data.digest,
             splits=dict.fromkeys(data.splits, scores),
-            against=self._compared(Path(options["--against"]), data.splits) if "--against" in options else None,
+            against=self._compared(parts, Path(options["--against"]), data.splits) if "--against" in options else None,
         )
-        (Path(options["--out"]) / "eval_report.json").write_text(report.model_dump_json())
+        charts = Charts(checkpoint_sha256=checkpoint, splits={split: draw_charts(out, split) for split in data.splits})
+        (out / "charts.json").write_text(charts.model_dump_json())
+        (out / "eval_report.json").write_text(report.model_dump_json())
 
-    def _compared(self, reference: Path, splits: Iterable[str]) -> Comparison:
+    def _compared(self, parts: dict[str, dict[str, float]], reference: Path, splits: Iterable[str]) -> Comparison:
         """Beside what the same weights scored when they were evaluated, without any noise."""
         before = self.scored[sha256_of(reference)]
         changes = {
-            name: Change(value=value, reference=before[name], interval=(value - before[name],) * 2)
-            for name, value in self.metrics.items()
+            part: {
+                name: Change(value=value, reference=before[part][name], interval=(value - before[part][name],) * 2)
+                for name, value in metrics.items()
+            }
+            for part, metrics in parts.items()
         }
-        return Comparison(
-            run_id="p", checkpoint_sha256=sha256_of(reference), splits={split: {"all": changes} for split in splits}
-        )
+        return Comparison(run_id="p", checkpoint_sha256=sha256_of(reference), splits=dict.fromkeys(splits, changes))
 
     def export(self, spec: LaunchSpec) -> None:
         out = Path(_options(spec)["--out"])
@@ -206,6 +223,25 @@ class FakeTrainer:
             repeats=40,
             pinned=True,
         )
+
+
+def draw_charts(out: Path, split: str) -> SplitCharts:
+    """One chart of each sort, and pictures that can be shown."""
+    lines = (Line(name="car", x=(0.0, 1.0), y=(1.0, 0.25), summary=0.6),)
+    drawings = [
+        Drawing(task="detection", file=f"{kind}_detection_{split}.svg", chart=chart)
+        for kind, chart in {
+            "precision_recall": Curves(kind="precision_recall", lines=lines),
+            "confusion": Confusion(classes=("car", "background"), counts=((3, 1), (2, 0))),
+        }.items()
+    ]
+    for drawing in drawings:
+        (out / drawing.file).write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
+    name = f"samples_segmentation_{split}.jpg"
+    cv2.imwrite(str(out / name), np.zeros((20, 40, 3), np.uint8))
+    best, worst = (Shown(sample_id=one, value=value) for one, value in (("test001", 0.9), ("test004", 0.2)))
+    sheet = Sheet(task="segmentation", metric="segmentation/mIoU", file=name, best=(best,), worst=(worst,))
+    return SplitCharts(drawings=tuple(drawings), sheets=(sheet,))
 
 
 def _options(spec: LaunchSpec) -> dict[str, str]:
@@ -280,3 +316,108 @@ def graph(profile: Profile, instance: dg.DagsterInstance, trainer: FakeTrainer) 
 @pytest.fixture
 def failure() -> object:
     return failure_of
+
+
+@pytest.fixture
+def facts(tmp_path: Path) -> Callable[..., Facts]:
+    """Makes what is known of a model without anything to warn of; what it is given replaces that."""
+    iou, timed = "segmentation/mIoU", {"p50_ms": 1.25, "p95_ms": 2.5, "threads": 1, "repeats": 40}
+    config = TrainConfig.model_validate(
+        {
+            "name": "tiny",
+            "project": "tests",
+            "description": "Finds the road.",
+            "data": {"image_size": [64, 96]},
+            "tasks": {"segmentation": {"classes": ["road", "car"]}},
+            "training": {"monitor": iou},
+        }
+    )
+    metrics = {iou: 0.6, "segmentation/IoU/road": 0.8, "segmentation/IoU/car": 0.4}
+    night = SliceScore(samples=12, metrics={iou: 0.6})
+    report = EvalReport(
+        run_id="ab12cd34",
+        recipe="tiny",
+        checkpoint_sha256="c" * 64,
+        data_digest="a" * 64,
+        splits={"test": SplitScore(samples=30, metrics=metrics, slices={"night": night})},
+    )
+    dataset = DatasetVersion(
+        version="5" * 64,
+        directory="datasets/5",
+        files={},
+        dvc_hash="77.dir",
+        rows={"train": 40},
+        labels={},
+        windows={"2026-01-05": 15, "2026-01-12": 25, "2026-01-19": 99},
+        licences={"CC0-1.0": 40},
+    )
+    known = Facts(
+        config=config,
+        slices=parse_slices({"slices": [{"name": "night", "safety_critical": True, "min_samples": 10}]}),
+        dataset=dataset,
+        training_set=TrainingSet(
+            recipe="tiny",
+            window="2026-01-12",
+            directory="training_sets/tiny",
+            digest="6" * 64,
+            windows_found=("2026-01-05", "2026-01-12"),
+            windows_missing=(),
+            slices=(),
+            samples=40,
+            dataset=dataset,
+        ),
+        provenance=Counts(
+            splits={"train": 40, "val": 8, "test": 30},
+            origins={"fleet": 78},
+            licences={"CC0-1.0": 78},
+            captured_at_sources={"recorded": 78},
+            first=datetime(2026, 1, 5, tzinfo=UTC),
+            last=datetime(2026, 1, 18, tzinfo=UTC),
+        ),
+        result=TrainResult(
+            run_id="ab12cd34",
+            recipe="tiny",
+            config_digest=config.digest,
+            data_digest="6" * 64,
+            seed=42,
+            world_size=2,
+            global_step=100,
+            epochs=(Epoch(epoch=1, global_step=100, losses={"total": 1.0}, metrics={iou: 0.61}, seconds=1.0),),
+            monitor=iou,
+            best_metric=0.61,
+            best_step=100,
+            samples_per_second=10.0,
+            train_seconds=1.0,
+            resumed_from_step=None,
+            state_sha256="9" * 64,
+            stop_reason="max_epochs",
+            gates=(),
+            parameters=12345,
+            best_checkpoint="best.pt",
+            last_checkpoint="checkpoints/100",
+        ),
+        report=report,
+        charts=Charts(checkpoint_sha256="c" * 64, splits={"test": draw_charts(tmp_path, "test")}),
+        pictures=tmp_path,
+        exports=Exports.model_validate(
+            {
+                "checkpoint_sha256": "c" * 64,
+                "inputs": {"image": (1, 3, 64, 96)},
+                "outputs": ("logits",),
+                "eager_latency": timed,
+                "files": [
+                    {
+                        "name": "model.onnx",
+                        "format": "onnx",
+                        "bytes": 9,
+                        "sha256": "0" * 64,
+                        "max_relative_error": 1e-6,
+                        "latency": timed,
+                    }
+                ],
+            }
+        ),
+        gates=(GateResult(name="targets_met", passed=True, severity="block", rows=()),),
+        code=CodeVersion(git_sha="d" * 40, dirty=False, lock_sha256="e" * 64),
+    )
+    return functools.partial(replace, known)

@@ -44,6 +44,8 @@ def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
         ({"stor": "x"}, "field 'stor': found 'x', expected no field of this name"),
         ({"windows": {"start": "2024-01-02"}}, "not the first day of a weekly window"),
         ({"launcher": None}, "field 'launcher'"),
+        ({"events": {"event_bus": ""}}, "events.event_bus"),
+        ({"events": {"event_bus": "models", "source": "with spaces"}}, "events.source"),
     ],
 )
 def test_a_bad_profile_is_refused_by_field(change: dict[str, object], message: str) -> None:

@@ -79,6 +79,10 @@ def test_a_gate_that_ends_a_run_is_a_failed_check_and_a_failed_step_that_is_not_
     drift = checks["drift"]
     assert (drift.passed, drift.severity, drift.partition) == (False, dg.AssetCheckSeverity.ERROR, WINDOWS[1])
     assert drift.metadata["brightness"].value == 2.1
+    (event,) = (json.loads(line) for line in (graph.profile.store / "events.jsonl").read_text().splitlines())
+    assert (event["type"], event["gate"], event["severity"]) == ("gate.failed", "drift", "block")
+    assert event["checkpoint_sha256"] is None
+    assert "brightness 2.1" in event["message"]
 
 
 def test_the_median_rule_gets_the_history_of_the_recipes_other_windows(graph: Any, trainer: Any, profile: Any) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from upath import UPath
 
 from trainer.contract.errors import ContractError, Problem
-from trainer.contract.files import sync_directory
+from trainer.contract.files import sync_directory, write_bytes
 from trainer.engine.checkpoint_files import (
     MARKER,
     PARTIAL,
@@ -175,7 +175,15 @@ def _copy(directory: Path, target: UPath) -> None:
     for file in json.loads(marker)["files"]:
         with open(directory / file, "rb") as source, (target / file).open("wb") as sink:
             shutil.copyfileobj(source, sink, 1 << 20)
-    (target / MARKER).write_bytes(marker)
+    _put(target / MARKER, marker)
+
+
+def _put(path: UPath, content: bytes) -> None:
+    """Whole or not at all: one request of an object store is; a file of a directory has to be renamed into place."""
+    if path.protocol in ("", "file", "local"):
+        write_bytes(Path(path.path), content)
+    else:
+        path.write_bytes(content)
 
 
 def _complete_in(store: UPath) -> list[str]:

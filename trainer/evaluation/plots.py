@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: samples with what the model saw, confusion matrices."""
+"""Pictures of an evaluation: curves, confusion matrices, and samples with what the model saw."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,107 +8,111 @@ import numpy as np
 import torch
 from torch.utils.data import default_collate
 
-from trainer.contract.files import write_bytes
+from trainer.contract.charts import Drawing, Sheet, Shown, SplitCharts
+from trainer.contract.files import write_bytes, write_text
 from trainer.contract.metrics import direction
 from trainer.data.loader import EvaluationSamples, read_image, to_device
 from trainer.data.shards import ShardReader
 from trainer.evaluation.evaluate import Evaluated
 from trainer.evaluation.model import Checkpoint
+from trainer.evaluation.svg import svg_of
 from trainer.models.hydranet import of_task
 from trainer.tasks import Task
 
 SHOWN = 4
 RANKED = 200
-TILE_WIDTH = 320
+TILE_WIDTH = 280
+LABEL_HEIGHT = 18
+JPEG_QUALITY = 80
 
 
-def write_samples(
-    path: Path, checkpoint: Checkpoint, reader: ShardReader, evaluated: Sequence[Evaluated], device: torch.device
-) -> None:
-    """A sheet of the best (left) and the worst samples (right) by the first task's first headline, with overlays.
+def write_charts(
+    out: Path,
+    split: str,
+    checkpoint: Checkpoint,
+    reader: ShardReader,
+    evaluated: Sequence[Evaluated],
+    device: torch.device,
+) -> SplitCharts:
+    """Write the pictures of ``split`` into ``out``: each task's charts, and its best and worst samples."""
+    drawings, sheets = [], []
+    for task in checkpoint.tasks:
+        for chart in task.charts([one.records[task.name] for one in evaluated]):
+            file = f"{chart.kind}_{task.name}_{split}.svg"
+            write_text(out / file, svg_of(task.name, chart))
+            drawings.append(Drawing(task=task.name, file=file, chart=chart))
+        best, worst = best_and_worst(evaluated, task)
+        if best:
+            file = f"samples_{task.name}_{split}.jpg"
+            tile = _Tiles(checkpoint, task, reader, device)
+            write_bytes(
+                out / file, _jpeg(_stacked([[tile(one, value) for one, value in row] for row in (best, worst)]))
+            )
+            shown = [tuple(Shown(sample_id=one.row.sample_id, value=v) for one, v in row) for row in (best, worst)]
+            metric = f"{task.name}/{task.headlines[0]}"
+            sheets.append(Sheet(task=task.name, metric=metric, file=file, best=shown[0], worst=shown[1]))
+    return SplitCharts(drawings=tuple(drawings), sheets=tuple(sheets))
+
+
+Ranked = list[tuple[Evaluated, float]]
+
+
+def best_and_worst(evaluated: Sequence[Evaluated], task: Task) -> tuple[Ranked, Ranked]:
+    """At most four samples each by the task's first headline on the sample alone, none in both; undefined ones aside.
 
     Chosen among at most ``RANKED`` samples, evenly spread.
     """
-    ranked = _ranked(evaluated[:: -(-len(evaluated) // RANKED)], checkpoint.tasks[0])
-    best, worst = ranked[:SHOWN], ranked[SHOWN:][-SHOWN:][::-1]
-    columns = [
-        [_tile(checkpoint, reader, one, value, title, device) for one, value in chosen]
-        for title, chosen in (("best", best), ("worst", worst))
-        if chosen
-    ]
-    if not columns:
-        return
-    height = max(tile.shape[0] for column in columns for tile in column)
-    padded = [
-        [cv2.copyMakeBorder(tile, 0, height - tile.shape[0], 0, 0, cv2.BORDER_CONSTANT) for tile in column]
-        for column in columns
-    ]
-    blank = np.zeros_like(padded[0][0])
-    rows = [
-        np.hstack([column[row] if row < len(column) else blank for column in padded])
-        for row in range(max(len(column) for column in padded))
-    ]
-    write_bytes(path, _encoded(".jpg", np.vstack(rows)))
+    some = evaluated[:: max(1, -(-len(evaluated) // RANKED))]
+    values = [(one, task.metrics([one.records[task.name]]).get(task.headlines[0])) for one in some]
+    known = [(one, value) for one, value in values if value is not None]
+    ranked = sorted(known, key=lambda pair: -direction(task.headlines[0]) * pair[1])
+    return ranked[:SHOWN], ranked[SHOWN:][-SHOWN:][::-1]
 
 
-def _ranked(evaluated: Sequence[Evaluated], task: Task) -> list[tuple[Evaluated, float]]:
-    values = [(one, task.metrics([one.records[task.name]]).get(task.headlines[0])) for one in evaluated]
-    sign = direction(task.headlines[0])
-    return sorted([(one, value) for one, value in values if value is not None], key=lambda pair: -sign * pair[1])
+class _Tiles:
+    """Samples as small pictures with what ``task`` says of them."""
+
+    def __init__(self, checkpoint: Checkpoint, task: Task, reader: ShardReader, device: torch.device) -> None:
+        self.checkpoint, self.task, self.reader, self.device = checkpoint, task, reader, device
+        inputs = {one.name: one.observed for one in checkpoint.tasks}
+        self.samples = EvaluationSamples(reader, checkpoint.config.data, inputs)
+
+    @torch.inference_mode()
+    def __call__(self, one: Evaluated, value: float) -> np.ndarray:
+        sample, given = self.samples[one.index]
+        outputs = self.checkpoint.model(to_device(default_collate([given]), self.device))
+        own = {name: tensor[0] for name, tensor in of_task(outputs, self.task.name).items()}
+        image = self.task.draw(self._image(one.index), own, sample)
+        size = (TILE_WIDTH, max(1, round(image.shape[0] * TILE_WIDTH / image.shape[1])))
+        tile = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        label = np.zeros((LABEL_HEIGHT, TILE_WIDTH, 3), np.uint8)
+        text = f"{self.task.headlines[0]} {value:.2f}  {one.row.sample_id}"
+        cv2.putText(label, text, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (255, 255, 255), 1, cv2.LINE_AA)
+        return np.vstack([label, tile])
+
+    def _image(self, index: int) -> np.ndarray:
+        if self.checkpoint.config.data.camera:
+            return read_image(self.reader, index)
+        return np.full((TILE_WIDTH, TILE_WIDTH, 3), 255, np.uint8)
 
 
-@torch.inference_mode()
-def _tile(
-    checkpoint: Checkpoint, reader: ShardReader, one: Evaluated, value: float, title: str, device: torch.device
-) -> np.ndarray:
-    tasks, data = checkpoint.tasks, checkpoint.config.data
-    sample, given = EvaluationSamples(reader, data, {task.name: task.observed for task in tasks})[one.index]
-    outputs = checkpoint.model(to_device(default_collate([given]), device))
-    image = read_image(reader, one.index) if data.camera else np.full((TILE_WIDTH, TILE_WIDTH, 3), 255, np.uint8)
-    size = image.shape[:2]
-    for task in checkpoint.tasks:
-        image = task.draw(image, {k: v[0] for k, v in of_task(outputs, task.name).items()}, sample)
-    tile = cv2.resize(image, (TILE_WIDTH, max(1, round(size[0] * TILE_WIDTH / size[1]))), interpolation=cv2.INTER_AREA)
-    label = f"{title} {checkpoint.tasks[0].headlines[0]} {value:.2f}  {one.row.sample_id}"
-    tile[:20] = tile[:20] // 3
-    cv2.putText(tile, label, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
-    return tile
+def _stacked(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """The tiles row by row, the shorter ones and the missing ones filled up."""
+    rows = [row for row in rows if row]
+    height, width = max(tile.shape[0] for row in rows for tile in row), max(len(row) for row in rows) * TILE_WIDTH
+
+    def line(row: Sequence[np.ndarray]) -> np.ndarray:
+        filled = np.full((height, width, 3), 255, np.uint8)
+        for place, tile in enumerate(row):
+            filled[: tile.shape[0], place * TILE_WIDTH : (place + 1) * TILE_WIDTH] = tile
+        return filled
+
+    return np.vstack([line(row) for row in rows])
 
 
-def write_confusion(path: Path, task: Task, evaluated: Sequence[Evaluated]) -> None:
-    """The task's confusion matrix, rows (truth) normalised to one; nothing for a task that has none."""
-    matrices = [record.confusion for one in evaluated if hasattr(record := one.records[task.name], "confusion")]
-    if not matrices:
-        return
-    total = np.sum(matrices, axis=0).astype(float)
-    share = total / np.maximum(total.sum(axis=1, keepdims=True), 1)
-    write_bytes(path, _encoded(".png", _matrix_picture(share, task.classes)))  # type: ignore[attr-defined]
-
-
-def _matrix_picture(share: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    cell, margin = 44, 110
-    side = cell * len(classes) + margin
-    picture = np.full((side, side, 3), 255, np.uint8)
-    for row, name in enumerate(classes):
-        _write(picture, name, (4, margin + row * cell + 26))
-        _write(picture, name[:6], (margin + row * cell + 2, margin - 8))
-        for column in range(len(classes)):
-            value = float(share[row, column])
-            x, y = margin + column * cell, margin + row * cell
-            shade = tuple(int(v) for v in np.array([255, 255, 255]) - value * np.array([200, 120, 40]))
-            cv2.rectangle(picture, (x, y), (x + cell - 2, y + cell - 2), shade, -1)
-            if value >= 0.005:
-                _write(picture, f"{value:.2f}", (x + 6, y + 26))
-    _write(picture, "truth (rows) by prediction", (4, 16))
-    return picture
-
-
-def _write(picture: np.ndarray, text: str, place: tuple[int, int]) -> None:
-    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 1, cv2.LINE_AA)
-
-
-def _encoded(suffix: str, rgb: np.ndarray) -> bytes:
-    done, data = cv2.imencode(suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+def _jpeg(rgb: np.ndarray) -> bytes:
+    picture = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
     if not done:
-        raise ValueError(f"a picture of shape {rgb.shape} cannot be written as {suffix}")
+        raise ValueError(f"a picture of shape {rgb.shape} cannot be written as JPEG")
     return data.tobytes()

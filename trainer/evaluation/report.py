@@ -1,4 +1,4 @@
-"""``evaluate``: a checkpoint on splits of a data directory becomes ``eval_report.json`` and pictures."""
+"""``evaluate``: a checkpoint on splits of a data directory becomes ``eval_report.json``, charts and pictures."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from trainer.contract.charts import CHARTS_FILE, Charts
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.eval_report import OVERALL, Comparison, EvalReport, SplitScore
 from trainer.contract.files import write_text
@@ -14,7 +15,7 @@ from trainer.data.loader import DataSet, open_data, single_threaded
 from trainer.data.staging import data_directory
 from trainer.evaluation.evaluate import Evaluated, evaluate, score
 from trainer.evaluation.model import Checkpoint, load_checkpoint
-from trainer.evaluation.plots import write_confusion, write_samples
+from trainer.evaluation.plots import write_charts
 from trainer.evaluation.slices import compare_split, score_split
 from trainer.tasks import Task
 
@@ -29,7 +30,7 @@ def write_report(
     say: Callable[[str], None],
     against: Path | None = None,
 ) -> EvalReport:
-    """Evaluate ``checkpoint_path`` on ``splits`` and write the report and its pictures into ``out``.
+    """Evaluate ``checkpoint_path`` on ``splits`` and write ``charts.json``, its pictures and the report into ``out``.
 
     With ``against``, the checkpoint of another model, that one is run on the same samples and compared with.
 
@@ -46,7 +47,7 @@ def write_report(
         raise ContractError(f"a checkpoint of {checkpoint.config.name} cannot be judged on this data", problems)
     comparison = None if other is None else _comparison(other, data)
     out.mkdir(parents=True, exist_ok=True)
-    scores = {}
+    scores, charts = {}, {}
     for split in splits:
         evaluated = _evaluated(checkpoint, data, split, device, say)
         scores[split] = score_split(evaluated, checkpoint.tasks, data.slices)
@@ -56,9 +57,7 @@ def write_report(
             comparison.splits[split] = compare_split(evaluated, checkpoint.tasks, reference, other.tasks, data.slices)
             known = {name for name, value in score(reference, other.tasks).items() if value is not None}
             comparison.lost[split] = tuple(sorted(known - comparison.splits[split][OVERALL].keys()))
-        write_samples(out / f"samples_{split}.jpg", checkpoint, data.readers[split], evaluated, device)
-        for task in checkpoint.tasks:
-            write_confusion(out / f"confusion_{task.name}_{split}.png", task, evaluated)
+        charts[split] = write_charts(out, split, checkpoint, data.readers[split], evaluated, device)
     report = EvalReport(
         run_id=checkpoint.run_id,
         recipe=checkpoint.config.name,
@@ -67,6 +66,8 @@ def write_report(
         splits=scores,
         against=comparison,
     )
+    drawn = Charts(checkpoint_sha256=checkpoint.sha256, splits=charts)
+    write_text(out / CHARTS_FILE, drawn.model_dump_json() + "\n")
     write_text(out / REPORT_FILE, report.model_dump_json(indent=2) + "\n")
     return report
 

@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
+from trainer.contract.charts import Chart
 from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.train_config import Task as TaskConfig
 from trainer.data.sample import Labelled
@@ -71,6 +72,10 @@ class Task(ABC):
     def metrics(self, records: Sequence[Record]) -> dict[str, float | None]:
         """The metrics over ``records``; None where one is not defined."""
         return point(self.statistics(records))
+
+    def charts(self, records: Sequence[Record]) -> list[Chart]:
+        """Curves and confusion matrices over ``records``, at most one of a kind."""
+        return []
 
 
 class Options(BaseModel):

@@ -5,6 +5,7 @@ four sides of its box. Decoding takes the local maxima: no anchors, no matching.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -13,10 +14,13 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
+from trainer.contract.charts import Chart
 from trainer.contract.train_config import Task as TaskConfig
 from trainer.data.sample import Labelled
+from trainer.metrics.box_confusion import SURE, box_confusion, confused_pairs
 from trainer.metrics.calibration import CalibrationStatistics, binned
 from trainer.metrics.coco_statistics import ClassMatches, CocoStatistics, match
+from trainer.metrics.curves import precision_recall, reliability_curve
 from trainer.metrics.statistics import Joined, Statistics
 from trainer.models.backbones import conv_norm
 from trainer.models.necks import merge_finest
@@ -36,6 +40,14 @@ class DetectionOptions(Options):
     score_threshold: float = Field(default=0.01, ge=0, lt=1)
     nms_iou: float = Field(default=0.5, gt=0, le=1)
     box_loss_weight: float = Field(default=2.0, gt=0)
+
+
+@dataclass(frozen=True)
+class BoxRecord:
+    """One sample: its ``matches`` by class number, and the ``pairs`` K×2 of ``metrics/box_confusion.py``."""
+
+    matches: dict[int, ClassMatches]
+    pairs: np.ndarray
 
 
 class Detection(Task):
@@ -77,24 +89,33 @@ class Detection(Task):
         box = ((1 - overlap) * weight).sum() / weight.sum().clamp(min=1e-4)
         return heat + self.options.box_loss_weight * box
 
-    def record(self, outputs: Tensors, sample: Labelled) -> dict[int, ClassMatches]:
-        """The sample's detections of each class, matched with the truth in pixels as delivered; none without labels."""
+    def record(self, outputs: Tensors, sample: Labelled) -> BoxRecord:
+        """The sample's detections matched with the truth in pixels as delivered; nothing without labels."""
         if sample.row.boxes is None:
-            return {}
+            return BoxRecord({}, np.zeros((0, 2), np.int16))
         boxes, scores, classes = self.decode(outputs, sample.source_size)
         truth = np.array([box.bbox for box in sample.row.boxes], np.float64).reshape(-1, 4)
         crowd = np.array([box.ignore for box in sample.row.boxes], bool)
         kinds = np.array([self.classes.index(box.category) for box in sample.row.boxes], int)
-        return {
+        matches = {
             int(number): match(boxes[classes == number], scores[classes == number], truth[kinds == number],
                                crowd[kinds == number])
             for number in np.union1d(classes, kinds)
         }  # fmt: skip
+        return BoxRecord(matches, confused_pairs(boxes, scores, classes, truth, kinds, crowd))
 
-    def statistics(self, records: Sequence[dict[int, ClassMatches]]) -> Statistics:
+    def statistics(self, records: Sequence[BoxRecord]) -> Statistics:
         return Joined(
-            CocoStatistics(records, self.classes), CalibrationStatistics([_calibration(record) for record in records])
+            CocoStatistics([record.matches for record in records], self.classes),
+            CalibrationStatistics([_calibration(record) for record in records]),
         )
+
+    def charts(self, records: Sequence[BoxRecord]) -> list[Chart]:
+        return [
+            precision_recall(CocoStatistics([record.matches for record in records], self.classes)),
+            reliability_curve([_calibration(record) for record in records]),
+            box_confusion([record.pairs for record in records], self.classes),
+        ]
 
     def draw(self, image: np.ndarray, outputs: Tensors, sample: Labelled) -> np.ndarray:
         drawn = image.copy()
@@ -102,7 +123,7 @@ class Detection(Task):
             _rectangle(drawn, np.array(box.bbox), (255, 255, 255), "")
         boxes, scores, classes = self.decode(outputs, sample.source_size)
         for box, score, category in zip(boxes, scores, classes, strict=True):
-            if score >= 0.3:
+            if score >= SURE:
                 colour = tuple(int(part) for part in PALETTE[(6 + category) % len(PALETTE)])
                 _rectangle(drawn, box, colour, f"{self.classes[category]} {score:.2f}")
         return drawn
@@ -127,9 +148,9 @@ class Detection(Task):
         return boxes[keep], scores.cpu().numpy().astype(np.float64)[keep], category.cpu().numpy()[keep]
 
 
-def _calibration(record: dict[int, ClassMatches]) -> np.ndarray:
+def _calibration(record: BoxRecord) -> np.ndarray:
     """How often detections of a score find something (at IoU 0.5)."""
-    counted = [(one.scores, one.hit[0, 0], ~one.ignored[0, 0]) for one in record.values()]
+    counted = [(one.scores, one.hit[0, 0], ~one.ignored[0, 0]) for one in record.matches.values()]
     scores = [scores[kept] for scores, _, kept in counted]
     hits = [hit[kept] for _, hit, kept in counted]
     return binned(np.concatenate([np.zeros(0), *scores]), np.concatenate([np.zeros(0, bool), *hits]))

@@ -11,12 +11,14 @@ from pydantic import Field, FiniteFloat
 from torch import nn
 from torch.nn import functional
 
+from trainer.contract.charts import Chart, Confusion
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.train_config import Task as TaskConfig
 from trainer.data.sample import Labelled
 from trainer.metrics.calibration import CalibrationStatistics, binned
+from trainer.metrics.curves import reliability_curve, roc_curves
 from trainer.metrics.iou import IouStatistics, confusion_matrix
-from trainer.metrics.roc import chance_histogram
+from trainer.metrics.roc import BINS, chance_histogram
 from trainer.metrics.statistics import Among, Joined, Statistics
 from trainer.models.backbones import conv_norm
 from trainer.models.necks import merge_finest
@@ -105,6 +107,15 @@ class Segmentation(Task):
             CalibrationStatistics([record.calibration for record in known]),
         )
         return Among([record is not None for record in records], parts)
+
+    def charts(self, records: Sequence[MaskRecord | None]) -> list[Chart]:
+        known, size = [record for record in records if record is not None], len(self.classes)
+        confusion = sum((record.confusion for record in known), np.zeros((size, size), int))
+        return [
+            roc_curves(sum((record.chances for record in known), np.zeros((size, 2, BINS), int)), self.classes),
+            reliability_curve([record.calibration for record in known]),
+            Confusion(classes=tuple(self.classes), counts=tuple(tuple(map(int, row)) for row in confusion)),
+        ]
 
     def draw(self, image: np.ndarray, outputs: Tensors, sample: Labelled) -> np.ndarray:
         prediction = _likeliest(self._logits(outputs, sample))

@@ -5,13 +5,17 @@ from typing import Any
 
 import dagster as dg
 
-from trainer.contract.eval_report import EvalReport, SplitScore
+from trainer.contract.charts import read_charts
+from trainer.contract.eval_report import OVERALL, EvalReport, SplitScore
 from trainer.contract.files import digest_of
 from trainer.contract.results import EXPORTS_FILE, Exports, Measured
 from trainer.contract.shard_index import DataSpec
 from trainer.contract.train_config import TrainConfig
 from training_assets import metadata, partitions
 from training_assets.assets.training import write_data_directory
+from training_assets.dashboard import write_dashboard
+from training_assets.facts import facts_of
+from training_assets.intervals import changed, with_interval
 from training_assets.launchers import Launcher, LaunchSpec
 from training_assets.launchers.session import new_attempt, run_to_end
 from training_assets.places import Places
@@ -21,7 +25,7 @@ from training_assets.stores.registry import Registry
 from training_assets.versions import CONTRACT, code_version
 
 HERE = "training_assets/assets/evaluation.py"
-EVALUATION_SOURCES = (CONTRACT, "trainer/evaluation", "trainer/models", "trainer/tasks", HERE)
+EVALUATION_SOURCES = (CONTRACT, "trainer/evaluation", "trainer/metrics", "trainer/models", "trainer/tasks", HERE)
 EXPORT_SOURCES = (
     CONTRACT,
     "trainer/data",
@@ -74,13 +78,15 @@ def _eval_report(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition
     @dg.asset(
         key=[recipe.name, "eval_report"],
         partitions_def=windows,
-        ins={"checkpoint": dg.AssetIn([recipe.name, "checkpoint"])},
+        ins={name: dg.AssetIn([recipe.name, name]) for name in ("checkpoint", "exported_model")},
         code_version=code_version(*EVALUATION_SOURCES),
-        description="`eval_report.json`: metrics on val and test, overall and on every slice. Carries the gates.",
+        description="`eval_report.json`: metrics on val and test, overall and on every slice; `dashboard.html` shows"
+        " them beside production's, with latency. Carries the gates.",
     )
     def eval_report(
         context: dg.AssetExecutionContext,
         checkpoint: Checkpoint,
+        exported_model: ExportedModel,
         eval_shards: EvalShards,
         dataset_version: DatasetVersion,
         places: dg.ResourceParam[Places],
@@ -103,10 +109,12 @@ def _eval_report(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition
             out=run_directory / f"evaluation-{name}",
             against=against,
         )
+        # Here and not behind the gates: when one stops the run, this is what people look at.
+        page = write_dashboard(facts_of(recipe, checkpoint, record, exported_model.exports, places, registry))
         return dg.MaterializeResult(
             value=record,
             data_version=dg.DataVersion(digest_of(record.report.model_dump(mode="json"))),
-            metadata=evaluation_metadata(record, places),
+            metadata={**evaluation_metadata(record, places), "dashboard": dg.MetadataValue.path(str(page))},
         )
 
     return eval_report
@@ -176,15 +184,18 @@ def evaluate(
 
 
 def evaluation_metadata(record: Evaluation, places: Places) -> dict[str, Any]:
+    """Scores as numbers and tables; the curves, matrices and sample sheets as pictures."""
     directory = places.absolute(record.directory)
     found: dict[str, Any] = {}
     for split, scores in record.report.splits.items():
         found |= metadata.numbers(overall(scores), f"{split}/")
-        found[f"{split}/slices"] = slice_table(scores)
-        if (directory / f"samples_{split}.jpg").is_file():
-            found[f"{split}/samples"] = metadata.image(directory / f"samples_{split}.jpg")
-    for picture in sorted(directory.glob("confusion_*_test.png")):
-        found[picture.stem] = metadata.image(picture)
+        found[f"{split}/slices"] = slice_table(split, record.report)
+    for charts in read_charts(directory).splits.values():
+        for drawing in charts.drawings:
+            name = Path(drawing.file).stem
+            found[name] = metadata.drawing(name, (directory / drawing.file).read_text())
+        for sheet in charts.sheets:
+            found[Path(sheet.file).stem] = metadata.image(directory / sheet.file)
     return {**found, "report": dg.MetadataValue.path(str(directory / "eval_report.json"))}
 
 
@@ -193,10 +204,18 @@ def overall(scores: SplitScore) -> dict[str, float | None]:
     return {name: value for name, value in scores.metrics.items() if name.count("/") == 1}
 
 
-def slice_table(scores: SplitScore) -> dg.MarkdownMetadataValue:
+def slice_table(split: str, report: EvalReport) -> dg.MarkdownMetadataValue:
+    """Each slice's metrics with their intervals and, where there is a production model, the change and its interval."""
+    scores = report.splits[split]
+    changes = report.against.splits.get(split, {}) if report.against else {}
     names = list(overall(scores))
-    rows = [("all", scores.samples, *(scores.metrics[name] for name in names))]
-    rows += [(name, part.samples, *(part.metrics.get(m) for m in names)) for name, part in scores.slices.items()]
+    rows: list[tuple[Any, ...]] = []
+    for name, part in {OVERALL: scores, **scores.slices}.items():
+        cells = [with_interval(part.metrics.get(one), part.intervals.get(one)) for one in names]
+        rows.append((name, part.samples, *cells))
+        if name in changes:
+            moved = [changed(changes[name].get(one)) for one in names]
+            rows.append((f"{name}, to production", "", *moved))
     return metadata.table(("slice", "samples", *names), rows)
 
 

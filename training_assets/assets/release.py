@@ -3,22 +3,24 @@
 Promotion is not here: a person does it (``python -m training_assets promote``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 
+from trainer.contract.charts import CHARTS_FILE, read_charts
 from trainer.contract.errors import ContractError
 from trainer.contract.eval_report import EvalReport
 from trainer.contract.files import digest_of, sha256_of, write_text
 from trainer.contract.results import EXPORTS_FILE, Exports
-from trainer.contract.shard_index import read_data_spec, read_index
 from trainer.contract.train_config import TrainConfig
-from training_assets import gates, lineage, metadata
+from training_assets import gates, metadata
 from training_assets.assets.evaluation import overall
-from training_assets.checks import production_sha256, slices_of
-from training_assets.model_card import CardInputs, model_card
+from training_assets.checks import subject_of
+from training_assets.dashboard import DASHBOARD_FILE, write_dashboard
+from training_assets.facts import facts_of, judge, shards_of
+from training_assets.model_card import model_card
 from training_assets.places import Places
 from training_assets.records import Checkpoint, Evaluation, ExportedModel, ModelCard, Registered
 from training_assets.stores.entries import (
@@ -28,14 +30,21 @@ from training_assets.stores.entries import (
     Lineage,
     RegistryEntry,
     RunLineage,
-    ShardRef,
     TrainingSetLineage,
 )
+from training_assets.stores.events import Event, Outbox, gate_events, registration_event
 from training_assets.stores.registry import Registry
 from training_assets.versions import CONTRACT, code_version
 
 HERE = "training_assets/assets/release.py"
-CARD_SOURCES = (CONTRACT, "training_assets/model_card.py", "training_assets/gates.py", HERE)
+CARD_SOURCES = (
+    CONTRACT,
+    "training_assets/model_card.py",
+    "training_assets/dashboard.py",
+    "training_assets/dashboard.html.j2",
+    "training_assets/gates.py",
+    HERE,
+)
 ENTRY_SOURCES = (CONTRACT, "training_assets/gates.py", "training_assets/stores/entries.py", HERE)
 
 
@@ -67,27 +76,20 @@ def _model_card(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition)
         places: dg.ResourceParam[Places],
         registry: dg.ResourceParam[Registry],
     ) -> dg.MaterializeResult[ModelCard]:
-        shards = shards_of(checkpoint, eval_report, places)
-        text = model_card(
-            CardInputs(
-                config=recipe,
-                slices=slices_of(eval_report, places),
-                dataset=checkpoint.training_set.dataset,
-                training_set=checkpoint.training_set,
-                provenance=lineage.count(lineage.frames_of(shards, places.root)),
-                result=checkpoint.result,
-                report=eval_report.report,
-                exports=exported_model.exports,
-                gates=judge(recipe, eval_report, exported_model.exports, places, registry),
-                code=checkpoint.code,
-            )
-        )
+        facts = facts_of(recipe, checkpoint, eval_report, exported_model.exports, places, registry)
+        text = model_card(facts)
         path = places.absolute(eval_report.directory) / "model_card.md"
         write_text(path, text)
+        # Written with the evaluation before: limits and production may be others by now, and the card must agree.
+        page = write_dashboard(facts)
         return dg.MaterializeResult(
             value=ModelCard(path=places.relative(path)),
             data_version=dg.DataVersion(digest_of(text)),
-            metadata={"card": dg.MetadataValue.md(text), "path": dg.MetadataValue.path(str(path))},
+            metadata={
+                "card": dg.MetadataValue.md(text),
+                "path": dg.MetadataValue.path(str(path)),
+                "dashboard": dg.MetadataValue.path(str(page)),
+            },
         )
 
     return model_card_asset
@@ -109,9 +111,12 @@ def _registry_entry(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinit
         model_card: ModelCard,
         places: dg.ResourceParam[Places],
         registry: dg.ResourceParam[Registry],
+        outbox: dg.ResourceParam[Outbox],
     ) -> dg.MaterializeResult[Registered]:
         refuse_other_model(checkpoint, eval_report, exported_model, places)
         draft = draft_of(recipe, checkpoint, eval_report, exported_model, places, registry)
+        subject = subject_of(recipe, context.partition_key, eval_report.report)
+        outbox.emit(gate_events(draft.gates, subject), context.log.warning)
         files = released_files(checkpoint, eval_report, exported_model, model_card, places)
         try:
             entry = registry.register(draft, files)
@@ -122,19 +127,22 @@ def _registry_entry(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinit
         for alias in aliases:
             reason = f"registered from window {context.partition_key}"
             registry.promote(entry.project, entry.version, alias, by=f"dagster run {context.run.run_id}", reason=reason)
+        outbox.emit(registrations(registry, entry.project), context.log.warning)
         context.log.info(f"registered {entry.reference} as {', '.join(aliases)}")
         return _registered(entry, aliases, registry, places)
 
     return registry_entry
 
 
-def judge(
-    recipe: TrainConfig, evaluation: Evaluation, exports: Exports, places: Places, registry: Registry
-) -> list[gates.GateResult]:
-    """Every gate, asked of the report as it lies on disk: a record is no proof of what was scored."""
-    report = EvalReport.model_validate_json((places.absolute(evaluation.directory) / "eval_report.json").read_bytes())
-    production = production_sha256(registry, recipe.project)
-    return gates.all_gates(report, exports, slices_of(evaluation, places), recipe, production)
+def registrations(registry: Registry, project: str) -> Iterator[Event]:
+    """An event for each version of ``project``; the outbox drops those that it has.
+
+    All versions, because a kill may have come between an earlier registration and its event.
+    """
+    aliases = registry.aliases(project)
+    for version in registry.versions(project):
+        entry = registry.find(f"{project}@{version}")
+        yield registration_event(entry, [name for name, move in aliases.items() if move.version == version])
 
 
 def refuse_other_model(checkpoint: Checkpoint, evaluation: Evaluation, exported: ExportedModel, places: Places) -> None:
@@ -201,32 +209,20 @@ def lineage_of(recipe: TrainConfig, checkpoint: Checkpoint, evaluation: Evaluati
     )
 
 
-def shards_of(checkpoint: Checkpoint, evaluation: Evaluation, places: Places) -> dict[str, tuple[ShardRef, ...]]:
-    """The shards that were trained (train), chosen (val) and judged (test) on."""
-    trained = read_data_spec(places.absolute(checkpoint.training_set.directory)).splits
-    judged = read_data_spec(places.absolute(evaluation.data)).splits
-    paths = {"train": trained["train"], "val": trained["val"], "test": judged["test"]}
-    return {split: tuple(_shard_ref(places, name) for name in names) for split, names in paths.items()}
-
-
-def _shard_ref(places: Places, index_path: str) -> ShardRef:
-    index = read_index(places.shards / Path(index_path).name)
-    return ShardRef(key=index.key, sha256=index.sha256)
-
-
 def released_files(
     checkpoint: Checkpoint, evaluation: Evaluation, exported: ExportedModel, card: ModelCard, places: Places
 ) -> Mapping[str, Path]:
-    """What a release holds: name in the version → where it lies now."""
+    """What a release holds: name in the version → where it lies now. A training has a log for each of its attempts."""
     run, export = places.absolute(checkpoint.directory), places.absolute(exported.directory)
     scored = places.absolute(evaluation.directory)
-    pictures = {path.name: path for pattern in ("*.jpg", "*.png") for path in sorted(scored.glob(pattern))}
+    logs = sorted((run / "attempts").glob("*.log"))
     return {
         CHECKPOINT: run / checkpoint.result.best_checkpoint,
         **{name: run / name for name in ("train.yaml", "result.json")},
+        **{f"logs/{path.name}": path for path in logs},
         **{name: export / name for name in (EXPORTS_FILE, *exported.exports.package)},
-        **{name: scored / name for name in ("eval_report.json",)},
-        **pictures,
+        **{name: scored / name for name in ("eval_report.json", CHARTS_FILE, *read_charts(scored).files())},
+        DASHBOARD_FILE: scored / DASHBOARD_FILE,
         "slices.yaml": places.absolute(evaluation.data) / "slices.yaml",
         "model_card.md": places.absolute(card.path),
     }
@@ -251,6 +247,7 @@ def _registered(
             "gates": dg.MetadataValue.md(gates.markdown(entry.gates)),
             "files": metadata.table(("file", "bytes", "sha256"), files),
             "directory": dg.MetadataValue.path(str(directory)),
+            "dashboard": dg.MetadataValue.path(str(directory / DASHBOARD_FILE)),
             "next": f"python -m training_assets promote {entry.reference}",
         },
     )

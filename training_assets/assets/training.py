@@ -9,6 +9,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from training_assets.profiles import REPOSITORY
 from training_assets.records import Checkpoint, DatasetVersion, EvalShards, ShardList, TrainingSet
 from training_assets.stores import source
 from training_assets.stores.entries import CHECKPOINT
+from training_assets.stores.events import Outbox, Subject, run_gate_events
 from training_assets.stores.registry import Registry
 from training_assets.versions import CONTRACT, code_version
 
@@ -127,9 +129,11 @@ def _checkpoint(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition)
         places: dg.ResourceParam[Places],
         launcher: dg.ResourceParam[Launcher],
         registry: dg.ResourceParam[Registry],
+        outbox: dg.ResourceParam[Outbox],
     ) -> Iterator[dg.MaterializeResult[Checkpoint] | dg.AssetCheckResult]:
         _refuse_uneven_batch(recipe)
         run_id = run_id_of(context.run, recipe, training_set)
+        subject = Subject(recipe.project, recipe.name, training_set.window, run_id)
         directory = places.run(f"{recipe.name}-{training_set.window}", run_id)
         # The recipe as it is now, the environment's overrides included: it is frozen for all attempts of the run.
         write_text(directory / "recipe.yaml", dump_yaml(recipe.model_dump(mode="json")))
@@ -150,6 +154,7 @@ def _checkpoint(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition)
             run_with_pipes(context, launcher, spec)
         except dg.Failure as failure:
             if verdict := run_gates.verdict_that_ended(spec.attempt_dir):
+                outbox.emit(run_gate_events([verdict], subject), context.log.warning)
                 yield run_gates.check_result(key, verdict)
             raise failure
         result = TrainResult.model_validate_json((directory / "result.json").read_bytes())
@@ -162,6 +167,8 @@ def _checkpoint(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition)
             dagster_run_id=context.run.run_id,
             code=code,
         )
+        subject = replace(subject, checkpoint_sha256=record.sha256)
+        outbox.emit(run_gate_events(result.gates, subject), context.log.warning)
         yield dg.MaterializeResult(
             value=record, data_version=dg.DataVersion(record.sha256), metadata=_metadata(record, directory)
         )

@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.train_config import Launch
@@ -47,13 +47,20 @@ class Windows(_Model):
         return self
 
 
+class Events(_Model):
+    """An EventBridge bus (name or ARN) that gets every event, and the source that it sees them from."""
+
+    event_bus: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{1,256}$")] = "training-assets"
+
+
 class Profile(_Model):
     """One profile. Relative paths are relative to the repository.
 
     ``launch`` has fields of a recipe's ``launch`` that this profile decides for all recipes;
     ``TRAIN__LAUNCH__<FIELD>`` in the environment wins over it. ``network_interface`` is what ranks talk over
     (``eth0``). ``checkpoint_store`` is a URI (``s3://bucket/prefix``) that running trainings copy finished checkpoints
-    to, for hosts whose own disks do not outlive them.
+    to, for hosts whose own disks do not outlive them. ``events`` says where events go besides ``events.jsonl``.
     """
 
     name: str
@@ -65,6 +72,7 @@ class Profile(_Model):
     launch: dict[str, Any] = {}
     network_interface: str | None = None
     checkpoint_store: str | None = None
+    events: Events | None = None
 
     @field_validator("launch")
     @classmethod

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from trainer.__main__ import main
+from trainer.contract.charts import read_charts
 from trainer.contract.errors import ContractError
 from trainer.contract.eval_report import EvalReport
 from trainer.data.loader import open_data
@@ -25,8 +26,38 @@ def test_the_report_holds_every_split_and_slice_with_its_sample_count(checkpoint
     assert {split: one.samples for split, one in report.splits.items()} == {"val": 8, "test": 8}
     assert report.splits["test"].slices["night"].samples == 2
     assert set(report.splits["test"].metrics) >= {"segmentation/mIoU", "segmentation/IoU/car", "detection/AP50/car"}
-    assert (tmp_path / "out" / "samples_test.jpg").stat().st_size > 1000
-    assert (tmp_path / "out" / "confusion_segmentation_val.png").stat().st_size > 1000
+
+
+def test_charts_tell_the_same_figures_as_the_report_and_their_pictures_lie_beside_them(checkpoint, data, tmp_path):
+    assert main(["evaluate", str(checkpoint), "--data", str(data), "--out", str(tmp_path), "--split", "test"]) == 0
+    report = EvalReport.model_validate_json((tmp_path / "eval_report.json").read_bytes())
+    charts = read_charts(tmp_path)
+    assert charts.checkpoint_sha256 == report.checkpoint_sha256
+    assert all((tmp_path / name).stat().st_size > 500 for name in charts.files())
+    found = {(one.task, one.chart.kind): one.chart for one in charts.splits["test"].drawings}
+    assert set(found) == {
+        ("detection", "precision_recall"), ("detection", "reliability"), ("detection", "confusion"),
+        ("segmentation", "roc"), ("segmentation", "reliability"), ("segmentation", "confusion"),
+    }  # fmt: skip
+    metrics = report.splits["test"].metrics
+    assert found["detection", "precision_recall"].lines[0].summary == pytest.approx(metrics["detection/AP50/car"])
+    assert found["segmentation", "reliability"].lines[0].summary == pytest.approx(metrics["segmentation/ECE"])
+    pixels = np.array(found["segmentation", "confusion"].counts)
+    assert pixels.sum() == 8 * 64 * 64
+    assert pixels.trace() / pixels.sum() == pytest.approx(metrics["segmentation/pixel_accuracy"])
+    assert np.array(found["detection", "confusion"].counts)[0].sum() == 8, "each car has a place in its row"
+
+
+def test_each_task_shows_its_own_best_and_worst_samples(checkpoint, data, tmp_path):
+    assert main(["evaluate", str(checkpoint), "--data", str(data), "--out", str(tmp_path), "--split", "val"]) == 0
+    opened, loaded = open_data(data, ["val"]), load_checkpoint(checkpoint)
+    evaluated = evaluate(loaded.model, loaded.tasks, opened.readers["val"], loaded.config.data, range(8), "cpu")
+    alone = {one.row.sample_id: score([one], loaded.tasks)["segmentation/mIoU"] for one in evaluated}
+    (sheet,) = (one for one in read_charts(tmp_path).splits["val"].sheets if one.task == "segmentation")
+    assert sheet.metric == "segmentation/mIoU"
+    assert {one.sample_id: one.value for one in (*sheet.best, *sheet.worst)} == pytest.approx(alone)
+    values = [one.value for one in (*sheet.best, *sheet.worst[::-1])]
+    assert values == sorted(values, reverse=True)
 
 
 def test_a_slices_metrics_are_those_of_its_samples_alone(checkpoint, data):
@@ -53,7 +84,8 @@ def test_two_ranks_shares_together_score_as_one(checkpoint, data):
     together = sorted(chain(*shares), key=lambda sample: sample.index)
     assert [sample.index for sample in together] == list(range(48))
     for ours, theirs in zip(together, one, strict=True):
-        assert np.abs(ours.records["segmentation"].confusion - theirs.records["segmentation"].confusion).sum() <= 4
+        ours_counted, theirs_counted = (one.records["segmentation"].confusion for one in (ours, theirs))
+        assert np.abs(ours_counted - theirs_counted).sum() <= 4
 
 
 def test_a_split_without_samples_of_a_slice_says_none_not_zero(checkpoint, data):

@@ -1,0 +1,91 @@
+"""Pictures: what is drawn is what was counted, and the worst is the worst whichever way a metric points."""
+
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from trainer.contract.charts import Confusion, Curves, Line
+from trainer.evaluation.plots import best_and_worst
+from trainer.evaluation.svg import LEFT, PLOT, TOP, svg_of
+from trainer.tasks.base import Task
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawn(chart):
+    return ElementTree.fromstring(svg_of("detection", chart))
+
+
+def texts(picture):
+    return [one.text for one in picture.iter(f"{SVG}text")]
+
+
+def test_every_class_has_its_line_and_its_figure_the_best_first():
+    lines = (
+        Line(name="car", x=(0.0, 1.0), y=(1.0, 0.5), summary=0.25),
+        Line(name="<b>&", x=(0.0, 0.5, 1.0), y=(1.0, 1.0, 0.0), summary=0.75),
+    )
+    picture = drawn(Curves(kind="precision_recall", lines=lines))
+    assert [text for text in texts(picture) if text.startswith("AP50")] == ["AP50 0.750  <b>&", "AP50 0.250  car"]
+    points = [one.get("points") for one in picture.iter(f"{SVG}polyline")]
+    assert f"{LEFT:.1f},{TOP:.1f} {LEFT + PLOT:.1f},{TOP + PLOT / 2:.1f}" in points
+
+
+def test_a_bin_with_more_predictions_has_a_larger_dot():
+    line = Line(name="all classes", x=(0.2, 0.9), y=(0.1, 0.8), predictions=(1, 99), summary=0.1)
+    few, many = (float(one.get("r")) for one in drawn(Curves(kind="reliability", lines=(line,))).iter(f"{SVG}circle"))
+    assert few < many
+
+
+def test_a_curve_without_lines_says_so():
+    assert any("not defined" in text for text in texts(drawn(Curves(kind="roc", lines=()))))
+
+
+def test_a_confusion_matrix_shows_shares_of_rows():
+    chart = Confusion(classes=("car", "person"), counts=((3, 1), (0, 0)))
+    said = texts(drawn(chart))
+    assert [text for text in said if "." in text] == ["0.75", "0.25"]
+    assert said.count("person") == 2
+
+
+class Fake(Task):
+    """A task whose records are its metric's values."""
+
+    name = "fake"
+    head = targets = loss = record = statistics = draw = None
+
+    def __init__(self, headline):
+        self.headlines = (headline,)
+
+    def metrics(self, records):
+        return {self.headlines[0]: records[0]}
+
+
+def ranked(values, headline):
+    evaluated = [SimpleNamespace(index=place, records={"fake": value}) for place, value in enumerate(values)]
+    best, worst = best_and_worst(evaluated, Fake(headline))
+    return [one.index for one, _ in best], [one.index for one, _ in worst]
+
+
+@pytest.mark.parametrize(("headline", "first", "last"), [("AP", 9, 0), ("ADE", 0, 9)])
+def test_the_best_is_the_highest_score_or_the_lowest_error(headline, first, last):
+    best, worst = ranked([place / 10 for place in range(10)], headline)
+    assert (best[0], worst[0]) == (first, last)
+    assert len(best) == len(worst) == 4
+
+
+def test_few_samples_are_shown_once_and_undefined_ones_never():
+    assert ranked([0.1, None, 0.3, 0.2], "AP") == ([2, 3, 0], [])
+    assert ranked([None, None], "AP") == ([], [])
+
+
+def test_a_large_split_is_looked_at_evenly():
+    best, worst = ranked(list(np.linspace(0, 1, 1000)), "AP")
+    assert best[0] >= 990
+    assert worst[0] == 0
+
+
+def test_a_task_has_no_charts_unless_it_says_so():
+    assert Fake("AP").charts([0.5]) == []

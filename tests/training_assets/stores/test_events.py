@@ -1,0 +1,181 @@
+"""The outbox: every event reaches every sink at least once, whatever is killed or out of reach in between."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from trainer.contract.results import Verdict
+from training_assets.gates import GateResult, GateRow
+from training_assets.stores.events import (
+    CandidateBelowTarget,
+    Event,
+    GateFailed,
+    Outbox,
+    Refused,
+    Subject,
+    Unreachable,
+    gate_events,
+    registration_event,
+    run_gate_events,
+)
+from training_assets.stores.registry import Registry
+from training_assets.stores.sinks import JsonLines
+
+SUBJECT = Subject("scenes", "scenes_multitask", "2026-02-23", "ab12cd34", "c" * 64)
+AP = "detection/AP50"
+
+
+class Memory:
+    """A sink that keeps what it gets, and fails as it is told to."""
+
+    def __init__(self, name: str = "memory") -> None:
+        self.name = name
+        self.got: list[Event] = []
+        self.fails: dict[str, Exception] = {}
+
+    def send(self, event: Event) -> None:
+        if event.type in self.fails:
+            raise self.fails[event.type]
+        self.got.append(event)
+
+
+def row(name: str, margin: float) -> GateRow:
+    passed, verdict = margin >= 0, "passed" if margin >= 0 else "failed"
+    return GateRow(metric=AP, slice=name, value=0.5 + margin, limit=0.5, passed=passed, verdict=verdict, margin=margin)
+
+
+def failed_gate(*rows: GateRow, name: str = "targets_met") -> GateResult:
+    return GateResult(name=name, passed=False, severity="block", rows=rows)
+
+
+def missed() -> list[Event]:
+    return list(gate_events([failed_gate(row("all", 0.1), row("night", -0.25))], SUBJECT))
+
+
+def emit(outbox: Outbox, events: list[Event]) -> list[str]:
+    said: list[str] = []
+    outbox.emit(events, said.append)
+    return said
+
+
+def test_a_missed_target_of_a_slice_is_a_failed_gate_and_a_candidate_below_target() -> None:
+    gate, candidate = missed()
+    assert isinstance(gate, GateFailed)
+    assert isinstance(candidate, CandidateBelowTarget)
+    assert (gate.gate, gate.severity, [one.slice for one in gate.rows]) == ("targets_met", "block", ["night"])
+    assert "detection/AP50 on night: 0.25 against 0.5, 0.25 too far" in gate.message
+    assert candidate.message == "run ab12cd34 is below target on night"
+    assert (candidate.slices[0].value, candidate.slices[0].limit, candidate.slices[0].margin) == (0.25, 0.5, -0.25)
+    assert (gate.project, gate.recipe, gate.window, gate.run_id) == (
+        "scenes", "scenes_multitask", "2026-02-23", "ab12cd34",
+    )  # fmt: skip
+
+
+def test_only_targets_of_slices_make_a_candidate_below_target() -> None:
+    overall = gate_events([failed_gate(row("all", -0.1))], SUBJECT)
+    regression = gate_events([failed_gate(row("night", -0.1), name="no_regression")], SUBJECT)
+    assert [one.type for one in (*overall, *regression)] == ["gate.failed", "gate.failed"]
+
+
+def test_what_is_passed_is_no_event() -> None:
+    passed = GateResult(name="targets_met", passed=True, severity="block", rows=(row("night", 0.1),))
+    assert list(gate_events([passed], SUBJECT)) == []
+    fine = Verdict(gate="drift", passed=True, severity="abort", message="")
+    assert list(run_gate_events([fine], SUBJECT)) == []
+
+
+def test_a_gate_inside_the_training_blocks_when_it_ends_the_run_and_warns_otherwise() -> None:
+    verdicts = [Verdict(gate="drift", passed=False, severity=how, message="brightness") for how in ("abort", "warn")]
+    assert [one.severity for one in run_gate_events(verdicts, SUBJECT)] == ["block", "warn"]  # type: ignore[union-attr]
+
+
+def test_the_same_thing_has_the_same_id_and_another_thing_another() -> None:
+    assert [one.id for one in missed()] == [one.id for one in missed()]
+    others = [
+        *missed(),
+        *gate_events([failed_gate(row("night", -0.3))], SUBJECT),
+        *gate_events([failed_gate(row("night", -0.25), name="no_regression")], SUBJECT),
+        *gate_events([failed_gate(row("night", -0.25))], Subject("scenes", "s", "2026-02-23", "ab12cd34", "d" * 64)),
+    ]
+    assert len({one.id for one in others}) == len(others)
+
+
+def test_an_event_is_sent_once_to_each_sink_however_often_it_is_said(tmp_path: Path) -> None:
+    sinks = [Memory("one"), Memory("two")]
+    outbox = Outbox(tmp_path, sinks)
+    for _ in range(3):
+        assert emit(outbox, missed()) == []
+    assert emit(Outbox(tmp_path, sinks), missed()) == []
+    assert [[one.type for one in sink.got] for sink in sinks] == [["gate.failed", "candidate.below_target"]] * 2
+
+
+def test_what_a_sink_could_not_take_waits_and_goes_with_the_next_event(tmp_path: Path) -> None:
+    reachable, away = Memory("reachable"), Memory("away")
+    away.fails = {"gate.failed": Unreachable("no route"), "candidate.below_target": Unreachable("no route")}
+    outbox = Outbox(tmp_path, [reachable, away])
+    assert emit(outbox, missed()) == [f"events wait in {outbox.root}: away cannot be reached: no route"]
+    assert len(reachable.got) == 2
+    assert len(outbox.waiting("away")) == 2
+    away.fails = {}
+    later = list(gate_events([failed_gate(row("fog", -0.1))], SUBJECT))
+    assert emit(outbox, later) == []
+    assert [one.id for one in away.got[:2]] == [one.id for one in missed()]
+    assert {one.id for one in away.got} == {one.id for one in (*missed(), *later)}
+    assert outbox.waiting("away") == []
+
+
+def test_an_event_that_a_sink_refuses_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    sink = Memory()
+    sink.fails = {"gate.failed": Refused("too large")}
+    outbox = Outbox(tmp_path, [sink])
+    (said,) = emit(outbox, missed())
+    assert "memory did not take it: too large" in said
+    assert [one.type for one in sink.got] == ["candidate.below_target"]
+    assert [one.type for one in outbox.waiting("memory")] == ["gate.failed"]
+
+
+def test_a_sink_that_is_added_later_gets_nothing_of_before(tmp_path: Path) -> None:
+    emit(Outbox(tmp_path, [Memory("old")]), missed())
+    new = Memory("new")
+    emit(Outbox(tmp_path, [Memory("old"), new]), [])
+    assert new.got == []
+
+
+def in_another_process_that_is_killed(outbox: Outbox, events: list[Event]) -> None:
+    child = os.fork()
+    if child == 0:
+        outbox.emit(events, print)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("sent", [False, True], ids=["before it is sent", "after it is sent"])
+def test_a_kill_while_an_event_is_sent_loses_nothing(tmp_path: Path, sent: bool) -> None:
+    class Killing(JsonLines):
+        def send(self, event: Event) -> None:
+            if sent:
+                super().send(event)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    file = tmp_path / "events.jsonl"
+    in_another_process_that_is_killed(Outbox(tmp_path, [Killing(file)]), missed()[:1])
+    outbox = Outbox(tmp_path, [JsonLines(file)])
+    assert emit(outbox, []) == []
+    got = [json.loads(line)["id"] for line in file.read_text().splitlines()]
+    assert got == [missed()[0].id] * (2 if sent else 1), "at least once, and the id tells the second from another"
+    assert outbox.waiting("jsonl") == []
+
+
+def test_a_registration_is_an_event_with_its_version_and_the_same_each_time(
+    tmp_path: Path, draft: object, files: dict[str, Path]
+) -> None:
+    entry = Registry(tmp_path / "store").register(draft(), files)  # type: ignore[operator]
+    event = registration_event(entry, ["candidate/detection/2026-02-24"])
+    assert (event.type, event.version, event.message) == ("model.registered", "1.0.0", "scenes@1.0.0 is registered")
+    assert event.checkpoint_sha256 == entry.files["best.pt"].sha256
+    assert event.window == "2026-02-23"
+    assert event.id == registration_event(entry, []).id
+    assert event.at == entry.created_at

@@ -1,0 +1,219 @@
+"""Events: what others may act on, kept in an outbox until every sink has it. At least once; docs/events.md.
+
+Below the store::
+
+    outbox/events/<id>.json            an event and the names of the sinks it is for, written once before it is sent
+    outbox/delivered/<sink>/<id>       that the sink has it
+
+An event's id is the digest of what happened: the same thing said again, by a check that was run twice or a step that
+was killed, is the same event and is not sent again. Only a kill between sending and the mark of it sends one twice.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from trainer.contract.eval_report import OVERALL, Metrics
+from trainer.contract.files import digest_of
+from trainer.contract.manifest import Sha256
+from trainer.contract.results import Verdict
+from training_assets.gates import GateResult, GateRow, Severity
+from training_assets.stores.entries import CHECKPOINT, RegistryEntry
+from training_assets.stores.exclusive import create_exclusively, locked
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Event(_Model):
+    """What every event says. ``checkpoint_sha256`` is None where the run ended without a checkpoint."""
+
+    format: Literal[1] = 1
+    id: Sha256
+    at: AwareDatetime
+    message: str
+    project: str
+    recipe: str
+    window: str
+    run_id: str
+    checkpoint_sha256: Sha256 | None
+
+
+class ModelRegistered(_Event):
+    """A version is in the registry. ``metrics`` are overall, by split."""
+
+    type: Literal["model.registered"] = "model.registered"
+    version: str
+    aliases: tuple[str, ...]
+    metrics: dict[str, Metrics]
+
+
+class GateFailed(_Event):
+    """A gate is not passed; ``rows`` are its failed comparisons. A gate inside the training has none."""
+
+    type: Literal["gate.failed"] = "gate.failed"
+    gate: str
+    severity: Severity
+    rows: tuple[GateRow, ...]
+
+
+class CandidateBelowTarget(_Event):
+    """A trained model misses targets of slices: a search for better settings, or more data, is wanted."""
+
+    type: Literal["candidate.below_target"] = "candidate.below_target"
+    slices: Annotated[tuple[GateRow, ...], Field(min_length=1)]
+
+
+Event = ModelRegistered | GateFailed | CandidateBelowTarget
+
+
+class _Envelope(_Model):
+    event: Annotated[Event, Field(discriminator="type")]
+    sinks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model that an event is about."""
+
+    project: str
+    recipe: str
+    window: str
+    run_id: str
+    checkpoint_sha256: str | None = None
+
+
+def gate_events(gates: Iterable[GateResult], subject: Subject) -> Iterator[Event]:
+    """What failed of ``gates``, and beside it the slices whose targets are missed."""
+    for gate in gates:
+        if gate.passed:
+            continue
+        rows = tuple(row for row in gate.rows if row.passed is False)
+        yield GateFailed(
+            **_told(subject, "gate.failed", gate.name, rows),
+            message=f"gate {gate.name} is not passed: {gate.failures}",
+            gate=gate.name,
+            severity=gate.severity,
+            rows=rows,
+        )
+        slices = tuple(row for row in rows if row.slice != OVERALL)
+        if gate.name == "targets_met" and slices:
+            names = ", ".join(dict.fromkeys(row.slice for row in slices))
+            yield CandidateBelowTarget(
+                **_told(subject, "candidate.below_target", gate.name, slices),
+                message=f"run {subject.run_id} is below target on {names}",
+                slices=slices,
+            )
+
+
+def run_gate_events(verdicts: Iterable[Verdict], subject: Subject) -> Iterator[Event]:
+    """What failed of the gates inside a training."""
+    for verdict in verdicts:
+        if not verdict.passed:
+            yield GateFailed(
+                **_told(subject, "gate.failed", verdict.gate),
+                message=f"gate {verdict.gate} inside the training is not passed: {verdict.message}",
+                gate=verdict.gate,
+                severity="block" if verdict.severity == "abort" else "warn",
+                rows=(),
+            )
+
+
+def registration_event(entry: RegistryEntry, aliases: Sequence[str]) -> ModelRegistered:
+    return ModelRegistered(
+        id=digest_of(["model.registered", entry.reference]),
+        at=entry.created_at,
+        message=f"{entry.reference} is registered",
+        project=entry.project,
+        recipe=entry.recipe,
+        window=entry.lineage.training_set.window,
+        run_id=entry.lineage.run.run_id,
+        checkpoint_sha256=entry.files[CHECKPOINT].sha256,
+        version=entry.version,
+        aliases=tuple(aliases),
+        metrics=entry.metrics,
+    )
+
+
+def _told(subject: Subject, kind: str, gate: str, rows: Sequence[GateRow] = ()) -> dict[str, Any]:
+    """The fields that all events about ``subject`` have. The id has no time in it: it is that of what happened."""
+    about = asdict(subject)
+    happened = digest_of([kind, gate, about, [row.model_dump() for row in rows]])
+    return {**about, "id": happened, "at": datetime.now(UTC).replace(microsecond=0)}
+
+
+class Unreachable(Exception):
+    """The sink cannot be reached at all: other events would fare no better."""
+
+
+class Refused(Exception):
+    """The sink did not take this event."""
+
+
+class Sink(Protocol):
+    """Where events go."""
+
+    name: str
+
+    def send(self, event: Event) -> None:
+        """Returns once the sink has the event for good.
+
+        Raises:
+            Unreachable, Refused: it has not.
+        """
+
+
+class Outbox:
+    """The outbox of the store at ``root``. Several processes may use one store at the same time."""
+
+    def __init__(self, root: Path, sinks: Sequence[Sink]) -> None:
+        self.root, self.sinks = root / "outbox", list(sinks)
+
+    def emit(self, events: Iterable[Event], warn: Callable[[str], object]) -> None:
+        """Keep those of ``events`` that are new, then deliver whatever is waiting.
+
+        ``warn`` gets a line for what could not be delivered now: it stays, and the next call tries again.
+        """
+        for event in events:
+            envelope = _Envelope(event=event, sinks=tuple(sink.name for sink in self.sinks))
+            try:
+                create_exclusively(self._events / f"{event.id}.json", envelope.model_dump_json(indent=2).encode())
+            except FileExistsError:
+                continue  # It happened before, and was told then.
+        self.deliver(warn)
+
+    def deliver(self, warn: Callable[[str], object]) -> None:
+        """Send to each sink what it has not got yet, the oldest first."""
+        with locked(self.root / ".lock"):
+            for sink in self.sinks:
+                for problem in self._delivered(sink):
+                    warn(problem)
+
+    def waiting(self, sink: str) -> list[Event]:
+        """What ``sink`` is to get, the oldest first."""
+        ids = {path.stem for path in self._events.glob("*.json")} - {
+            path.name for path in (self.root / "delivered" / sink).glob("*")
+        }
+        envelopes = [_Envelope.model_validate_json((self._events / f"{one}.json").read_bytes()) for one in sorted(ids)]
+        return sorted((one.event for one in envelopes if sink in one.sinks), key=lambda event: event.at)
+
+    def _delivered(self, sink: Sink) -> Iterator[str]:
+        for event in self.waiting(sink.name):
+            try:
+                sink.send(event)
+            except Unreachable as error:
+                yield f"events wait in {self.root}: {sink.name} cannot be reached: {error}"
+                return
+            except Refused as error:
+                yield f"event {event.id[:12]} waits in {self.root}: {sink.name} did not take it: {error}"
+                continue
+            create_exclusively(self.root / "delivered" / sink.name / event.id, b"")
+
+    @property
+    def _events(self) -> Path:
+        return self.root / "events"
