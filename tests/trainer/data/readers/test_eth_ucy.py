@@ -172,10 +172,9 @@ def test_constant_velocity_on_the_real_tracks_is_as_published(published, scene, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scene", SCENES)
-@pytest.mark.parametrize("least", ["1", "2"])
-def test_every_real_scene_passes_the_contract(published, imported, scene, least):
-    """No sample, and no tracks of the same content, in two splits."""
+def test_every_real_scene_passes_the_contract(published, imported, scene):
+    """No sample, and no tracks of the same content, in two splits; with one person or more there are most rows."""
     root, splits, _ = published
-    delivery = imported("eth_ucy", root, "--scene", scene, "--min-people", least)
+    delivery = imported("eth_ucy", root, "--scene", scene, "--min-people", "1")
     for split, rows in delivery.rows.items():
         assert {row.attributes["recording"] for row in rows} == {Path(name).stem for name in splits[scene][split]}
