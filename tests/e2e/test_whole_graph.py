@@ -98,7 +98,15 @@ def test_a_delivery_becomes_a_registered_model_with_all_its_files(installation, 
 
 
 def test_the_summary_names_metrics_slices_gates_latency_version_and_places(first):
-    for said in ("segmentation/mIoU", "night", "targets_met", "smallest margin", "p95", "tests@1.0.0", "dashboard.html"):
+    for said in (
+        "segmentation/mIoU",
+        "night",
+        "targets_met",
+        "smallest margin",
+        "p95",
+        "tests@1.0.0",
+        "dashboard.html",
+    ):
         assert said in first
 
 

@@ -47,6 +47,10 @@ def pinned(delivery: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def profile(tmp_path: Path, delivery: Path, recipe: Path, pinned: Path) -> Profile:
+    return profile_below(tmp_path, delivery, recipe, pinned)
+
+
+def profile_below(tmp_path: Path, delivery: Path, recipe: Path, pinned: Path) -> Profile:
     """Paths below ``tmp_path``; the delivery is a copy that the test may change."""
     shutil.copytree(delivery, tmp_path / "delivery")
     shutil.copytree(pinned, tmp_path / "store")
@@ -158,9 +162,7 @@ class FakeTrainer:
             }
             for part, metrics in parts.items()
         }
-        return Comparison(
-            run_id="p", checkpoint_sha256=sha256_of(reference), splits={split: changes for split in splits}
-        )
+        return Comparison(run_id="p", checkpoint_sha256=sha256_of(reference), splits=dict.fromkeys(splits, changes))
 
     def export(self, spec: LaunchSpec) -> None:
         out = Path(_options(spec)["--out"])
@@ -271,6 +273,19 @@ def trainer() -> FakeTrainer:
 def graph(profile: Profile, instance: dg.DagsterInstance, trainer: FakeTrainer) -> Graph:
     """The graph with the fake trainer."""
     return Graph(profile, instance, launcher=trainer)
+
+
+@pytest.fixture(scope="session")
+def make_graph(
+    delivery: Path, recipe: Path, pinned: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Graph]:
+    """Another graph with a fake trainer of its own, for tests that only look at what one run left."""
+
+    def make(instance: dg.DagsterInstance, **changes: object) -> Graph:
+        profile = profile_below(tmp_path_factory.mktemp("graph"), delivery, recipe, pinned)
+        return Graph(profile.model_copy(update=changes), instance, launcher=FakeTrainer())
+
+    return make
 
 
 @pytest.fixture

@@ -68,7 +68,9 @@ def test_the_weakest_slice_is_named_with_its_distance(facts: Any) -> None:
     values = {"night": (0.5, 20), "rain": (0.3, 15), "fog": (0.1, 3)}
     parts = {name: SliceScore(samples=n, metrics={IOU: value}) for name, (value, n) in values.items()}
     found = caveats(facts(slices=asked, report=report({IOU: 0.6}, parts)))
-    assert f"Weakest slice by {IOU}: rain, 0.300 on 15 samples, 0.300 worse than 0.600 on the whole test split." in found
+    assert (
+        f"Weakest slice by {IOU}: rain, 0.300 on 15 samples, 0.300 worse than 0.600 on the whole test split." in found
+    )
     assert not any(line.startswith("Weakest") and "fog" in line for line in found)
 
 

@@ -107,7 +107,8 @@ class Charts(_Model):
     def files(self) -> Iterator[str]:
         """The names of all pictures."""
         for split in self.splits.values():
-            yield from (one.file for one in (*split.drawings, *split.sheets))
+            yield from (drawing.file for drawing in split.drawings)
+            yield from (sheet.file for sheet in split.sheets)
 
 
 def read_charts(directory: Path) -> Charts:

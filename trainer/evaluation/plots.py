@@ -45,7 +45,9 @@ def write_charts(
         if best:
             file = f"samples_{task.name}_{split}.jpg"
             tile = _Tiles(checkpoint, task, reader, device)
-            write_bytes(out / file, _jpeg(_stacked([[tile(one, value) for one, value in row] for row in (best, worst)])))
+            write_bytes(
+                out / file, _jpeg(_stacked([[tile(one, value) for one, value in row] for row in (best, worst)]))
+            )
             shown = [tuple(Shown(sample_id=one.row.sample_id, value=v) for one, v in row) for row in (best, worst)]
             metric = f"{task.name}/{task.headlines[0]}"
             sheets.append(Sheet(task=task.name, metric=metric, file=file, best=shown[0], worst=shown[1]))

@@ -179,11 +179,11 @@ def evaluation_metadata(record: Evaluation, places: Places) -> dict[str, Any]:
     for split, scores in record.report.splits.items():
         found |= metadata.numbers(overall(scores), f"{split}/")
         found[f"{split}/slices"] = slice_table(split, record.report)
-    for split in read_charts(directory).splits.values():
-        for drawing in split.drawings:
+    for drawn in read_charts(directory).splits.values():
+        for drawing in drawn.drawings:
             name = Path(drawing.file).stem
             found[name] = metadata.drawing(name, (directory / drawing.file).read_text())
-        for sheet in split.sheets:
+        for sheet in drawn.sheets:
             found[Path(sheet.file).stem] = metadata.image(directory / sheet.file)
     return {**found, "report": dg.MetadataValue.path(str(directory / "eval_report.json"))}
 
