@@ -34,6 +34,18 @@ def recipe_checks(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinitio
         page = places.absolute(evaluation.directory) / DASHBOARD_FILE
         return check_result(gate, {"dashboard": dg.MetadataValue.path(str(page))})
 
+    def exported(
+        context: dg.AssetCheckExecutionContext,
+        gate: gates.GateResult,
+        model: ExportedModel,
+        checkpoint: Checkpoint,
+        outbox: Outbox,
+    ) -> dg.AssetCheckResult:
+        sha256 = model.exports.checkpoint_sha256
+        subject = Subject(recipe.project, recipe.name, context.partition_key, checkpoint.run_id, sha256)
+        outbox.emit(gate_events([gate], subject), context.log.warning)
+        return check_result(gate, {})
+
     @dg.asset_check(asset=report_key, blocking=True, partitions_def=windows, description=_first_line(gates.targets_met))
     def targets_met(
         context: dg.AssetCheckExecutionContext,
@@ -98,10 +110,7 @@ def recipe_checks(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinitio
         outbox: dg.ResourceParam[Outbox],
     ) -> dg.AssetCheckResult:
         gate = gates.exports_match_eager(exported_model.exports, recipe)
-        sha256 = exported_model.exports.checkpoint_sha256
-        subject = Subject(recipe.project, recipe.name, context.partition_key, checkpoint.run_id, sha256)
-        outbox.emit(gate_events([gate], subject), context.log.warning)
-        return check_result(gate, {})
+        return exported(context, gate, exported_model, checkpoint, outbox)
 
     @dg.asset_check(
         asset=export_key, partitions_def=windows, description=_first_line(gates.quantization_loss_within_budget)

@@ -149,7 +149,8 @@ def _wide_intervals(card: Facts) -> Iterator[str]:
         for metric in _watched(card):
             value, interval = part.metrics.get(metric), part.intervals.get(metric)
             if part.samples >= needed and value is not None and interval is not None and _is_wide(value, interval):
-                yield f"Little is known of {metric} on {name}: {with_interval(value, interval)}, {part.samples} samples."
+                found = with_interval(value, interval)
+                yield f"Little is known of {metric} on {name}: {found}, {part.samples} samples."
 
 
 def _is_wide(value: float, interval: Interval) -> bool:

@@ -58,6 +58,10 @@ def pinned(delivery: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def profile(tmp_path: Path, delivery: Path, recipe: Path, pinned: Path) -> Profile:
+    return profile_below(tmp_path, delivery, recipe, pinned)
+
+
+def profile_below(tmp_path: Path, delivery: Path, recipe: Path, pinned: Path) -> Profile:
     """Paths below ``tmp_path``; the delivery is a copy that the test may change."""
     shutil.copytree(delivery, tmp_path / "delivery")
     shutil.copytree(pinned, tmp_path / "store")
@@ -311,6 +315,19 @@ def trainer() -> FakeTrainer:
 def graph(profile: Profile, instance: dg.DagsterInstance, trainer: FakeTrainer) -> Graph:
     """The graph with the fake trainer."""
     return Graph(profile, instance, launcher=trainer)
+
+
+@pytest.fixture(scope="session")
+def make_graph(
+    delivery: Path, recipe: Path, pinned: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Graph]:
+    """Another graph with a fake trainer of its own, for tests that only look at what one run left."""
+
+    def make(instance: dg.DagsterInstance, **changes: object) -> Graph:
+        profile = profile_below(tmp_path_factory.mktemp("graph"), delivery, recipe, pinned)
+        return Graph(profile.model_copy(update=changes), instance, launcher=FakeTrainer())
+
+    return make
 
 
 @pytest.fixture

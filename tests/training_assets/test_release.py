@@ -1,7 +1,8 @@
 """The gates in the graph, and what the registry keeps: nothing is registered behind a red gate, by no road."""
 
 import json
-import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from training_assets.lineage import frames
 from training_assets.profiles import Events
-from training_assets.records import Evaluation, Registered, TrainingSet
+from training_assets.records import Evaluation, Registered
 from training_assets.run_gates import RUN_GATES
 from training_assets.stores.registry import Registry
 
@@ -35,6 +36,11 @@ def files_of(root: Path) -> list[Path]:
     return [path for path in root.rglob("*") if path.is_file()]
 
 
+def registry_of(profile: Any) -> dict[Path, bytes]:
+    """Every file of the registry and of its models."""
+    return {path: path.read_bytes() for place in ("registry", "models") for path in files_of(profile.store / place)}
+
+
 def set_target(profile: Any, value: float) -> None:
     with open(profile.recipes / "tiny.yaml", "a") as recipe:
         recipe.write(f"release: {{targets: {{segmentation/mIoU: {value}}}}}\n")
@@ -44,128 +50,84 @@ def checks_of(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
     return {one.check_name: one.passed for one in result.get_asset_check_evaluations()}
 
 
-def test_a_green_chain_is_registered_with_its_lineage_down_to_the_frames(staged: Any) -> None:
-    result = staged.run(*CHAIN, window=WINDOWS[1])
-    assert result.success
+@dataclass(frozen=True)
+class Release:
+    """A chain that was run once; its profile names an event bus that is out of reach."""
+
+    graph: Any
+    result: dg.ExecuteInProcessResult
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.graph.profile.store)
+
+
+@pytest.fixture(scope="module")
+def green(make_graph: Any) -> Iterator[Release]:
+    with dg.DagsterInstance.ephemeral() as instance, pytest.MonkeyPatch.context() as patch:
+        environment = {"AWS_ACCESS_KEY_ID": "t", "AWS_SECRET_ACCESS_KEY": "t", "AWS_DEFAULT_REGION": "us-east-1"}
+        for name, value in {**environment, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}.items():
+            patch.setenv(name, value)
+        graph = make_graph(instance, events=Events(event_bus="models"))
+        assert graph.run("dataset_version", "eval_shards").success
+        assert graph.run("staged_shards", windows=WINDOWS).success
+        yield Release(graph, graph.run(*CHAIN, window=WINDOWS[1]))
+
+
+def test_a_green_chain_is_registered_with_its_lineage_down_to_the_frames(green: Release) -> None:
+    graph, registry = green.graph, green.registry
+    assert green.result.success
     gates = ("targets_met", "no_regression", "calibrated", "latency_within_budget")
     of_exports = ("exports_match_eager", "quantization_loss_within_budget")
-    assert checks_of(result) == dict.fromkeys((*gates, *of_exports, *RUN_GATES), True)
-    record = staged.record("tiny/registry_entry", Registered, WINDOWS[1])
-    registry = Registry(staged.profile.store)
+    assert checks_of(green.result) == dict.fromkeys((*gates, *of_exports, *RUN_GATES), True)
+    record = graph.record("tiny/registry_entry", Registered, WINDOWS[1])
     entry = registry.find(f"tests@{record.version}")
     assert entry.version == "1.0.0"
     assert not registry.verify(entry)
-    manifests = [staged.profile.delivery / f"golden_{split}.manifest" for split in ("train", "val", "test")]
+    manifests = [graph.profile.delivery / f"golden_{split}.manifest" for split in ("train", "val", "test")]
     delivered = {json.loads(line)["sha256"] for path in manifests for line in path.read_text().splitlines()}
-    assert {frame.sha256 for frame in frames(entry, staged.profile.store)} == delivered
-    assert entry.lineage.run.dagster_run_id == result.run_id
+    assert {frame.sha256 for frame in frames(entry, graph.profile.store)} == delivered
+    assert entry.lineage.run.dagster_run_id == green.result.run_id
 
 
-EXPORTED = ("exports.json", "model.onnx", "model.pt2", "model.torchscript.pt")
-DRAWN = tuple(
-    f"{name}_{split}.{kind}"
-    for split in ("val", "test")
-    for name, kind in (
-        ("precision_recall_detection", "svg"),
-        ("confusion_detection", "svg"),
-        ("samples_segmentation", "jpg"),
-    )
-)
-
-
-def test_a_release_holds_all_that_the_model_was_made_and_judged_by(staged: Any, trainer: Any) -> None:
-    assert staged.run(*CHAIN, window=WINDOWS[1]).success
-    released = staged.profile.store / "models" / "tests" / "1.0.0"
-    logs = [f"logs/{spec.attempt}.log" for spec in trainer.commands("train")]
-    assert {path.relative_to(released).as_posix() for path in released.rglob("*") if path.is_file()} == {
-        "best.pt", "train.yaml", "result.json", "eval_report.json", "charts.json", "dashboard.html", "slices.yaml",
-        "model_card.md", *EXPORTED, *DRAWN, *logs,
+def test_the_first_version_is_a_candidate_and_not_in_production(green: Release) -> None:
+    assert {alias.rpartition("/")[0] for alias in green.registry.aliases("tests")} == {
+        "candidate/detection", "candidate/segmentation",
     }  # fmt: skip
-    assert (released / logs[0]).read_text() == "pretending to train\n"
 
 
-def test_what_was_released_is_shown_in_dagster_with_pictures_intervals_and_the_way_to_the_page(staged: Any) -> None:
-    assert staged.run(*CHAIN, window=WINDOWS[1]).success
-    shown = staged.metadata("tiny/eval_report", WINDOWS[1])
+EXPORTED = (
+    "exports.json", "model.onnx", "model.pt2", "model.torchscript.pt", "model.int8.onnx", "tensorrt_command.txt"
+)  # fmt: skip
+DRAWN = ("precision_recall_detection_{}.svg", "confusion_detection_{}.svg", "samples_segmentation_{}.jpg")
+
+
+def test_a_release_holds_all_that_the_model_was_made_and_judged_by(green: Release) -> None:
+    released = green.graph.profile.store / "models" / "tests" / "1.0.0"
+    (log,) = (f"logs/{spec.attempt}.log" for spec in green.graph.defs.resources["launcher"].commands("train"))
+    assert {path.relative_to(released).as_posix() for path in files_of(released)} == {
+        "best.pt", "train.yaml", "result.json", "eval_report.json", "charts.json", "dashboard.html", "slices.yaml",
+        "model_card.md", log, *EXPORTED, *(name.format(split) for name in DRAWN for split in ("val", "test")),
+    }  # fmt: skip
+    assert (released / log).read_text() == "pretending to train\n"
+
+
+def test_dagster_shows_intervals_and_pictures_and_the_way_to_the_page(green: Release) -> None:
+    shown = green.graph.metadata("tiny/eval_report", WINDOWS[1])
     assert "0.7 (0.65…0.75)" in shown["test/slices"]
     assert "data:image/svg+xml;base64," in shown["precision_recall_detection_test"]
     assert "data:image/jpeg;base64," in shown["samples_segmentation_test"]
-    for page in (shown["dashboard"], staged.metadata("tiny/registry_entry", WINDOWS[1])["dashboard"]):
+    for page in (shown["dashboard"], green.graph.metadata("tiny/registry_entry", WINDOWS[1])["dashboard"]):
         assert "tiny, run" in Path(page).read_text()
 
 
-def test_a_registration_is_told_once(staged: Any) -> None:
-    assert staged.run(*CHAIN, window=WINDOWS[1]).success
-    assert staged.run("tiny/registry_entry", window=WINDOWS[1]).success
-    (event,) = events(staged.profile)
+def test_a_registration_is_told_and_a_bus_out_of_reach_does_not_hold_it_up(green: Release) -> None:
+    (event,) = events(green.graph.profile)
     assert (event["type"], event["version"], event["window"]) == ("model.registered", "1.0.0", WINDOWS[1])
-    assert event["aliases"] == sorted(Registry(staged.profile.store).aliases("tests"))
+    assert event["aliases"] == sorted(green.registry.aliases("tests"))
     assert event["metrics"]["test"]["segmentation/mIoU"] == 0.7
-
-
-def test_a_registration_that_was_killed_before_its_event_is_told_with_the_next(staged: Any, profile: Any) -> None:
-    assert staged.run(*CHAIN, window=WINDOWS[1]).success
-    shutil.rmtree(profile.store / "outbox")
-    (profile.store / "events.jsonl").unlink()
-    assert staged.run(*CHAIN, window=WINDOWS[1]).success
-    assert [event["version"] for event in events(profile)] == ["1.0.0", "1.1.0"]
-
-
-def test_one_slice_made_worse_stops_the_release_says_where_and_by_how_much_and_changes_nothing(
-    staged: Any, trainer: Any, profile: Any
-) -> None:
-    assert staged.run(*CHAIN, window=WINDOWS[1]).success
-    registry = Registry(profile.store)
-    registry.promote("tests", "1.0.0", by="test")
-    before = {path: path.read_bytes() for place in ("registry", "models") for path in files_of(profile.store / place)}
-    trainer.night = {"segmentation/mIoU": 0.45}
-    result = staged.run(*CHAIN, window=WINDOWS[1])
-    assert not result.success
-    assert [name for name, passed in checks_of(result).items() if not passed] == ["no_regression"]
-    (check,) = (one for one in result.get_asset_check_evaluations() if one.check_name == "no_regression")
-    assert check.description == "segmentation/mIoU on night: 0.45 against 0.68, 0.23 too far"
-    page = Path(str(check.metadata["dashboard"].value)).read_text()
-    assert "not to be released" in page
-    assert "no_regression failed" in page
-    after = {path: path.read_bytes() for place in ("registry", "models") for path in files_of(profile.store / place)}
-    assert after == before
-    (event,) = (one for one in events(profile) if one["type"] == "gate.failed")
-    (row,) = event["rows"]
-    assert (event["gate"], row["slice"], round(row["margin"], 6)) == ("no_regression", "night", -0.23)
-
-
-def test_a_slice_below_its_target_is_told_as_a_candidate_and_not_twice(staged: Any, profile: Any, trainer: Any) -> None:
-    slices = profile.delivery / "slices.yaml"
-    slices.write_text(
-        slices.read_text().replace("min_samples: 2", "min_samples: 2\n  targets: {segmentation/mIoU: 0.9}")
-    )
-    graph = type(staged)(profile, staged.instance, launcher=trainer)
-    assert graph.run("dataset_version", "eval_shards").success
-    for _ in range(2):
-        assert not graph.run("tiny/eval_report", *CHAIN[:3], window=WINDOWS[1]).success
-    # Each training is a run of its own; its check asked again would say the same.
-    told = [one for one in events(profile) if one["type"] == "candidate.below_target"]
-    assert len({one["run_id"] for one in told}) == len(told) == 2
-    assert [(one["slice"], one["value"], one["limit"]) for one in told[0]["slices"]] == [("night", 0.7, 0.9)]
-    assert not graph.run("tiny/eval_report", window=WINDOWS[1]).success
-    assert len([one for one in events(profile) if one["type"] == "candidate.below_target"]) == 2
-
-
-def test_an_event_bus_out_of_reach_does_not_hold_up_a_release(
-    staged: Any, profile: Any, trainer: Any, s3: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    named = profile.model_copy(update={"events": Events(event_bus="models")})
-    graph = type(staged)(named, staged.instance, launcher=trainer)
-    assert graph.run(*CHAIN, window=WINDOWS[1]).success
-    assert [event["type"] for event in events(profile)] == ["model.registered"]
-    assert [event.type for event in graph.defs.resources["outbox"].waiting("eventbridge")] == ["model.registered"]
-
-
-def test_the_first_version_is_a_candidate_and_not_in_production(staged: Any) -> None:
-    assert staged.run(*CHAIN, window=WINDOWS[1]).success
-    aliases = Registry(staged.profile.store).aliases("tests")
-    assert {alias.rpartition("/")[0] for alias in aliases} == {"candidate/detection", "candidate/segmentation"}
+    (waiting,) = green.graph.defs.resources["outbox"].waiting("eventbridge")
+    assert waiting.id == event["id"]
 
 
 def test_a_missed_target_blocks_registration_and_is_named(staged: Any, profile: Any, trainer: Any) -> None:
@@ -174,6 +136,10 @@ def test_a_missed_target_blocks_registration_and_is_named(staged: Any, profile: 
     result = graph.run(*CHAIN, window=WINDOWS[1])
     assert not result.success
     assert checks_of(result)["targets_met"] is False
+    assert not graph.run("tiny/eval_report", window=WINDOWS[1]).success
+    (event,) = events(profile)  # asked twice, told once
+    assert (event["type"], event["gate"], event["window"]) == ("gate.failed", "targets_met", WINDOWS[1])
+    assert event["rows"][0]["limit"] == 0.9
     assert Registry(profile.store).versions("tests") == []
     assert "tiny__registry_entry" not in {event.step_key for event in result.all_events if event.is_step_start}
 
@@ -211,37 +177,25 @@ def test_a_bad_export_blocks_registration(staged: Any, trainer: Any, what: str, 
     assert Registry(staged.profile.store).versions("tests") == []
 
 
-def test_exports_are_calibrated_on_the_training_set_and_their_figures_are_numbers(staged: Any, trainer: Any) -> None:
-    trainer.int8_loss = -0.02
-    assert staged.run(*JUDGED, window=WINDOWS[1]).success
-    [launched] = trainer.commands("export")
-    used = staged.record("tiny/training_set", TrainingSet, WINDOWS[1])
-    assert launched.arguments[-2:] == ("--data", str(staged.places.absolute(used.directory)))
-    told = staged.metadata("tiny/exported_model", WINDOWS[1])
-    asked = ("onnx/p99_ms", "onnx_int8/samples_per_second", "eager/peak_memory_bytes", "int8_loss/segmentation/mIoU")
-    assert [told[name] for name in asked] == [10.0, 3200.0, 8e6, -0.02]
-    assert "p99 ms, batch 8" in str(told["files"])
-
-
-def test_an_int8_file_that_loses_much_is_warned_of_and_the_card_says_so(staged: Any, trainer: Any) -> None:
-    trainer.int8_loss = 0.2
-    result = staged.run(*CHAIN, window=WINDOWS[1])
-    assert result.success
-    assert checks_of(result)["quantization_loss_within_budget"] is False
-    assert "quantization_loss_within_budget is not passed" in str(
-        staged.metadata("tiny/model_card", WINDOWS[1])["card"]
-    )
-
-
-def test_a_model_worse_than_production_is_not_registered(staged: Any, trainer: Any) -> None:
+def test_one_slice_made_worse_stops_the_release_says_where_and_by_how_much_and_changes_nothing(
+    staged: Any, trainer: Any, profile: Any
+) -> None:
     assert staged.run(*CHAIN, window=WINDOWS[1]).success
-    registry = Registry(staged.profile.store)
-    registry.promote("tests", "1.0.0", by="test")
-    trainer.metrics["segmentation/mIoU"] = 0.5
+    Registry(profile.store).promote("tests", "1.0.0", by="test")
+    before = registry_of(profile)
+    trainer.night = {"segmentation/mIoU": 0.45}
     result = staged.run(*CHAIN, window=WINDOWS[1])
     assert not result.success
-    assert checks_of(result)["no_regression"] is False
-    assert registry.versions("tests") == ["1.0.0"]
+    assert [name for name, passed in checks_of(result).items() if not passed] == ["no_regression"]
+    (check,) = (one for one in result.get_asset_check_evaluations() if one.check_name == "no_regression")
+    assert check.description == "segmentation/mIoU on night: 0.45 against 0.68, 0.23 too far"
+    page = Path(str(check.metadata["dashboard"].value)).read_text()
+    assert "not to be released" in page
+    assert "no_regression failed" in page
+    assert registry_of(profile) == before
+    (event,) = (one for one in events(profile) if one["type"] == "gate.failed")
+    (row,) = event["rows"]
+    assert (event["gate"], row["slice"], round(row["margin"], 6)) == ("no_regression", "night", -0.23)
 
 
 def test_another_models_report_is_not_taken_for_this_ones(staged: Any, failure: Any) -> None:

@@ -3,7 +3,7 @@
 Promotion is not here: a person does it (``python -m training_assets promote``).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from training_assets.stores.entries import (
     RunLineage,
     TrainingSetLineage,
 )
-from training_assets.stores.events import Event, Outbox, gate_events, registration_event
+from training_assets.stores.events import Outbox, gate_events, registration_events
 from training_assets.stores.registry import Registry
 from training_assets.versions import CONTRACT, code_version
 
@@ -127,22 +127,11 @@ def _registry_entry(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinit
         for alias in aliases:
             reason = f"registered from window {context.partition_key}"
             registry.promote(entry.project, entry.version, alias, by=f"dagster run {context.run.run_id}", reason=reason)
-        outbox.emit(registrations(registry, entry.project), context.log.warning)
+        outbox.emit(registration_events(registry, entry.project), context.log.warning)
         context.log.info(f"registered {entry.reference} as {', '.join(aliases)}")
         return _registered(entry, aliases, registry, places)
 
     return registry_entry
-
-
-def registrations(registry: Registry, project: str) -> Iterator[Event]:
-    """An event for each version of ``project``; the outbox drops those that it has.
-
-    All versions, because a kill may have come between an earlier registration and its event.
-    """
-    aliases = registry.aliases(project)
-    for version in registry.versions(project):
-        entry = registry.find(f"{project}@{version}")
-        yield registration_event(entry, [name for name, move in aliases.items() if move.version == version])
 
 
 def refuse_other_model(checkpoint: Checkpoint, evaluation: Evaluation, exported: ExportedModel, places: Places) -> None:

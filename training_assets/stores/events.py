@@ -22,8 +22,9 @@ from trainer.contract.files import digest_of
 from trainer.contract.manifest import Sha256
 from trainer.contract.results import Verdict
 from training_assets.gates import GateResult, GateRow, Severity
-from training_assets.stores.entries import CHECKPOINT, RegistryEntry
+from training_assets.stores.entries import CHECKPOINT
 from training_assets.stores.exclusive import create_exclusively, locked
+from training_assets.stores.registry import Registry
 
 
 class _Model(BaseModel):
@@ -124,27 +125,34 @@ def run_gate_events(verdicts: Iterable[Verdict], subject: Subject) -> Iterator[E
             )
 
 
-def registration_event(entry: RegistryEntry, aliases: Sequence[str]) -> ModelRegistered:
-    return ModelRegistered(
-        id=digest_of(["model.registered", entry.reference]),
-        at=entry.created_at,
-        message=f"{entry.reference} is registered",
-        project=entry.project,
-        recipe=entry.recipe,
-        window=entry.lineage.training_set.window,
-        run_id=entry.lineage.run.run_id,
-        checkpoint_sha256=entry.files[CHECKPOINT].sha256,
-        version=entry.version,
-        aliases=tuple(aliases),
-        metrics=entry.metrics,
-    )
+def registration_events(registry: Registry, project: str) -> Iterator[Event]:
+    """An event for each version of ``project``; the outbox drops those that it has.
+
+    All versions, because a kill may have come between an earlier registration and its event.
+    """
+    aliases = registry.aliases(project)
+    for version in registry.versions(project):
+        entry = registry.find(f"{project}@{version}")
+        yield ModelRegistered(
+            id=digest_of(["model.registered", entry.reference]),
+            at=entry.created_at,
+            message=f"{entry.reference} is registered",
+            project=project,
+            recipe=entry.recipe,
+            window=entry.lineage.training_set.window,
+            run_id=entry.lineage.run.run_id,
+            checkpoint_sha256=entry.files[CHECKPOINT].sha256,
+            version=version,
+            aliases=tuple(name for name, move in aliases.items() if move.version == version),
+            metrics=entry.metrics,
+        )
 
 
 def _told(subject: Subject, kind: str, gate: str, rows: Sequence[GateRow] = ()) -> dict[str, Any]:
     """The fields that all events about ``subject`` have. The id has no time in it: it is that of what happened."""
     about = asdict(subject)
     happened = digest_of([kind, gate, about, [row.model_dump() for row in rows]])
-    return {**about, "id": happened, "at": datetime.now(UTC).replace(microsecond=0)}
+    return {**about, "id": happened, "at": datetime.now(UTC)}
 
 
 class Unreachable(Exception):

@@ -82,7 +82,8 @@ def test_the_points_of_a_reliability_diagram_add_up_to_its_error():
     assert line.summary == pytest.approx(apart, abs=1e-3)
     assert line.summary > 0.1, "the chances are far too sure of themselves"
     everything = [np.concatenate(part) for part in zip(*samples, strict=True)]
-    assert reliability_curve([binned(*everything)]).lines == (line,)
+    (together,) = reliability_curve([binned(*everything)]).lines
+    assert (together.x, together.y, together.predictions) == (line.x, line.y, line.predictions)
 
 
 def test_nothing_to_draw_is_no_line_and_no_error():

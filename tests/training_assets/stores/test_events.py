@@ -3,22 +3,25 @@
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from trainer.contract.results import Verdict
 from training_assets.gates import GateResult, GateRow
+from training_assets.stores.entries import Draft
 from training_assets.stores.events import (
     CandidateBelowTarget,
     Event,
     GateFailed,
+    ModelRegistered,
     Outbox,
     Refused,
     Subject,
     Unreachable,
     gate_events,
-    registration_event,
+    registration_events,
     run_gate_events,
 )
 from training_assets.stores.registry import Registry
@@ -169,13 +172,31 @@ def test_a_kill_while_an_event_is_sent_loses_nothing(tmp_path: Path, sent: bool)
     assert outbox.waiting("jsonl") == []
 
 
-def test_a_registration_is_an_event_with_its_version_and_the_same_each_time(
-    tmp_path: Path, draft: object, files: dict[str, Path]
-) -> None:
-    entry = Registry(tmp_path / "store").register(draft(), files)  # type: ignore[operator]
-    event = registration_event(entry, ["candidate/detection/2026-02-24"])
-    assert (event.type, event.version, event.message) == ("model.registered", "1.0.0", "scenes@1.0.0 is registered")
+@pytest.fixture
+def registered(tmp_path: Path, draft: Callable[..., Draft], files: dict[str, Path]) -> Registry:
+    registry = Registry(tmp_path / "store")
+    registry.register(draft(), files)
+    registry.promote("scenes", "1.0.0", "candidate/detection/2026-02-24", by="test")
+    return registry
+
+
+def test_a_registration_is_an_event_with_its_version_and_aliases_once(registered: Registry) -> None:
+    sink = Memory()
+    for _ in range(2):
+        assert emit(Outbox(registered.root, [sink]), list(registration_events(registered, "scenes"))) == []
+    (event,) = sink.got
+    assert isinstance(event, ModelRegistered)
+    assert (event.version, event.message) == ("1.0.0", "scenes@1.0.0 is registered")
+    assert event.aliases == ("candidate/detection/2026-02-24",)
+    entry = registered.find("scenes@1.0.0")
     assert event.checkpoint_sha256 == entry.files["best.pt"].sha256
-    assert event.window == "2026-02-23"
-    assert event.id == registration_event(entry, []).id
-    assert event.at == entry.created_at
+    assert (event.window, event.at) == ("2026-02-23", entry.created_at)
+
+
+def test_a_registration_that_was_killed_before_its_event_is_told_with_the_next(
+    registered: Registry, draft: Callable[..., Draft], files: dict[str, Path]
+) -> None:
+    registered.register(draft("ef56gh78"), files)
+    sink = Memory()
+    assert emit(Outbox(registered.root, [sink]), list(registration_events(registered, "scenes"))) == []
+    assert {event.version for event in sink.got} == {"1.0.0", "1.1.0"}  # type: ignore[union-attr]
