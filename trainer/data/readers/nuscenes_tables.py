@@ -1,12 +1,12 @@
 """The tables of nuScenes (nuscenes-devkit, docs/schema_nuscenes.md), as far as they are read."""
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import hypot
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter
+from pydantic import AfterValidator, Field, FiniteFloat, TypeAdapter, ValidatorFunctionWrapHandler, WrapValidator
 
 from trainer.contract.errors import ContractError, Problem
 from trainer.data.readers.common import read_json
@@ -28,23 +28,25 @@ Quaternion = Annotated[tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
 """w, x, y, z, made a unit."""
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
+@dataclass(frozen=True, slots=True)
+class _Table:
     token: str
 
 
+@dataclass(frozen=True, slots=True)
 class Scene(_Table):
     name: str
     description: str
     log_token: str
 
 
+@dataclass(frozen=True, slots=True)
 class Log(_Table):
     logfile: str
     location: str
 
 
+@dataclass(frozen=True, slots=True)
 class Sample(_Table):
     """A key frame; ``prev`` and ``next`` are empty at the ends of its scene."""
 
@@ -53,6 +55,7 @@ class Sample(_Table):
     next: str
 
 
+@dataclass(frozen=True, slots=True)
 class SampleData(_Table):
     """What one sensor recorded; ``timestamp`` in microseconds since 1970 (UTC)."""
 
@@ -66,10 +69,12 @@ class SampleData(_Table):
     is_key_frame: bool
 
 
+@dataclass(frozen=True, slots=True)
 class Sensor(_Table):
     channel: str
 
 
+@dataclass(frozen=True, slots=True)
 class Pose(_Table):
     """Where a frame of coordinates stands in the one around it: metres, and a rotation."""
 
@@ -77,6 +82,7 @@ class Pose(_Table):
     rotation: Quaternion
 
 
+@dataclass(frozen=True, slots=True)
 class CalibratedSensor(Pose):
     """A sensor on the vehicle; the intrinsic matrix of 3×3 is empty where it is no camera."""
 
@@ -84,6 +90,7 @@ class CalibratedSensor(Pose):
     camera_intrinsic: tuple[Vector, Vector, Vector] | tuple[()]
 
 
+@dataclass(frozen=True, slots=True)
 class Annotation(Pose):
     """A box in the global frame: its centre, (width, length, height) in metres, and its rotation."""
 
@@ -95,14 +102,17 @@ class Annotation(Pose):
     num_radar_pts: int
 
 
+@dataclass(frozen=True, slots=True)
 class Instance(_Table):
     category_token: str
 
 
+@dataclass(frozen=True, slots=True)
 class Category(_Table):
     name: str
 
 
+@dataclass(frozen=True, slots=True)
 class Visibility(_Table):
     level: str
 
@@ -135,7 +145,13 @@ def read_tables(root: Path) -> Tables:
     sensor = _read(root, "sensor", Sensor)
     calibrated = _read(root, "calibrated_sensor", CalibratedSensor)
     cameras = {token for token, one in calibrated.items() if _channel(sensor, one) == CAMERA}
-    recorded = _read(root, "sample_data", SampleData).values()
+    frames = _read(
+        root,
+        "sample_data",
+        SampleData,
+        lambda row: row.get("is_key_frame") is not False and row.get("calibrated_sensor_token") in cameras,
+    )
+    poses = {frame.ego_pose_token for frame in frames.values()}
     annotations: dict[str, dict[str, Annotation]] = {}
     for one in _read(root, "sample_annotation", Annotation).values():
         annotations.setdefault(one.sample_token, {})[one.instance_token] = one
@@ -143,12 +159,12 @@ def read_tables(root: Path) -> Tables:
         scene=_read(root, "scene", Scene),
         log=_read(root, "log", Log),
         sample=_read(root, "sample", Sample),
-        ego_pose=_read(root, "ego_pose", Pose),
+        ego_pose=_read(root, "ego_pose", Pose, lambda row: row.get("token") in poses),
         calibrated_sensor=calibrated,
         instance=_read(root, "instance", Instance),
         category=_read(root, "category", Category),
         visibility=_read(root, "visibility", Visibility),
-        frames=[one for one in recorded if one.is_key_frame and one.calibrated_sensor_token in cameras],
+        frames=list(frames.values()),
         annotations=annotations,
     )
     problems = list(_dangling(root, tables))
@@ -164,9 +180,15 @@ def read_tables(root: Path) -> Tables:
     return tables
 
 
-def _read(root: Path, name: str, kind: type[T]) -> dict[str, T]:
-    rows: list[T] = read_json(root / f"{name}.json", TypeAdapter(list[kind]))  # type: ignore[valid-type]
-    return {row.token: row for row in rows}
+def _read(root: Path, name: str, kind: type[T], wanted: Callable[[dict[str, Any]], bool] | None = None) -> dict[str, T]:
+    """The rows of a table; where ``wanted`` is given, those alone: of millions that sensors made few are key frames."""
+
+    def chosen(row: Any, validate: ValidatorFunctionWrapHandler) -> T | None:
+        left_out = wanted is not None and isinstance(row, dict) and not wanted(row)
+        return None if left_out else validate(row)
+
+    rows: TypeAdapter[list[T | None]] = TypeAdapter(list[Annotated[kind | None, WrapValidator(chosen)]])  # type: ignore[valid-type]
+    return {row.token: row for row in read_json(root / f"{name}.json", rows) if row is not None}
 
 
 def _channel(sensor: Mapping[str, Sensor], calibrated: CalibratedSensor) -> str | None:

@@ -3,6 +3,12 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainer.data.readers.category_map import CategoryMap
+from trainer.data.readers.kitti import _boxes
+from trainer.data.readers.pictures import Source as Found
 
 # type, truncated, occluded, alpha, 4 bbox, 3 dimensions, 3 location, rotation: the form of training/label_2.
 LINE = "{} 0.00 0 -1.57 {} {} {} {} 1.65 1.67 3.64 -0.65 1.71 46.70 -1.59"
@@ -118,6 +124,18 @@ def test_all_that_is_bad_comes_in_one_report(source, refused):
         ("000099.txt", None),
         ("000099.png", None),
     }
+
+
+words = st.one_of(st.floats().map(str), st.integers().map(str), st.text(max_size=4))
+
+
+@settings(max_examples=60)
+@given(st.lists(words, max_size=16).map(" ".join))
+def test_any_line_is_nothing_a_box_or_a_problem(line):
+    found = Found(CategoryMap())
+    boxes = _boxes(Path("000001.txt"), 3, line, found)
+    assert len(boxes) + len(found.problems) == (1 if line.split() else 0)
+    assert all(problem.line == 3 for problem in found.problems)
 
 
 def test_unknown_types_are_listed(source, refused):

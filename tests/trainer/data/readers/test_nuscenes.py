@@ -149,6 +149,12 @@ def test_a_box_that_is_not_to_be_seen_is_none(source, imported, place):
     assert len(first_boxes(imported("nuscenes", source.write()))) == 1
 
 
+@pytest.mark.parametrize(("forward", "seen"), [(0.6, 0), (1.2, 1)])
+def test_what_is_within_a_metre_of_the_camera_is_not_seen(source, imported, forward, seen):
+    source.thing("insect", "vehicle.car", "scene-0001", {0: (forward, 0.0, 0.0)}, size=[0.1, 0.1, 0.1])
+    assert len(first_boxes(imported("nuscenes", source.write()))) == 1 + seen
+
+
 def test_what_cannot_be_seen_well_is_to_be_ignored(source, imported):
     facts = (
         {"visibility_token": "1"},
@@ -328,6 +334,11 @@ def test_one_of_several_versions_must_be_chosen(source, imported, refused):
 def test_tables_that_are_missing_are_named(source, refused):
     (source.write() / "v1.0-trainval/ego_pose.json").unlink()
     assert refused("nuscenes", source.root)[0].file.endswith("ego_pose.json")
+
+
+def test_a_frame_that_does_not_say_whether_it_is_a_key_frame_is_refused(source, refused):
+    source.tables["sample_data"][0].pop("is_key_frame")
+    assert [problem.field for problem in refused("nuscenes", source.write())] == ["0.is_key_frame"]
 
 
 @pytest.mark.parametrize(
