@@ -338,7 +338,12 @@ def failure() -> object:
 @pytest.fixture
 def facts(tmp_path: Path) -> Callable[..., Facts]:
     """Makes what is known of a model without anything to warn of; what it is given replaces that."""
-    iou, timed = "segmentation/mIoU", {"p50_ms": 1.25, "p95_ms": 2.5, "threads": 1, "repeats": 40}
+    iou = "segmentation/mIoU"
+    timed = {
+        "batch": 1, "p50_ms": 1.25, "p95_ms": 2.5, "p99_ms": 3.0, "samples_per_second": 700.0,
+        "peak_memory_bytes": None, "repeats": 40, "pinned": True,
+    }  # fmt: skip
+    measured = {"latency": timed, "throughput": {**timed, "batch": 8}}
     config = TrainConfig.model_validate(
         {
             "name": "tiny",
@@ -421,7 +426,9 @@ def facts(tmp_path: Path) -> Callable[..., Facts]:
                 "checkpoint_sha256": "c" * 64,
                 "inputs": {"image": (1, 3, 64, 96)},
                 "outputs": ("logits",),
-                "eager_latency": timed,
+                "parameters": 12345,
+                "flops": 1e6,
+                "eager": measured,
                 "files": [
                     {
                         "name": "model.onnx",
@@ -429,9 +436,11 @@ def facts(tmp_path: Path) -> Callable[..., Facts]:
                         "bytes": 9,
                         "sha256": "0" * 64,
                         "max_relative_error": 1e-6,
-                        "latency": timed,
+                        **measured,
                     }
                 ],
+                "quantization": None,
+                "tensorrt": {"command": "trtexec", "command_file": "command.txt", "plan": None, "note": ""},
             }
         ),
         gates=(GateResult(name="targets_met", passed=True, severity="block", rows=()),),
