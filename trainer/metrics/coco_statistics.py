@@ -197,10 +197,18 @@ def _at_recalls(hits: np.ndarray, weights: np.ndarray, truths: np.ndarray) -> np
     draws, size = hits.shape
     precision = ratio(hits, weights + np.spacing(1))
     precision = np.nan_to_num(np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1])
-    recall = hits / np.maximum(truths, 1)[:, None]
-    # One search for all draws: each lies in a range of its own, 2 apart, where recalls are 0…1.
-    shift = 2.0 * np.arange(draws)[:, None]
-    reached = np.searchsorted((recall + shift).ravel(), (RECALLS + shift).ravel()).reshape(draws, len(RECALLS))
+    needed = _hits_needed(np.maximum(truths, 1)[:, None])
+    # One search for all draws: each lies in a range of whole numbers of its own.
+    shift = (max(hits.max(initial=0), needed.max(initial=0)) + 1) * np.arange(draws)[:, None]
+    reached = np.searchsorted((hits + shift).ravel(), (needed + shift).ravel()).reshape(draws, len(RECALLS))
     reached -= size * np.arange(draws)[:, None]
     padded = np.concatenate([precision, np.zeros((draws, 1))], axis=1)
     return np.take_along_axis(padded, reached, axis=1)
+
+
+def _hits_needed(truths: np.ndarray) -> np.ndarray:
+    """B×101: the fewest hits of ``truths`` (B×1) whose recall, rounded as COCO rounds it, is that of ``RECALLS``."""
+    needed = np.ceil(RECALLS * truths)
+    needed -= (needed - 1) / truths >= RECALLS
+    needed += needed / truths < RECALLS
+    return np.asarray(needed)

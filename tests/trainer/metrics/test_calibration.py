@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from trainer.contract.metrics import lower_is_better
+from trainer.contract.metrics import direction
 from trainer.metrics.calibration import CalibrationStatistics, ReliabilityPoint, binned, reliability
 from trainer.metrics.statistics import draws, point
 
@@ -53,4 +53,4 @@ def test_the_reliability_diagram_has_a_point_for_each_bin_that_holds_predictions
 def test_without_predictions_nothing_is_defined_and_a_lower_error_is_better() -> None:
     assert point(CalibrationStatistics([])) == {"ECE": None}
     assert point(CalibrationStatistics([binned(np.zeros(0), np.zeros(0, bool))])) == {"ECE": None}
-    assert lower_is_better("segmentation/ECE")
+    assert direction("segmentation/ECE") < 0

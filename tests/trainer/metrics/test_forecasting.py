@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.contract.metrics import lower_is_better
+from trainer.contract.metrics import direction
 from trainer.metrics.forecasting import ForecastStatistics, constant_velocity, forecast_errors
 from trainer.metrics.statistics import draws, point
 
@@ -87,7 +87,7 @@ def test_every_agent_counts_once_however_many_a_sample_has() -> None:
 
 
 def test_every_error_of_a_forecast_is_better_when_lower() -> None:
-    assert all(lower_is_better(f"trajectory/{name}") for name in ForecastStatistics([]).names)
+    assert all(direction(f"trajectory/{name}") < 0 for name in ForecastStatistics([]).names)
 
 
 def windows(path: Path, least: int) -> list[np.ndarray]:
