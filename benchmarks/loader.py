@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from code_location import cpu
+from common import cpu
 from loader_peers import Make, Prepare, files, lit, web, write_litdata, write_webdataset
 
 from trainer.__main__ import main as command
