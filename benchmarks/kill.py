@@ -39,6 +39,8 @@ GRACE_S = 120.0
 
 TARGETS = (STEP, SAVE, EVALUATION, COPY, STEP, SAVE, EVALUATION, COPY, COPY, START)
 LEAST_PER_PHASE = 5
+TRIES = 4
+"""Runs of one number: on a busy machine a run may end before the moment that was drawn for its kill."""
 
 
 @dataclass(frozen=True)
@@ -181,19 +183,27 @@ def _all_runs(material: Material, folder: Path, runs: int, at_a_time: int, seed:
 
 def _work(jobs: Any, done: Any, material: Material, folder: Path, seed: int) -> None:
     while (number := jobs.get()) is not None:
-        began = time.monotonic()
-        run = Run(folder / f"run-{number:03d}", material)
-        try:
-            rng = random.Random(f"{seed}/{number}")  # noqa: S311
-            outcome = killed_run(run, number, plans_of(number, rng), rng)
-            if not outcome["kills"]:
-                raise RuntimeError("it ended before it could be killed")
-        except Exception as error:
-            outcome = {"kills": [], "result": None, "problems": [f"run {number}: {type(error).__name__}: {error}"]}
-        if outcome["problems"]:
-            shutil.copytree(run.folder, Path("var") / "kill" / run.folder.name, dirs_exist_ok=True)
-        shutil.rmtree(run.folder, ignore_errors=True)
+        began, rng = time.monotonic(), random.Random(f"{seed}/{number}")  # noqa: S311
+        outcome: dict[str, Any] = {"kills": [], "result": None, "problems": []}
+        for attempt in range(TRIES):
+            if outcome["kills"] or outcome["problems"]:
+                break
+            outcome = _try(Run(folder / f"run-{number:03d}-{attempt}", material), number, rng)
+        if not outcome["kills"] and not outcome["problems"]:
+            outcome["problems"] = [f"run {number}: {TRIES} times it ended before it could be killed"]
         done.put(outcome | {"seconds": time.monotonic() - began})
+
+
+def _try(run: Run, number: int, rng: random.Random) -> dict[str, Any]:
+    """What became of one run; without kills where it ended before the moment that was drawn for it."""
+    try:
+        outcome = killed_run(run, number, plans_of(number, rng), rng)
+    except Exception as error:
+        outcome = {"kills": [], "result": None, "problems": [f"run {number}: {type(error).__name__}: {error}"]}
+    if outcome["problems"]:
+        shutil.copytree(run.folder, Path("var") / "kill" / run.folder.name, dirs_exist_ok=True)
+    shutil.rmtree(run.folder, ignore_errors=True)
+    return outcome
 
 
 def _tell(done: int, runs: int, outcome: dict[str, Any]) -> None:
