@@ -22,8 +22,11 @@ from trainer.contract.train_config import TrainConfig
 from trainer.data.loader import TrainingSamples, open_data, single_threaded
 from trainer.data.staging import data_directory
 from trainer.evaluation.model import load_checkpoint
+from trainer.export import onnx as onnx_format
+from trainer.export import quantize
 from trainer.export.export import FORMATS, export, relative_error, spread
 from trainer.export.metric_loss import metric_loss
+from trainer.export.source import Source
 from trainer.models.hydranet import HydraNet, of_task
 from trainer.tasks import build_tasks, example_inputs
 
@@ -139,6 +142,20 @@ def test_a_recipe_without_a_camera_is_exported_and_takes_batches_of_any_size(tra
     assert exports.inputs["trajectory.past"] == (1, 3, 4, 2)
     assert exports.flops > 0
     fits_any_batch(saved, package)
+
+
+@pytest.mark.slow
+def test_a_network_without_a_camera_is_quantised_too(tracks_alone):
+    saved, package, _ = tracks_alone
+    found = load_checkpoint(saved)
+    given = {name: torch.rand(32, *value.shape[1:]) for name, value in found.tasks[0].example(1).items()}
+    samples = [{f"trajectory.{name}": value[place] for name, value in given.items()} for place in range(32)]
+    quantize.write(Source(found.model, {}, samples), package / quantize.FILE)
+    arrays = [given[name].numpy() for name in found.tasks[0].inputs]
+    (paths, _), (quantized, _) = (onnx_format.load(package / name)(arrays) for name in ("model.onnx", quantize.FILE))
+    assert paths.shape == quantized.shape == (32, 3, 1, 6, 2)
+    assert 0 < np.abs(paths - quantized).max() < 0.05 * np.abs(paths).max()
+    (package / quantize.FILE).unlink()
 
 
 @pytest.mark.slow
