@@ -6,7 +6,7 @@ A pure function of typed inputs: the same model has the same card, byte for byte
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from trainer.contract.eval_report import OVERALL, Change, Interval, SliceScore, SplitScore
+from trainer.contract.eval_report import OVERALL, Change, SliceScore, SplitScore
 from trainer.contract.metrics import direction, gain
 from trainer.contract.results import Exports, TrainResult
 from trainer.contract.slices import Slice
@@ -136,25 +136,21 @@ def _changes(card: Facts) -> Iterator[tuple[str, str, Change]]:
 
 
 def _wide_intervals(card: Facts) -> Iterator[str]:
-    """Watched metrics of judged parts whose interval is wider than half of the value."""
+    """Where, of the judged parts, the interval of a watched metric is wider than half of its value."""
     if card.judged is None:
         return
-    parts: dict[str, tuple[SliceScore, int]] = {f"the whole {JUDGED_SPLIT} split": (card.judged, 0)}
-    parts |= {
-        one.name: (card.judged.slices[one.name], one.min_samples)
-        for one in card.slices.slices
-        if one.name in card.judged.slices
-    }
-    for name, (part, needed) in parts.items():
-        for metric in _watched(card):
-            value, interval = part.metrics.get(metric), part.intervals.get(metric)
-            if part.samples >= needed and value is not None and interval is not None and _is_wide(value, interval):
-                found = with_interval(value, interval)
-                yield f"Little is known of {metric} on {name}: {found}, {part.samples} samples."
+    needed = {one.name: one.min_samples for one in card.slices.slices}
+    parts = {f"the whole {JUDGED_SPLIT} split": card.judged, **card.judged.slices}
+    judged = {name: part for name, part in parts.items() if part.samples >= needed.get(name, 0)}
+    for metric in _watched(card):
+        wide = [f"{name}, {_scored(part, metric)}" for name, part in judged.items() if _is_wide(part, metric)]
+        if wide:
+            yield f"Little is known of {metric} on {'; '.join(wide)}: more samples would tell."
 
 
-def _is_wide(value: float, interval: Interval) -> bool:
-    return interval[1] - interval[0] > WIDE * abs(value)
+def _is_wide(part: SliceScore, metric: str) -> bool:
+    value, interval = part.metrics.get(metric), part.intervals.get(metric)
+    return value is not None and interval is not None and interval[1] - interval[0] > WIDE * abs(value)
 
 
 def _classes(judged: SplitScore | None) -> Iterator[str]:

@@ -105,7 +105,7 @@ def test_scores_stand_beside_their_intervals(facts: Any) -> None:
 def test_a_wide_interval_is_a_caveat_and_a_narrow_one_is_not(facts: Any) -> None:
     assert caveats(facts(report=with_intervals(0.6, 0.4, 0.69))) == []
     assert caveats(facts(report=with_intervals(0.6, 0.35, 0.75))) == [
-        f"Little is known of {IOU} on night: 0.6 (0.35…0.75), 12 samples."
+        f"Little is known of {IOU} on night, 0.6 (0.35…0.75): more samples would tell."
     ]
     assert not any("Little is known" in line for line in caveats(facts(report=with_intervals(0.6, 0.1, 0.9, 9))))
 

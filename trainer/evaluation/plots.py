@@ -63,8 +63,9 @@ def best_and_worst(evaluated: Sequence[Evaluated], task: Task) -> tuple[Ranked, 
     Chosen among at most ``RANKED`` samples, evenly spread.
     """
     some = evaluated[:: max(1, -(-len(evaluated) // RANKED))]
-    values = [(one, task.metrics([one.records[task.name]]).get(task.headlines[0])) for one in some]
-    known = [(one, value) for one, value in values if value is not None]
+    alone = task.statistics([one.records[task.name] for one in some]).metrics(np.eye(len(some)))
+    values = zip(some, map(float, alone[task.headlines[0]]), strict=True)
+    known = [(one, value) for one, value in values if not np.isnan(value)]
     ranked = sorted(known, key=lambda pair: -direction(task.headlines[0]) * pair[1])
     return ranked[:SHOWN], ranked[SHOWN:][-SHOWN:][::-1]
 

@@ -66,7 +66,10 @@ def _bins(line: Line, colour: str) -> Iterator[str]:
 
 def _confusion(task: str, chart: Confusion) -> str:
     size = CELL * len(chart.classes)
-    parts = [_text(8, 20, f"{task}: truth (rows) by prediction (columns), share of the row", size=13)]
+    parts = [
+        _text(8, 20, f"{task}: confusion", size=13),
+        _text(8, 36, "rows: truth, columns: prediction; share of row"),
+    ]
     for number, (name, counts) in enumerate(zip(chart.classes, chart.counts, strict=True)):
         middle = NAMES + CELL * (number + 0.5)
         parts.append(_text(NAMES - 6, middle + 4, _short(name), anchor="end"))
@@ -74,7 +77,7 @@ def _confusion(task: str, chart: Confusion) -> str:
         parts.append(f'<g transform="translate({middle + 4:g} {NAMES - 6:g}) rotate(-60)">{label}</g>')
         parts += _cells(NAMES + CELL * number, counts)
     frame = f'<rect x="{NAMES}" y="{NAMES}" width="{size}" height="{size}" fill="none" stroke="{FAINT}"/>'
-    return _document(NAMES + size + NAMES // 2, NAMES + size + 10, [*parts, frame])
+    return _document(NAMES + max(size, CELL * 4) + NAMES // 2, NAMES + size + 10, [*parts, frame])
 
 
 def _cells(top: float, counts: tuple[int, ...]) -> Iterator[str]:

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 BINS = 20
+EDGES = 1 / (1 + np.exp(-np.linspace(-9.0, 9.0, BINS - 1)))
+"""Between the bins: of equal width in log-odds, for of a rare class most chances are far below one half."""
 
 
 def chance_histogram(chances: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """2×20: how many negatives and positives (bool, N) have their chance (N, 0…1) in each of 20 equal bins."""
-    bins = np.minimum((chances * BINS).astype(int), BINS - 1)
+    """2×20: how many negatives and positives (bool, N) have their chance (N, 0…1) in each of 20 bins."""
+    bins = np.searchsorted(EDGES, chances, side="right")
     return np.bincount(bins + BINS * positive.astype(int), minlength=2 * BINS).reshape(2, BINS)
 
 

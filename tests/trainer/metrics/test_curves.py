@@ -59,10 +59,10 @@ def test_a_precision_recall_curve_is_that_of_pycocotools():
         assert line.summary == pytest.approx(precision.mean(), abs=1e-9)
 
 
-def test_a_roc_curve_is_that_of_scikit_learn_for_chances_on_the_grid():
+def test_a_roc_curve_is_that_of_scikit_learn_for_chances_a_bin_apart():
     rng = np.random.default_rng(2)
     positive = rng.random(400) < 0.3
-    chances = (rng.integers(0, 14, 400) + 6 * positive) / 20 + 0.01
+    chances = 1 / (1 + np.exp(9.5 - (rng.integers(0, 14, 400) + 6 * positive)))
     curves = roc_curves(np.stack([chance_histogram(chances, positive), np.zeros((2, 20), int)]), ("car", "none"))
     (line,) = curves.lines
     assert line.name == "car"
@@ -70,6 +70,14 @@ def test_a_roc_curve_is_that_of_scikit_learn_for_chances_on_the_grid():
     false, true, _ = roc_curve(positive, chances, drop_intermediate=False)
     ours = set(zip(line.x, line.y, strict=True))
     assert {(round(x, 4), round(y, 4)) for x, y in zip(false, true, strict=True)} <= ours
+
+
+def test_the_area_of_a_rare_class_is_near_that_without_bins():
+    rng = np.random.default_rng(4)
+    positive = rng.random(20_000) < 0.01
+    chances = 1 / (1 + np.exp(5 - rng.normal(0, 1, 20_000) - 2 * positive))
+    (line,) = roc_curves(chance_histogram(chances, positive)[None], ("pedestrian",)).lines
+    assert line.summary == pytest.approx(roc_auc_score(positive, chances), abs=0.02)
 
 
 def test_the_points_of_a_reliability_diagram_add_up_to_its_error():
