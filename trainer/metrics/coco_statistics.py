@@ -197,10 +197,19 @@ def _at_recalls(hits: np.ndarray, weights: np.ndarray, truths: np.ndarray) -> np
     draws, size = hits.shape
     precision = ratio(hits, weights + np.spacing(1))
     precision = np.nan_to_num(np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1])
-    recall = hits / np.maximum(truths, 1)[:, None]
-    # One search for all draws: each lies in a range of its own, 2 apart, where recalls are 0…1.
-    shift = 2.0 * np.arange(draws)[:, None]
-    reached = np.searchsorted((recall + shift).ravel(), (RECALLS + shift).ravel()).reshape(draws, len(RECALLS))
+    # One search for all draws, each in a range of its own; by whole hits, as recalls moved apart would be rounded.
+    shift = np.arange(draws)[:, None] * (1 + max(hits.max(initial=0.0), truths.max(initial=0.0)))
+    wanted = _least_hits(truths) + shift
+    reached = np.searchsorted((hits + shift).ravel(), wanted.ravel()).reshape(draws, len(RECALLS))
     reached -= size * np.arange(draws)[:, None]
     padded = np.concatenate([precision, np.zeros((draws, 1))], axis=1)
     return np.take_along_axis(padded, reached, axis=1)
+
+
+def _least_hits(truths: np.ndarray) -> np.ndarray:
+    """B×101: how many hits reach each of ``RECALLS``, divided and compared as COCO does."""
+    among = np.maximum(truths, 1)[:, None]
+    hits = np.ceil(RECALLS * among)
+    hits -= (hits - 1) / among >= RECALLS
+    hits += hits / among < RECALLS
+    return np.asarray(hits)

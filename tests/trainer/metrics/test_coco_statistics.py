@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -104,6 +104,7 @@ def test_every_number_is_that_of_pycocotools(seed: int, images: int) -> None:
 
 
 @settings(max_examples=10, deadline=None)
+@example(seed=6224)  # a recall that meets one of the 101 but for the last bit
 @given(seed=st.integers(0, 10_000))
 def test_a_draw_is_scored_as_if_its_images_were_written_down(seed: int) -> None:
     truth, results = random_case(seed, 5)
