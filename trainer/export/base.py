@@ -1,21 +1,10 @@
-"""What a format must offer.
+"""What a format must offer."""
 
-Torch is not imported here: what runs an ONNX file needs none of it, and its memory would be counted.
-"""
-
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-import numpy as np
-
-if TYPE_CHECKING:
-    from trainer.export.source import Source
-
-Arrays = list[np.ndarray]
-"""A model's inputs or outputs in its order, the batch in front."""
-Run = Callable[[Arrays], Arrays]
-"""One forward pass of any number of samples."""
+from trainer.export.passes import Run
+from trainer.export.source import Source
 
 
 class Format(Protocol):
@@ -24,7 +13,7 @@ class Format(Protocol):
     __name__: str
     FILE: str
 
-    def write(self, source: "Source", path: Path) -> None:
+    def write(self, source: Source, path: Path) -> None:
         """Write the model to ``path``, in a package where the formats before this one are already."""
 
     def load(self, path: Path) -> Run:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from trainer.evaluation.model import load_checkpoint
-from trainer.export.base import Run
+from trainer.export.passes import Run
 from trainer.export.source import Positional, torch_run
 
 

@@ -21,9 +21,10 @@ from trainer.engine.telemetry.flops import forward_flops
 from trainer.evaluation.model import Checkpoint, load_checkpoint
 from trainer.evaluation.report import misfits
 from trainer.export import eager, exported_program, onnx, quantize, tensorrt, torchscript
-from trainer.export.base import Arrays, Format
+from trainer.export.base import Format
 from trainer.export.latency import measure
 from trainer.export.metric_loss import metric_losses
+from trainer.export.passes import Arrays
 from trainer.export.source import Source
 from trainer.models.hydranet import IMAGE
 from trainer.tasks import example_inputs

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.export.base import Arrays, Run
+from trainer.export.passes import Arrays, Run
 from trainer.process import die_with_parent
 
 if TYPE_CHECKING:

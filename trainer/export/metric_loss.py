@@ -10,7 +10,7 @@ from trainer.contract.results import MetricLoss
 from trainer.data.shards import ShardReader
 from trainer.evaluation.evaluate import evaluate, score
 from trainer.evaluation.model import Checkpoint
-from trainer.export.base import Run
+from trainer.export.passes import Run
 from trainer.models.hydranet import Outputs
 
 

@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.export.base import Arrays, Run
+from trainer.export.passes import Arrays, Run
 
 if TYPE_CHECKING:
     from trainer.export.source import Source

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer.export.base import Arrays, Run
+from trainer.export.passes import Arrays, Run
 from trainer.models.hydranet import HydraNet
 from trainer.tasks.base import Tensors
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from trainer.export.base import Run
+from trainer.export.passes import Run
 from trainer.export.source import Source, torch_run
 
 FILE = "model.torchscript.pt"
