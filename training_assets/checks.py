@@ -113,10 +113,19 @@ def recipe_checks(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinitio
         return exported(context, gate, exported_model, checkpoint, outbox)
 
     @dg.asset_check(
-        asset=export_key, partitions_def=windows, description=_first_line(gates.quantization_loss_within_budget)
+        asset=export_key,
+        additional_ins={"checkpoint": dg.AssetIn(checkpoint_key)},
+        partitions_def=windows,
+        description=_first_line(gates.quantization_loss_within_budget),
     )
-    def quantization_loss_within_budget(exported_model: ExportedModel) -> dg.AssetCheckResult:
-        return check_result(gates.quantization_loss_within_budget(exported_model.exports, recipe), {})
+    def quantization_loss_within_budget(
+        context: dg.AssetCheckExecutionContext,
+        exported_model: ExportedModel,
+        checkpoint: Checkpoint,
+        outbox: dg.ResourceParam[Outbox],
+    ) -> dg.AssetCheckResult:
+        gate = gates.quantization_loss_within_budget(exported_model.exports, recipe)
+        return exported(context, gate, exported_model, checkpoint, outbox)
 
     return [
         targets_met,

@@ -191,9 +191,9 @@ def test_a_slice_made_worse_is_stopped_with_its_gate_and_margin_and_the_registry
     done = installation.run("training_assets", "demo", "--data", worse, "--recipe", "tiny", **longer)
     assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-3000:]
     assert "gate not passed: tiny/eval_report: no_regression" in done.stderr
-    (how_far,) = re.findall(r"segmentation/mIoU on night: \S+ against \S+, (\S+) too far", done.stderr)
-    assert float(how_far) > 0.05
-    assert "segmentation/mIoU on day" not in done.stderr
+    found = re.findall(r"segmentation/mIoU on (\S+): \S+ against \S+, (\S+) too far", done.stderr)
+    too_far = {name: float(how_far) for name, how_far in found}
+    assert too_far["night"] == max(too_far.values()) > 0.2, "the day suffers a little, from the same backbone"
     page = Path(done.stderr.split("dashboard: ")[1].strip())
     assert "not to be released" in page.read_text()
     assert released(installation.store) == before

@@ -4,20 +4,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BINS = 20
+BINS = 60
 EDGES = 1 / (1 + np.exp(-np.linspace(-9.0, 9.0, BINS - 1)))
 """Between the bins: of equal width in log-odds, for of a rare class most chances are far below one half."""
 
 
 def chance_histogram(chances: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """2×20: how many negatives and positives (bool, N) have their chance (N, 0…1) in each of 20 bins."""
+    """2×60: how many negatives and positives (bool, N) have their chance (N, 0…1) in each of 60 bins."""
     bins = np.searchsorted(EDGES, chances, side="right")
     return np.bincount(bins + BINS * positive.astype(int), minlength=2 * BINS).reshape(2, BINS)
 
 
 @dataclass(frozen=True)
 class Roc:
-    """False and true positive rates at falling thresholds (21 each, from 0 to 1) and the area below."""
+    """False and true positive rates at falling thresholds (61 each, from 0 to 1) and the area below."""
 
     false_positive: np.ndarray
     true_positive: np.ndarray

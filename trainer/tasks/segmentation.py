@@ -44,7 +44,7 @@ class SegmentationOptions(Options):
 @dataclass(frozen=True)
 class MaskRecord:
     """One sample: ``confusion`` C×C (truth by prediction), and of every fourth pixel each way ``calibration`` 3×15
-    (``metrics/calibration.py``) and ``chances`` C×2×20 (``metrics/roc.py``).
+    (``metrics/calibration.py``) and ``chances`` C×2×60 (``metrics/roc.py``).
     """  # fmt: skip
 
     confusion: np.ndarray

@@ -3,12 +3,23 @@
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
 from trainer.contract.charts import Confusion, Curves, Line
-from trainer.evaluation.plots import best_and_worst
+from trainer.contract.manifest import Row, Track, tracks_sha256
+from trainer.contract.train_config import Task as TaskConfig
+from trainer.contract.train_config import TrainConfig
+from trainer.data.augment import whole
+from trainer.data.sample import Labelled
+from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.model import Checkpoint
+from trainer.evaluation.plots import best_and_worst, write_charts
 from trainer.evaluation.svg import LEFT, PLOT, TOP, svg_of
+from trainer.models.hydranet import HydraNet
+from trainer.tasks import build_tasks
 from trainer.tasks.base import Task
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -90,3 +101,63 @@ def test_a_large_split_is_looked_at_evenly():
 
 def test_a_task_has_no_charts_unless_it_says_so():
     assert Fake("AP").charts([0.5]) == []
+
+
+class Walks:
+    """Rows with one path each, the way a shard reader gives them; without images."""
+
+    def __len__(self):
+        return 6
+
+    def row(self, index):
+        points = tuple((0.4 * step, 0.02 * index * step**2) for step in range(20))
+        tracks = (Track(track_id="a", hz=2.5, observed=8, points=points),)
+        return Row(
+            sample_id=f"walk{index}", sha256=tracks_sha256(tracks), captured_at="2026-01-05T00:00:00Z", tracks=tracks,
+            licence="x", origin="y",
+        )  # fmt: skip
+
+
+def test_forecasts_without_an_image_are_shown_from_above_the_straightest_first(tmp_path):
+    config = TrainConfig.model_validate(
+        {
+            "name": "walks",
+            "project": "tests",
+            "data": {"image_size": None},
+            "tasks": {"trajectory": {"options": {"hidden": 8, "max_agents": 1}}},
+            "training": {"monitor": "trajectory/ADE"},
+        }
+    )
+    tasks = build_tasks(config.tasks)
+    model = HydraNet(config.model, tasks, camera=False)
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)  # goes on at constant velocity
+    checkpoint, device = Checkpoint(model.eval(), config, tasks, "abcd1234", 1, "c" * 64), torch.device("cpu")
+    evaluated = evaluate(model, tasks, Walks(), config.data, range(6), device)
+    charts = write_charts(tmp_path, "test", checkpoint, Walks(), evaluated, device)
+    assert charts.drawings == ()
+    (sheet,) = charts.sheets
+    assert (sheet.metric, [one.sample_id for one in sheet.best]) == (
+        "trajectory/ADE", ["walk0", "walk1", "walk2", "walk3"],
+    )  # fmt: skip
+    assert [one.sample_id for one in sheet.worst] == ["walk5", "walk4"]
+    assert sheet.best[0].value == pytest.approx(0, abs=1e-4)
+    picture = cv2.imread(str(tmp_path / sheet.file)).astype(int)
+    worst = picture[picture.shape[0] // 2 :, : picture.shape[1] // 4]
+    blue, green, red = worst[20:].reshape(-1, 3).T
+    assert ((green - red > 40) & (green - blue > 40)).any(), "where it went"
+    assert ((red - green > 80) & (red - blue > 80)).any(), "where it was thought to go"
+
+
+def test_lanes_are_drawn_beside_the_true_ones():
+    task = build_tasks({"lanes": TaskConfig()})[0]
+    row = Walks().row(0).model_copy(update={"lanes": (((10.0, 60.0), (30.0, 10.0)),)})
+    sample = Labelled(row, whole((64, 64), (64, 64)), (64, 64), None)
+    where = torch.full((6, 8, 8), -9.0)
+    where[0, :, 5] = 9.0
+    present = torch.full((6, 8), -9.0)
+    present[0] = 9.0
+    drawn = task.draw(np.zeros((64, 64, 3), np.uint8), {"where": where, "present": present}, sample)
+    assert drawn[35, 20].min() > 100, "the truth is white"
+    own = drawn[30, 44]
+    assert own.max() > 100 > own.min(), "the prediction has a colour"
