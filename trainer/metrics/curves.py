@@ -22,7 +22,7 @@ def precision_recall(statistics: CocoStatistics) -> Curves:
 
 
 def roc_curves(histograms: np.ndarray, classes: Sequence[str]) -> Curves:
-    """Each class against all others, from C×2×20 (:func:`trainer.metrics.roc.chance_histogram`); their areas."""
+    """Each class against all others, from C×2×60 (:func:`trainer.metrics.roc.chance_histogram`); their areas."""
     lines = []
     for name, histogram in zip(classes, histograms, strict=True):
         found = roc(histogram)

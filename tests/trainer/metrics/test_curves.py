@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from trainer.metrics.calibration import binned
 from trainer.metrics.coco_statistics import CocoStatistics, match
 from trainer.metrics.curves import precision_recall, reliability_curve, roc_curves
-from trainer.metrics.roc import chance_histogram
+from trainer.metrics.roc import BINS, chance_histogram
 
 
 def images(seed: int):
@@ -63,7 +63,7 @@ def test_a_roc_curve_is_that_of_scikit_learn_for_chances_a_bin_apart():
     rng = np.random.default_rng(2)
     positive = rng.random(400) < 0.3
     chances = 1 / (1 + np.exp(9.5 - (rng.integers(0, 14, 400) + 6 * positive)))
-    curves = roc_curves(np.stack([chance_histogram(chances, positive), np.zeros((2, 20), int)]), ("car", "none"))
+    curves = roc_curves(np.stack([chance_histogram(chances, positive), np.zeros((2, BINS), int)]), ("car", "none"))
     (line,) = curves.lines
     assert line.name == "car"
     assert line.summary == pytest.approx(roc_auc_score(positive, chances), abs=1e-9)
