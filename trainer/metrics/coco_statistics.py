@@ -184,31 +184,26 @@ class _Pooled:
         hits, weights = list(self._weighted(ALL, counts))[threshold]
         reached = np.searchsorted(hits[0] / truths[0], RECALLS)
         scores = np.append(self.scores[self.hit[ALL, threshold]], 0.0)
-        return _at_recalls(hits, weights, truths)[0], scores[reached]
+        return np.append(_monotone(hits, weights)[0], 0.0)[reached], scores[reached]
 
 
 def _mean_precision(hits: np.ndarray, weights: np.ndarray, truths: np.ndarray) -> np.ndarray:
     """B values from ``hits`` and ``weights`` (B×K) and the objects ``truths`` (B), NaN without objects."""
-    return np.where(truths > 0, _at_recalls(hits, weights, truths).mean(axis=1), np.nan)
+    # Each hit's precision stands for the recalls between the hit before it and itself.
+    reached = _recalls_reached(hits / np.maximum(truths, 1)[:, None])
+    share = np.diff(reached, axis=1, prepend=0)
+    return np.where(truths > 0, (share * _monotone(hits, weights)).sum(axis=1) / len(RECALLS), np.nan)
 
 
-def _at_recalls(hits: np.ndarray, weights: np.ndarray, truths: np.ndarray) -> np.ndarray:
-    """B×101: the monotone precision at ``RECALLS``."""
-    draws, size = hits.shape
+def _monotone(hits: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """B×K: the best precision at each hit or any later one."""
     precision = ratio(hits, weights + np.spacing(1))
-    precision = np.nan_to_num(np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1])
-    needed = _hits_needed(np.maximum(truths, 1)[:, None])
-    # One search for all draws: each lies in a range of whole numbers of its own.
-    shift = (max(hits.max(initial=0), needed.max(initial=0)) + 1) * np.arange(draws)[:, None]
-    reached = np.searchsorted((hits + shift).ravel(), (needed + shift).ravel()).reshape(draws, len(RECALLS))
-    reached -= size * np.arange(draws)[:, None]
-    padded = np.concatenate([precision, np.zeros((draws, 1))], axis=1)
-    return np.take_along_axis(padded, reached, axis=1)
+    return np.nan_to_num(np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1])
 
 
-def _hits_needed(truths: np.ndarray) -> np.ndarray:
-    """B×101: the fewest hits of ``truths`` (B×1) whose recall, rounded as COCO rounds it, is that of ``RECALLS``."""
-    needed = np.ceil(RECALLS * truths)
-    needed -= (needed - 1) / truths >= RECALLS
-    needed += needed / truths < RECALLS
-    return np.asarray(needed)
+def _recalls_reached(recall: np.ndarray) -> np.ndarray:
+    """How many of ``RECALLS`` are at most ``recall`` (any shape), compared as floating point numbers as COCO does."""
+    place = np.floor(recall * (len(RECALLS) - 1)).astype(int).clip(0, len(RECALLS) - 1)
+    place -= RECALLS[place] > recall
+    place += RECALLS[np.minimum(place + 1, len(RECALLS) - 1)] <= recall
+    return np.asarray(np.minimum(place + 1, len(RECALLS)))
