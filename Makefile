@@ -18,8 +18,8 @@ setup: .venv/installed .venv-dvc/installed
 .venv/installed: requirements.lock pyproject.toml
 	@echo "Setting up .venv (about two minutes and 2.5 GB the first time) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -q -q --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install -q -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -q -q --no-compile --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install -q -q --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m pip check
 	@touch $@
 
@@ -27,7 +27,7 @@ setup: .venv/installed .venv-dvc/installed
 .venv-dvc/installed: requirements-dvc.lock
 	@echo "Setting up .venv-dvc …"
 	@test -x $(DVC_BIN)/python || $(PYTHON) -m venv .venv-dvc
-	@$(DVC_BIN)/python -m pip install -q -q --disable-pip-version-check -r requirements-dvc.lock
+	@$(DVC_BIN)/python -m pip install -q -q --no-compile --disable-pip-version-check -r requirements-dvc.lock
 	@touch $@
 
 # The benchmarks' peers, beside all that .venv has: torch is not installed twice. Not checked by pip: litdata names
@@ -37,7 +37,7 @@ setup: .venv/installed .venv-dvc/installed
 	@test -x $(BENCH_BIN)/python || $(PYTHON) -m venv --without-pip .venv-bench
 	@$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
 		> "$$($(BENCH_BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/project.pth"
-	@$(BENCH_BIN)/python -m pip install -q -q --disable-pip-version-check --no-deps -r requirements-bench.lock
+	@$(BENCH_BIN)/python -m pip install -q -q --no-compile --disable-pip-version-check --no-deps -r requirements-bench.lock
 	@touch $@
 
 demo: setup
