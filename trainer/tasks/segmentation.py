@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
@@ -34,11 +34,13 @@ class SegmentationOptions(Options):
     """``tasks.segmentation.options`` of a recipe.
 
     ``ignore_id`` is the mask value that is not scored (values beyond the classes never are);
-    ``class_weights`` weighs the classes in the loss.
+    ``class_weights`` weighs the classes in the loss; ``finer`` is how many times finer than stride 4 the head
+    predicts each way, for things that are thinner than its cells.
     """
 
     ignore_id: int = Field(default=VOID, ge=0, le=VOID)
     class_weights: list[Annotated[FiniteFloat, Field(ge=0)]] | None = None
+    finer: Literal[1, 2, 4] = 1
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class MaskRecord:
 
 
 class Segmentation(Task):
-    """Cross-entropy on the finest pyramid level, upsampled; mIoU at the mask's own resolution."""
+    """Cross-entropy on the finest pyramid level or finer, upsampled; mIoU at the mask's own resolution."""
 
     name = "segmentation"
     headlines = ("mIoU", "pixel_accuracy")
@@ -65,7 +67,7 @@ class Segmentation(Task):
         self._scored = np.where(known, values, np.uint8(VOID))
 
     def head(self, channels: int) -> nn.Module:
-        return _Head(channels, len(self.classes))
+        return _Head(channels, len(self.classes), self.options.finer)
 
     def targets(self, sample: Labelled) -> Tensors:
         """``mask``: H×W uint8, VOID where nothing is known (the whole image when there is no mask)."""
@@ -136,15 +138,19 @@ def _likeliest(logits: torch.Tensor) -> np.ndarray:
 
 
 class _Head(nn.Module):
-    """One 3×3 convolution and a classifier on the pyramid merged at stride 4."""
+    """One 3×3 convolution and a classifier on the pyramid merged at stride 4.
 
-    def __init__(self, channels: int, classes: int) -> None:
+    A finer head classifies the parts of each cell from the cell's features (sub-pixel convolution, Shi et al., 2016).
+    """
+
+    def __init__(self, channels: int, classes: int, finer: int) -> None:
         super().__init__()
         self.mix = conv_norm(channels, channels)
-        self.classify = nn.Conv2d(channels, classes, 1)
+        self.classify = nn.Conv2d(channels, classes * finer**2, 1)
+        self.part = nn.PixelShuffle(finer) if finer > 1 else nn.Identity()
 
     def forward(self, pyramid: list[torch.Tensor]) -> Tensors:
-        return {"logits": self.classify(torch.relu(self.mix(merge_finest(pyramid))))}
+        return {"logits": self.part(self.classify(torch.relu(self.mix(merge_finest(pyramid)))))}
 
 
 def build(config: TaskConfig) -> Segmentation:
