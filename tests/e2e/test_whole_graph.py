@@ -208,16 +208,28 @@ def released(store: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for place in places for path in place.rglob("*") if path.is_file()}
 
 
+def every_third(source: Path, out: Path) -> Path:
+    """``source`` with every third line of its table: as real, and sooner through."""
+    out.mkdir()
+    for path in source.iterdir():
+        (out / path.name).symlink_to(path)
+    header, *lines = (source / "manifest.csv").read_text().splitlines(keepends=True)
+    (out / "manifest.csv").unlink()
+    (out / "manifest.csv").write_text("".join([header, *lines[::3]]))
+    return out
+
+
 @pytest.mark.parametrize(
     ("source", "importer", "recipe_name", "project"),
     [("camvid", "camvid", "camvid_segmentation", "camvid"), ("dawn_fog", "voc", "fog_detection", "fog")],
 )
 def test_real_driving_images_go_through_the_whole_graph(real_data, tmp_path, source, importer, recipe_name, project):
     installation, delivery = Installation(tmp_path), tmp_path / "imported"
-    done = installation.run("trainer", "import", importer, real_data / source, delivery, "--start", "2026-01-05")
+    some = every_third(real_data / source, tmp_path / "source")
+    done = installation.run("trainer", "import", importer, some, delivery, "--start", "2026-01-05")
     assert done.returncode == 0, done.stderr
     assert {row["captured_at_source"] for row in rows(delivery, "train")} == {"assigned"}
-    brief = {"TRAIN__TRAINING__EPOCHS": "1", "TRAIN__RELEASE__TARGETS": "{}"}
+    brief = {"TRAIN__TRAINING__EPOCHS": "1", "TRAIN__RELEASE__TARGETS": "{}", "TRAIN__WINDOW__MIN_SAMPLES": "16"}
     installation.demo(delivery, recipe_name, **brief)
     assert installation.versions(project) == ["1.0.0"]
     delivered = sum(len(rows(delivery, split)) for split in ("train", "val", "test"))
