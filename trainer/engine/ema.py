@@ -10,19 +10,27 @@ from torch import nn
 class Ema:
     """``shadow ← d · shadow + (1 - d) · weights`` after each step, ``d = min(decay, (1 + step) / (10 + step))``.
 
-    The warm-up of the decay is that of TensorFlow's ``ExponentialMovingAverage(num_updates=…)``. Buffers are not
-    averaged: BatchNorm's running statistics are averages already.
+    The warm-up of the decay is that of TensorFlow's ``ExponentialMovingAverage(num_updates=…)``. BatchNorm's running
+    statistics are averaged alike (torchvision's ``use_buffers``): they are averages of the last ten batches only, and
+    belong to the weights of these.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.weights = dict(model.named_parameters())
+        kept = model.state_dict().keys()
+        self.parameters = dict(model.named_parameters())
+        self.statistics = {
+            name: buffer for name, buffer in model.named_buffers() if name in kept and buffer.is_floating_point()
+        }
+        self.weights = self.parameters | self.statistics
         self.shadow = {name: weight.detach().clone() for name, weight in self.weights.items()}
 
     @torch.no_grad()
     def update(self, global_step: int) -> None:
         decay = min(self.decay, (1 + global_step) / (10 + global_step))
-        torch._foreach_lerp_(list(self.shadow.values()), list(self.weights.values()), 1 - decay)
+        for weights in (self.parameters, self.statistics):  # apart: only parameters are ever sharded
+            if weights:
+                torch._foreach_lerp_([self.shadow[name] for name in weights], list(weights.values()), 1 - decay)
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:

@@ -52,7 +52,7 @@ class Learner:
     def for_evaluation(self) -> Iterator[None]:
         """Within: the model is what would be released, the same on all ranks."""
         self.step.before_update()  # the averaged weights take the place of those that may still be copied
-        self.ranks.share_buffers(self.model)
+        self._share_statistics()
         with self.step.ema.in_place() if self.step.ema is not None else contextlib.nullcontext():
             yield
 
@@ -62,7 +62,7 @@ class Learner:
 
     def tensors(self) -> Tensors:
         """Every tensor of the training's state for a checkpoint; buffers as copies, since a forward pass moves them."""
-        self.ranks.share_buffers(self.model)
+        self._share_statistics()
         buffers = {f"model.{name}" for name, _ in self.model.named_buffers()}
         tensors = {
             name: value.clone() if name in buffers else value for name, value in self.objective.state_dict().items()
@@ -88,7 +88,7 @@ class Learner:
 
     def state_sha256(self) -> str:
         """The digest of weights, buffers, averages and optimizer, whole; all ranks call it."""
-        self.ranks.share_buffers(self.model)
+        self._share_statistics()
         tensors = self.objective.state_dict() | self._optimizer_tensors() | self._averages()
         return sha256_of_tensors({name: whole_tensor(value) for name, value in tensors.items()})
 
@@ -120,6 +120,12 @@ class Learner:
                 for name, shadow in self.step.ema.shadow.items():
                     shadow.copy_(own[name])
         return report
+
+    def _share_statistics(self) -> None:
+        """BatchNorm's running statistics differ between ranks, each of which saw batches of its own."""
+        ema = self.step.ema
+        averaged = [] if ema is None else [ema.shadow[name] for name in ema.statistics]
+        self.ranks.share([*self.model.buffers(), *averaged])
 
     def _optimizer_tensors(self) -> Tensors:
         names: dict[torch.Tensor, str] = {parameter: name for name, parameter in self.objective.named_parameters()}

@@ -3,13 +3,12 @@
 import contextlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.train_config import Launch
@@ -72,11 +71,11 @@ class Ranks:
         question = torch.tensor([int(flag) for flag in flags])
         return question, dist.all_reduce(question, dist.ReduceOp.MAX, group=self.host_group, async_op=True)
 
-    def share_buffers(self, model: nn.Module) -> None:
-        """Give every rank the leader's buffers: BatchNorm's running statistics differ after a rank's own batch."""
+    def share(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Give every rank the leader's ``tensors``."""
         if self.world_size > 1:
-            for buffer in model.buffers():
-                dist.broadcast(buffer, src=0)
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
 
     def barrier(self) -> None:
         if self.world_size > 1:

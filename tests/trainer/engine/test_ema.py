@@ -31,3 +31,17 @@ def test_the_average_is_in_place_only_within_and_bits_come_back(model):
         assert torch.equal(model.weight, averaged)
     assert torch.equal(model.weight, own)
     assert torch.equal(ema.shadow["weight"], averaged)
+
+
+def test_running_statistics_are_averaged_with_the_weights_that_they_belong_to():
+    model = torch.nn.BatchNorm1d(2, momentum=1.0)
+    ema = Ema(model, decay=0.5)
+    for step in range(10, 13):
+        model(torch.full((4, 2), float(step)))
+        ema.update(step)
+    expected = ((0.0 + 10) / 2 + 11) / 2 / 2 + 12 / 2
+    assert ema.shadow["running_mean"].tolist() == [expected] * 2
+    with ema.in_place():
+        assert model.running_mean.tolist() == [expected] * 2
+    assert model.running_mean.tolist() == [12.0] * 2
+    assert "num_batches_tracked" not in ema.shadow
