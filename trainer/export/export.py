@@ -16,6 +16,7 @@ from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import sha256_of, write_text
 from trainer.contract.results import EXPORTS_FILE, ExportedFile, Exports, Measured, Quantization
 from trainer.data.loader import DataSet, EvaluationSamples, open_data, single_threaded
+from trainer.data.order import spread
 from trainer.data.staging import data_directory
 from trainer.engine.telemetry.flops import forward_flops
 from trainer.evaluation.model import Checkpoint, load_checkpoint
@@ -118,12 +119,6 @@ class _Spread:
 
     def __iter__(self) -> Iterator[Tensors]:
         return (self.samples[index][1] for index in self.indices)
-
-
-def spread(total: int, most: int) -> list[int]:
-    """Up to ``most`` numbers below ``total``, evenly apart."""
-    count = min(total, most)
-    return [place * total // count for place in range(count)]
 
 
 def _clear(out: Path) -> None:

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,6 @@ import onnx
 import pytest
 import torch
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 from torch.utils.data import default_collate
 
 from trainer.contract.errors import ContractError
@@ -24,7 +21,7 @@ from trainer.data.staging import data_directory
 from trainer.evaluation.model import load_checkpoint
 from trainer.export import onnx as onnx_format
 from trainer.export import quantize
-from trainer.export.export import FORMATS, export, relative_error, spread
+from trainer.export.export import FORMATS, export, relative_error
 from trainer.export.metric_loss import metric_loss
 from trainer.export.source import Source
 from trainer.models.hydranet import HydraNet, of_task
@@ -257,14 +254,3 @@ def test_a_loss_is_above_zero_where_int8_is_worse_whichever_way_the_metric_goes(
     assert metric_loss("segmentation/mIoU", 0.8, 0.7).loss == pytest.approx(0.1)
     assert metric_loss("trajectory/ADE", 0.4, 0.5).loss == pytest.approx(0.1)
     assert metric_loss("trajectory/ADE", 0.4, None).loss is None
-
-
-@given(total=st.integers(0, 500), most=st.integers(1, 300))
-def test_chosen_samples_are_as_many_as_may_be_and_evenly_apart(total, most):
-    chosen = spread(total, most)
-    assert len(chosen) == min(total, most)
-    assert set(chosen) <= set(range(total))
-    gaps = {b - a for a, b in pairwise(chosen)}
-    assert len(gaps) <= 2
-    assert max(gaps, default=1) - min(gaps, default=1) <= 1
-    assert min(gaps, default=1) >= 1
