@@ -17,6 +17,7 @@ from trainer.contract.slices import Slice
 from training_assets.facts import Facts, general
 from training_assets.gates import BY_SIZE, JUDGED_SPLIT, GateResult, tendency
 from training_assets.intervals import changed, figure, spread
+from training_assets.timings import Tabular, int8_note, int8_table, timing_table
 
 DASHBOARD_FILE = "dashboard.html"
 TEMPLATE = "dashboard.html.j2"
@@ -88,7 +89,9 @@ def _content(facts: Facts) -> dict[str, Any]:
         "curves": list(_curves(facts, drawn)),
         "confusions": list(_confusions(facts, drawn)),
         "sheets": [(sheet, _inlined(facts.pictures / sheet.file)) for sheet in drawn.sheets],
-        "latency": _latency(facts),
+        "latency": _cells(timing_table(facts.exports)),
+        "int8": _cells(int8_table(facts.exports)),
+        "int8_note": int8_note(facts.exports),
         "provenance": _provenance(facts),
         "figure": figure,
     }
@@ -194,10 +197,10 @@ def _inlined(path: Path) -> str:
     return f"data:{MIME[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _latency(facts: Facts) -> list[tuple[str, ...]]:
-    exports = facts.exports
-    timed = [("eager", exports.eager.latency), *((file.name, file.latency) for file in exports.files)]
-    return [(name, figure(latency.p50_ms), figure(latency.p95_ms)) for name, latency in timed]
+def _cells(table: Tabular) -> tuple[Sequence[str], list[list[str]]]:
+    """Header and rows as text."""
+    header, rows = table
+    return header, [[str(one) if isinstance(one, str | int) else figure(one) for one in row] for row in rows]
 
 
 def _provenance(facts: Facts) -> dict[str, str]:

@@ -48,6 +48,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
         if tag == "td":
             self._cell = None
+        self.text += " "
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -161,7 +162,14 @@ def test_pictures_are_inside_as_they_were_drawn(known: Any, page: Page) -> None:
 def test_where_it_comes_from_is_all_there(page: Page) -> None:
     for fact in ("ab12cd34", "c" * 64, "5" * 64, "77.dir", "d" * 40, "2026-01-12", "CC0-1.0 (78 frames)"):
         assert fact in page.text
-    assert re.search(r"model\.onnx\s*1\.25\s*2\.5", page.text)
+
+
+def test_latency_is_there_in_batches_too_with_memory_and_what_int8_costs(page: Page) -> None:
+    said = " ".join(page.text.split())
+    assert "p50 ms p95 ms p99 ms batch 8: p50 ms batch 8: samples/s batch 8: peak MB" in said
+    assert "model.onnx 1.25 2.5 3 8 1000 64 1e-06 9" in said
+    assert "on 8 samples of val; above zero, int8 loses. metric eager int8 loss" in said
+    assert f"{IOU} 0.61 0.585 0.025" in said
 
 
 def test_names_from_the_data_are_text_and_no_markup(page: Page) -> None:

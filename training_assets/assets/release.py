@@ -42,6 +42,7 @@ CARD_SOURCES = (
     "training_assets/dashboard.py",
     "training_assets/dashboard.html.j2",
     "training_assets/gates.py",
+    "training_assets/timings.py",
     HERE,
 )
 ENTRY_SOURCES = (CONTRACT, "training_assets/gates.py", "training_assets/stores/entries.py", HERE)
