@@ -26,17 +26,16 @@ from training_assets.timings import timing_table
 from training_assets.versions import CONTRACT, code_version
 
 HERE = "training_assets/assets/evaluation.py"
-EVALUATION_SOURCES = (CONTRACT, "trainer/evaluation", "trainer/metrics", "trainer/models", "trainer/tasks", HERE)
-EXPORT_SOURCES = (
+EVALUATION_SOURCES = (
     CONTRACT,
     "trainer/data",
     "trainer/evaluation",
-    "trainer/export",
     "trainer/metrics",
     "trainer/models",
     "trainer/tasks",
     HERE,
 )
+EXPORT_SOURCES = (*EVALUATION_SOURCES, "trainer/engine/telemetry/flops.py", "trainer/export")
 THREADS = 2
 
 

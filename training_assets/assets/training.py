@@ -40,7 +40,15 @@ from training_assets.stores.registry import Registry
 from training_assets.versions import CONTRACT, code_version
 
 HERE = "training_assets/assets/training.py"
-TRAINING_SOURCES = (CONTRACT, "trainer/data", "trainer/engine", "trainer/models", "trainer/tasks")
+TRAINING_SOURCES = (
+    CONTRACT,
+    "trainer/data",
+    "trainer/engine",
+    "trainer/evaluation/evaluate.py",  # chooses the best checkpoint, as the metrics do
+    "trainer/metrics",
+    "trainer/models",
+    "trainer/tasks",
+)
 BASE36 = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
