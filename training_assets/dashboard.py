@@ -1,10 +1,11 @@
 """``dashboard.html``: one page to look at a judged model with. It opens offline and asks nothing of any network.
 
-Pictures are inside it, there is no script, and its content security policy forbids everything else. The same facts
-make the same page, byte for byte.
+Pictures are inside it, and the script that sorts its tables; its content security policy forbids everything else. All
+is there without the script too. The same facts make the same page, byte for byte.
 """
 
 import base64
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from training_assets.timings import Tabular, int8_note, int8_table, timing_table
 
 DASHBOARD_FILE = "dashboard.html"
 TEMPLATE = "dashboard.html.j2"
+SCRIPT = Path(__file__).with_name("dashboard.js")
 MIME = {".svg": "image/svg+xml", ".jpg": "image/jpeg"}
 TONES = {"better": "better", "worse": "worse", "within noise": "same"}
 
@@ -74,7 +76,7 @@ def dashboard(facts: Facts) -> str:
 
 
 def _content(facts: Facts) -> dict[str, Any]:
-    report = facts.report
+    report, script = facts.report, SCRIPT.read_text()
     drawn = facts.charts.splits.get(JUDGED_SPLIT, SplitCharts(drawings=(), sheets=()))
     return {
         "title": f"{facts.config.name}, run {report.run_id}",
@@ -94,6 +96,8 @@ def _content(facts: Facts) -> dict[str, Any]:
         "int8_note": int8_note(facts.exports),
         "provenance": _provenance(facts),
         "figure": figure,
+        "script": script,
+        "script_sha256": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
 
 

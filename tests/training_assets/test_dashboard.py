@@ -1,6 +1,7 @@
 """The page: what it shows is what the report says, and it needs nothing from anywhere."""
 
 import base64
+import hashlib
 import re
 import shutil
 import subprocess
@@ -110,10 +111,25 @@ def page(known: Any) -> Page:
 def test_nothing_in_the_page_is_anywhere_else(known: Any, page: Page) -> None:
     assert len(list(page.references())) > 10
     assert all(reference.startswith(("data:", "#")) for reference in page.references())
-    assert "script" not in {tag for tag, _ in page.tags}
     assert "url(" not in dashboard(known)
     (policy,) = (a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
     assert "default-src 'none'" in policy
+
+
+def test_the_pages_own_script_may_run_and_no_other(known: Any, page: Page) -> None:
+    (policy,) = (a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    (script,) = re.findall(r"<script>(.*?)</script>", dashboard(known), re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert re.search(r"script-src ([^;]*)", policy)[1] == f"'sha256-{digest}'"
+    assert [attributes for tag, attributes in page.tags if tag == "script"] == [{}]
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+
+
+def test_tables_are_sorted_by_the_figures_that_they_show(page: Page) -> None:
+    keyed = [attributes for _, attributes in page.tags if "data-sort" in attributes]
+    cells = {(a["data-slice"], a["data-metric"]): a["data-sort"] for a in keyed if "data-slice" in a}
+    assert cells == {place: text.split()[0] for place, (text, _) in page.cells.items()}
+    assert [a["data-sort"] for a in keyed if "data-slice" not in a] == ["all", "night", "rain", "night × rain"]
 
 
 def test_every_section_is_there_and_linked_to(page: Page) -> None:

@@ -41,6 +41,7 @@ CARD_SOURCES = (
     "training_assets/model_card.py",
     "training_assets/dashboard.py",
     "training_assets/dashboard.html.j2",
+    "training_assets/dashboard.js",
     "training_assets/gates.py",
     "training_assets/timings.py",
     HERE,
