@@ -7,8 +7,8 @@ import numpy as np
 
 RESAMPLES = 1000
 LEVEL = 0.95
-BLOCK = 100
-"""Draws at a time: what a metric needs for them grows with draws × samples or more."""
+BLOCK = 100_000
+"""Draws × samples at a time: what a metric needs for them grows with their product."""
 
 
 Values = dict[str, np.ndarray]
@@ -48,9 +48,10 @@ def point(statistics: Statistics) -> dict[str, float | None]:
 
 def resampled(statistics: Statistics) -> Values:
     """The metrics over the samples as they are and over ``RESAMPLES`` :func:`draws` of them."""
-    drawn = np.array_split(draws(len(statistics)), RESAMPLES // BLOCK)
-    blocks = [statistics.metrics(counts) for counts in (np.ones((1, len(statistics))), *drawn)]
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    counts = np.concatenate([np.ones((1, len(statistics))), draws(len(statistics))])
+    blocks = np.array_split(counts, min(len(counts), 1 + counts.size // BLOCK))
+    values = [statistics.metrics(block) for block in blocks]
+    return {name: np.concatenate([one[name] for one in values]) for name in values[0]}
 
 
 def points(values: Values) -> dict[str, float | None]:

@@ -48,19 +48,21 @@ def test_without_samples_there_is_no_interval_and_with_one_it_has_no_width() -> 
     assert (points(one), intervals(one)) == ({"mean": 2.5}, {"mean": (2.5, 2.5)})
 
 
-def test_the_samples_as_they_are_come_first_and_draws_in_blocks_are_those_at_once() -> None:
+@pytest.mark.parametrize("samples", [3, 700])
+def test_the_samples_as_they_are_come_first_and_draws_in_blocks_are_those_at_once(samples: int) -> None:
     sizes = []
 
     class Watched(Mean):
         def metrics(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-            sizes.append(len(counts))
+            sizes.append(counts.size)
             return super().metrics(counts)
 
-    statistics = Watched("mean", [1.0, 2.0, 6.0])
-    found = resampled(statistics)
-    assert max(sizes) == BLOCK
-    assert points(found) == point(statistics) == {"mean": 3.0}
-    assert found["mean"][1:] == pytest.approx(statistics.metrics(draws(3))["mean"])
+    found = resampled(Watched("mean", list(range(samples))))
+    assert max(sizes) <= BLOCK
+    assert (len(sizes) == 1) == (samples == 3), "few samples are drawn at once"
+    statistics = Mean("mean", list(range(samples)))
+    assert points(found) == point(statistics) == {"mean": (samples - 1) / 2}
+    assert found["mean"][1:] == pytest.approx(statistics.metrics(draws(samples))["mean"])
 
 
 def test_joined_statistics_have_the_metrics_of_all_in_the_same_draws() -> None:
