@@ -4,7 +4,6 @@ Trains ``recipes/camvid.yaml`` at 240×180 on the source's train split but for a
 of its dusk frames), which is scored apart: val has none. Fails below 58 %. Writes ``benchmarks/results/camvid.json``.
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -28,10 +27,7 @@ MIOU = "segmentation/mIoU"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", nargs="?", type=Path, default=DATA, help="CamVid as `trainer import camvid` takes it")
-    parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override a field of the recipe")
-    arguments = parser.parse_args()
+    arguments = trainings.parser(__doc__, DATA, "CamVid as `trainer import camvid` takes it").parse_args()
     load = os.getloadavg()
     with tempfile.TemporaryDirectory() as folder:
         data, run = Path(folder) / "delivery", Path(folder) / "run"

@@ -5,7 +5,6 @@ has no test split, and none is cut: what is learned from is little enough. Fails
 ``benchmarks/results/dawn.json``.
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -24,10 +23,7 @@ CAR = "detection/AP50/car"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", nargs="?", type=Path, default=DATA, help="the set as `trainer import voc` takes it")
-    parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override a field of the recipe")
-    arguments = parser.parse_args()
+    arguments = trainings.parser(__doc__, DATA, "the set as `trainer import voc` takes it").parse_args()
     load = os.getloadavg()
     with tempfile.TemporaryDirectory() as folder:
         data, run = Path(folder) / "delivery", Path(folder) / "run"

@@ -37,11 +37,9 @@ AIM = (0.45, 0.95)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", nargs="?", type=Path, default=DATA, help="as `trainer import eth_ucy` takes it")
+    parser = trainings.parser(__doc__, DATA, "as `trainer import eth_ucy` takes it")
     parser.add_argument("--scene", action="append", choices=SCENES, help="only this one, and no result file")
     parser.add_argument("--min-people", type=int, default=1)
-    parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override a field of the recipe")
     arguments = parser.parse_args()
     load = os.getloadavg()
     scenes = {scene: measure(scene, arguments) for scene in arguments.scene or SCENES}

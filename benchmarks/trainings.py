@@ -1,5 +1,6 @@
 """What the benchmarks of accuracy share: a training of a recipe by the command that people use, and its evaluation."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -12,6 +13,14 @@ from trainer.contract.eval_report import EvalReport
 from trainer.contract.results import TrainResult
 
 RECIPES = Path(__file__).parent / "recipes"
+
+
+def parser(text: str | None, data: Path, help_text: str) -> argparse.ArgumentParser:
+    """The command line of a benchmark that ``text`` describes; ``data`` is where its source lies if not told."""
+    made = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("source", nargs="?", type=Path, default=data, help=help_text)
+    made.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override a field of the recipe")
+    return made
 
 
 def trainer(*arguments: str) -> None:

@@ -4,144 +4,139 @@ A blocking check stops the run that it is in; ``registry_entry`` asks the gates 
 others as an event.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import dagster as dg
 
 from trainer.contract.eval_report import EvalReport
+from trainer.contract.slices import Slices
 from trainer.contract.train_config import TrainConfig
 from training_assets import gates
 from training_assets.dashboard import DASHBOARD_FILE
 from training_assets.facts import production_sha256, slices_of
+from training_assets.gates import GateResult
 from training_assets.places import Places
 from training_assets.records import Checkpoint, Evaluation, ExportedModel
 from training_assets.stores.events import Outbox, Subject, gate_events
 from training_assets.stores.registry import Registry
 
+Gate = Callable[..., GateResult]
+
 
 def recipe_checks(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetChecksDefinition]:
-    report_key = dg.AssetKey([recipe.name, "eval_report"])
-    export_key = dg.AssetKey([recipe.name, "exported_model"])
-    checkpoint_key = dg.AssetKey([recipe.name, "checkpoint"])
+    checks = _Checks(recipe, windows)
+    return [
+        checks.of_report(gates.targets_met, lambda found: (found.report, found.slices, recipe)),
+        checks.of_report(gates.no_regression, lambda found: (found.report, found.slices, recipe, found.production)),
+        checks.of_report(gates.calibrated, lambda found: (found.report, recipe), blocking=False),
+        checks.of_latency(gates.latency_within_budget),
+        checks.of_exports(gates.exports_match_eager),
+        checks.of_exports(gates.quantization_loss_within_budget, blocking=False),
+    ]
 
-    def judged(
+
+@dataclass(frozen=True)
+class _Judged:
+    """What gates of a report may ask: ``production`` is the sha256 of the checkpoint in production."""
+
+    report: EvalReport
+    slices: Slices
+    production: str | None
+
+
+class _Checks:
+    """Makes the checks of one recipe, each named and described as its gate is."""
+
+    def __init__(self, recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> None:
+        self.recipe, self.windows = recipe, windows
+
+    def of_report(
+        self, gate: Gate, asked: Callable[[_Judged], tuple[Any, ...]], *, blocking: bool = True
+    ) -> dg.AssetChecksDefinition:
+        """``asked``: the gate's arguments."""
+
+        @self._check(gate, "eval_report", blocking=blocking)
+        def check(
+            context: dg.AssetCheckExecutionContext,
+            eval_report: Evaluation,
+            places: dg.ResourceParam[Places],
+            registry: dg.ResourceParam[Registry],
+            outbox: dg.ResourceParam[Outbox],
+        ) -> dg.AssetCheckResult:
+            production = production_sha256(registry, self.recipe.project)
+            judged = _Judged(eval_report.report, slices_of(eval_report, places), production)
+            return self._of_report(context, gate(*asked(judged)), eval_report, places, outbox)
+
+        return check
+
+    def of_latency(self, gate: Gate) -> dg.AssetChecksDefinition:
+        """Of the exports, but asked with the report: a model that is too slow is seen on its dashboard."""
+
+        @self._check(gate, "eval_report", "exported_model")
+        def check(
+            context: dg.AssetCheckExecutionContext,
+            eval_report: Evaluation,
+            exported_model: ExportedModel,
+            places: dg.ResourceParam[Places],
+            outbox: dg.ResourceParam[Outbox],
+        ) -> dg.AssetCheckResult:
+            result = gate(exported_model.exports, self.recipe)
+            return self._of_report(context, result, eval_report, places, outbox)
+
+        return check
+
+    def of_exports(self, gate: Gate, *, blocking: bool = True) -> dg.AssetChecksDefinition:
+        @self._check(gate, "exported_model", "checkpoint", blocking=blocking)
+        def check(
+            context: dg.AssetCheckExecutionContext,
+            exported_model: ExportedModel,
+            checkpoint: Checkpoint,
+            outbox: dg.ResourceParam[Outbox],
+        ) -> dg.AssetCheckResult:
+            exports = exported_model.exports
+            subject = Subject.of(self.recipe, context.partition_key, checkpoint.run_id, exports.checkpoint_sha256)
+            return _result(context, gate(exports, self.recipe), subject, outbox)
+
+        return check
+
+    def _check(
+        self, gate: Gate, asset: str, *more: str, blocking: bool = True
+    ) -> Callable[[Callable[..., dg.AssetCheckResult]], dg.AssetChecksDefinition]:
+        """``more``: the other assets of the recipe that are loaded, as parameters of these names."""
+        return dg.asset_check(
+            asset=dg.AssetKey([self.recipe.name, asset]),
+            name=gate.__name__,
+            description=(gate.__doc__ or "").strip().splitlines()[0],
+            additional_ins={name: dg.AssetIn([self.recipe.name, name]) for name in more},
+            blocking=blocking,
+            partitions_def=self.windows,
+        )
+
+    def _of_report(
+        self,
         context: dg.AssetCheckExecutionContext,
-        gate: gates.GateResult,
+        gate: GateResult,
         evaluation: Evaluation,
         places: Places,
         outbox: Outbox,
     ) -> dg.AssetCheckResult:
-        subject = subject_of(recipe, context.partition_key, evaluation.report)
-        outbox.emit(gate_events([gate], subject), context.log.warning)
+        report = evaluation.report
+        subject = Subject.of(self.recipe, context.partition_key, report.run_id, report.checkpoint_sha256)
         page = places.absolute(evaluation.directory) / DASHBOARD_FILE
-        return check_result(gate, {"dashboard": dg.MetadataValue.path(str(page))})
-
-    def exported(
-        context: dg.AssetCheckExecutionContext,
-        gate: gates.GateResult,
-        model: ExportedModel,
-        checkpoint: Checkpoint,
-        outbox: Outbox,
-    ) -> dg.AssetCheckResult:
-        sha256 = model.exports.checkpoint_sha256
-        subject = Subject(recipe.project, recipe.name, context.partition_key, checkpoint.run_id, sha256)
-        outbox.emit(gate_events([gate], subject), context.log.warning)
-        return check_result(gate, {})
-
-    @dg.asset_check(asset=report_key, blocking=True, partitions_def=windows, description=_first_line(gates.targets_met))
-    def targets_met(
-        context: dg.AssetCheckExecutionContext,
-        eval_report: Evaluation,
-        places: dg.ResourceParam[Places],
-        outbox: dg.ResourceParam[Outbox],
-    ) -> dg.AssetCheckResult:
-        gate = gates.targets_met(eval_report.report, slices_of(eval_report, places), recipe)
-        return judged(context, gate, eval_report, places, outbox)
-
-    @dg.asset_check(
-        asset=report_key, blocking=True, partitions_def=windows, description=_first_line(gates.no_regression)
-    )
-    def no_regression(
-        context: dg.AssetCheckExecutionContext,
-        eval_report: Evaluation,
-        places: dg.ResourceParam[Places],
-        registry: dg.ResourceParam[Registry],
-        outbox: dg.ResourceParam[Outbox],
-    ) -> dg.AssetCheckResult:
-        production = production_sha256(registry, recipe.project)
-        gate = gates.no_regression(eval_report.report, slices_of(eval_report, places), recipe, production)
-        return judged(context, gate, eval_report, places, outbox)
-
-    @dg.asset_check(asset=report_key, partitions_def=windows, description=_first_line(gates.calibrated))
-    def calibrated(
-        context: dg.AssetCheckExecutionContext,
-        eval_report: Evaluation,
-        places: dg.ResourceParam[Places],
-        outbox: dg.ResourceParam[Outbox],
-    ) -> dg.AssetCheckResult:
-        return judged(context, gates.calibrated(eval_report.report, recipe), eval_report, places, outbox)
-
-    @dg.asset_check(
-        asset=report_key,
-        additional_ins={"exported_model": dg.AssetIn(export_key)},
-        blocking=True,
-        partitions_def=windows,
-        description=_first_line(gates.latency_within_budget),
-    )
-    def latency_within_budget(
-        context: dg.AssetCheckExecutionContext,
-        eval_report: Evaluation,
-        exported_model: ExportedModel,
-        places: dg.ResourceParam[Places],
-        outbox: dg.ResourceParam[Outbox],
-    ) -> dg.AssetCheckResult:
-        gate = gates.latency_within_budget(exported_model.exports, recipe)
-        return judged(context, gate, eval_report, places, outbox)
-
-    @dg.asset_check(
-        asset=export_key,
-        additional_ins={"checkpoint": dg.AssetIn(checkpoint_key)},
-        blocking=True,
-        partitions_def=windows,
-        description=_first_line(gates.exports_match_eager),
-    )
-    def exports_match_eager(
-        context: dg.AssetCheckExecutionContext,
-        exported_model: ExportedModel,
-        checkpoint: Checkpoint,
-        outbox: dg.ResourceParam[Outbox],
-    ) -> dg.AssetCheckResult:
-        gate = gates.exports_match_eager(exported_model.exports, recipe)
-        return exported(context, gate, exported_model, checkpoint, outbox)
-
-    @dg.asset_check(
-        asset=export_key,
-        additional_ins={"checkpoint": dg.AssetIn(checkpoint_key)},
-        partitions_def=windows,
-        description=_first_line(gates.quantization_loss_within_budget),
-    )
-    def quantization_loss_within_budget(
-        context: dg.AssetCheckExecutionContext,
-        exported_model: ExportedModel,
-        checkpoint: Checkpoint,
-        outbox: dg.ResourceParam[Outbox],
-    ) -> dg.AssetCheckResult:
-        gate = gates.quantization_loss_within_budget(exported_model.exports, recipe)
-        return exported(context, gate, exported_model, checkpoint, outbox)
-
-    return [
-        targets_met,
-        no_regression,
-        calibrated,
-        latency_within_budget,
-        exports_match_eager,
-        quantization_loss_within_budget,
-    ]
+        return _result(context, gate, subject, outbox, dashboard=dg.MetadataValue.path(str(page)))
 
 
-def subject_of(recipe: TrainConfig, window: str, report: EvalReport) -> Subject:
-    return Subject(recipe.project, recipe.name, window, report.run_id, report.checkpoint_sha256)
-
-
-def check_result(gate: gates.GateResult, more: dict[str, dg.MetadataValue]) -> dg.AssetCheckResult:
+def _result(
+    context: dg.AssetCheckExecutionContext,
+    gate: GateResult,
+    subject: Subject,
+    outbox: Outbox,
+    **more: dg.MetadataValue,
+) -> dg.AssetCheckResult:
+    """``gate`` as Dagster shows it; what failed of it is told to others."""
+    outbox.emit(gate_events([gate], subject), context.log.warning)
     return dg.AssetCheckResult(
         passed=gate.passed,
         severity=dg.AssetCheckSeverity.ERROR if gate.severity == "block" else dg.AssetCheckSeverity.WARN,
@@ -154,7 +149,3 @@ def check_result(gate: gates.GateResult, more: dict[str, dg.MetadataValue]) -> d
             **more,
         },
     )
-
-
-def _first_line(function: object) -> str:
-    return (function.__doc__ or "").strip().splitlines()[0]

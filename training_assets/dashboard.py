@@ -1,10 +1,11 @@
 """``dashboard.html``: one page to look at a judged model with. It opens offline and asks nothing of any network.
 
-Pictures are inside it, there is no script, and its content security policy forbids everything else. The same facts
-make the same page, byte for byte.
+Pictures are inside it, and the script that sorts its tables; its content security policy forbids everything else. All
+is there without the script too. The same facts make the same page, byte for byte.
 """
 
 import base64
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,11 @@ from trainer.contract.slices import Slice
 from training_assets.facts import Facts, general
 from training_assets.gates import BY_SIZE, JUDGED_SPLIT, GateResult, tendency
 from training_assets.intervals import changed, figure, spread
+from training_assets.timings import Tabular, int8_note, int8_table, timing_table
 
 DASHBOARD_FILE = "dashboard.html"
 TEMPLATE = "dashboard.html.j2"
+SCRIPT = Path(__file__).with_name("dashboard.js")
 MIME = {".svg": "image/svg+xml", ".jpg": "image/jpeg"}
 TONES = {"better": "better", "worse": "worse", "within noise": "same"}
 
@@ -73,7 +76,7 @@ def dashboard(facts: Facts) -> str:
 
 
 def _content(facts: Facts) -> dict[str, Any]:
-    report = facts.report
+    report, script = facts.report, SCRIPT.read_text()
     drawn = facts.charts.splits.get(JUDGED_SPLIT, SplitCharts(drawings=(), sheets=()))
     return {
         "title": f"{facts.config.name}, run {report.run_id}",
@@ -88,9 +91,13 @@ def _content(facts: Facts) -> dict[str, Any]:
         "curves": list(_curves(facts, drawn)),
         "confusions": list(_confusions(facts, drawn)),
         "sheets": [(sheet, _inlined(facts.pictures / sheet.file)) for sheet in drawn.sheets],
-        "latency": _latency(facts),
+        "latency": _cells(timing_table(facts.exports)),
+        "int8": _cells(int8_table(facts.exports)),
+        "int8_note": int8_note(facts.exports),
         "provenance": _provenance(facts),
         "figure": figure,
+        "script": script,
+        "script_sha256": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
 
 
@@ -194,10 +201,10 @@ def _inlined(path: Path) -> str:
     return f"data:{MIME[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _latency(facts: Facts) -> list[tuple[str, ...]]:
-    exports = facts.exports
-    timed = [("eager", exports.eager.latency), *((file.name, file.latency) for file in exports.files)]
-    return [(name, figure(latency.p50_ms), figure(latency.p95_ms)) for name, latency in timed]
+def _cells(table: Tabular) -> tuple[Sequence[str], list[list[str]]]:
+    """Header and rows as text."""
+    header, rows = table
+    return header, [[str(one) if isinstance(one, str | int) else figure(one) for one in row] for row in rows]
 
 
 def _provenance(facts: Facts) -> dict[str, str]:

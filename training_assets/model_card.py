@@ -15,6 +15,7 @@ from training_assets.gates import JUDGED_SPLIT, GateResult, markdown, tendency
 from training_assets.intervals import changed, with_interval
 from training_assets.records import TrainingSet
 from training_assets.stores.source import CodeVersion
+from training_assets.timings import int8_note, int8_table, timing_table
 
 RESTRICTED = re.compile(r"research|non-?commercial|\bNC\b|-NC-|unstated|unknown", re.IGNORECASE)
 CLASS_SCORE = re.compile(r"^(?P<task>[^/]+)/(?P<metric>[^/]+)/(?P<name>.+)$")
@@ -33,6 +34,7 @@ def model_card(card: Facts) -> str:
         "Calibration": _calibration(card),
         "Gates": markdown(card.gates) or "No gates were asked.",
         "Latency": _latency(card.exports),
+        "int8": _int8(card.exports),
         "Data": _data(card),
         "Training": _training(card),
     }
@@ -259,12 +261,14 @@ def _calibration(card: Facts) -> str:
 
 
 def _latency(exports: Exports) -> str:
-    one = exports.eager.latency
-    rows: list[tuple[object, ...]] = [("eager", one.p50_ms, one.p95_ms, 0.0, None)]
-    rows += [(f.name, f.latency.p50_ms, f.latency.p95_ms, f.max_relative_error, f.bytes) for f in exports.files]
     shape = ", ".join(f"{name} {'×'.join(map(str, sides))}" for name, sides in exports.inputs.items())
-    note = f"Input {shape}, one CPU thread, {one.repeats} repeats."
-    return f"{note}\n\n{_table(('file', 'p50 ms', 'p95 ms', 'max relative error', 'bytes'), rows)}"
+    note = f"Input {shape}, one CPU thread, {exports.eager.latency.repeats} repeats."
+    return f"{note}\n\n{_table(*timing_table(exports))}"
+
+
+def _int8(exports: Exports) -> str:
+    header, rows = int8_table(exports)
+    return "\n\n".join([int8_note(exports), *([_table(header, rows)] if rows else [])])
 
 
 def _data(card: Facts) -> str:

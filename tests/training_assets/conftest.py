@@ -343,7 +343,13 @@ def facts(tmp_path: Path) -> Callable[..., Facts]:
         "batch": 1, "p50_ms": 1.25, "p95_ms": 2.5, "p99_ms": 3.0, "samples_per_second": 700.0,
         "peak_memory_bytes": None, "repeats": 40, "pinned": True,
     }  # fmt: skip
-    measured = {"latency": timed, "throughput": {**timed, "batch": 8}}
+    measured = {
+        "latency": timed,
+        "throughput": {
+            **timed,
+            **{"batch": 8, "p50_ms": 8.0, "samples_per_second": 1000.0, "peak_memory_bytes": 64_000_000},
+        },
+    }
     config = TrainConfig.model_validate(
         {
             "name": "tiny",
@@ -439,7 +445,12 @@ def facts(tmp_path: Path) -> Callable[..., Facts]:
                         **measured,
                     }
                 ],
-                "quantization": None,
+                "quantization": {
+                    "file": "model.int8.onnx",
+                    "calibration_samples": 24,
+                    "judged_samples": 8,
+                    "losses": {iou: {"eager": 0.61, "quantized": 0.585, "loss": 0.025}},
+                },
                 "tensorrt": {"command": "trtexec", "command_file": "command.txt", "plan": None, "note": ""},
             }
         ),

@@ -32,7 +32,10 @@ def test_the_card_holds_the_figures_of_its_inputs(facts: Any) -> None:
         "| whole test split | 30 | 0.6 |",
         "| night (safety-critical) | 12 | 0.6 |",
         "| segmentation/IoU/car | 0.4 |",
-        "| model.onnx | 1.25 | 2.5 | 1e-06 | 9 |",
+        "| file | p50 ms | p95 ms | p99 ms | batch 8: p50 ms | batch 8: samples/s | batch 8: peak MB |",
+        "| eager | 1.25 | 2.5 | 3 | 8 | 1000 | 64 | – | – |",
+        "| model.onnx | 1.25 | 2.5 | 3 | 8 | 1000 | 64 | 1e-06 | 9 |",
+        f"| {IOU} | 0.61 | 0.585 | 0.025 |",
         "77.dir",
         "Frames: train 40, val 8, test 30; captured 2026-01-05 to 2026-01-18 (recorded 78)",
         "Licences: CC0-1.0 78",
@@ -191,6 +194,15 @@ def test_assigned_capture_times_missing_windows_and_unknown_code_are_called_out(
     assert found[0].startswith("70 of 78 frames have an assigned capture time")
     assert found[1] == "Trained on 2 of 3 windows: 2025-12-29 had no rows."
     assert found[2].startswith("The commit of the code is not known")
+
+
+def test_without_an_int8_file_or_samples_to_judge_it_by_the_card_says_so(facts: Any) -> None:
+    exports = facts().exports
+    unjudged = exports.quantization.model_copy(update={"losses": {}})
+    for quantization, said in ((None, "There is no int8 file"), (unjudged, "model.int8.onnx was not judged")):
+        text = model_card(facts(exports=exports.model_copy(update={"quantization": quantization})))
+        assert said in text
+        assert "| metric | eager | int8 | loss |" not in text
 
 
 def test_a_failed_gate_is_the_first_caveat(facts: Any) -> None:

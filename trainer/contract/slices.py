@@ -31,6 +31,7 @@ from pydantic import (
 )
 
 from trainer.contract.errors import ContractError, Problem, problems_of
+from trainer.contract.eval_report import OVERALL
 from trainer.contract.manifest import LABEL_FIELDS, Row
 from trainer.contract.yaml_io import read_yaml
 
@@ -110,6 +111,12 @@ class Slice(_Model):
                     " nor labels.boxes.<category>"
                 )
         return where
+
+    @model_validator(mode="after")
+    def _all_is_everything(self) -> "Slice":
+        if self.name == OVERALL and self.where:
+            raise ValueError(f"'{OVERALL}' is the whole split in every report: give a part of it another name")
+        return self
 
     def holds(self, row: Row) -> bool:
         return all(_holds(condition, value_of(row, field)) for field, condition in self.where.items())

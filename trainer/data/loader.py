@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from trainer.contract.errors import ContractError
 from trainer.contract.shard_index import DataSpec, read_data_spec
 from trainer.contract.slices import Slices, read_slices
 from trainer.contract.train_config import Data
@@ -129,8 +130,22 @@ class TrainingLoader:
         )
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """
+        Raises:
+            ContractError: a task cannot take a sample.
+            DamagedShard: a sample cannot be read.
+        """
         self._schedule.begin = epoch, first_step
-        return iter(self._loader)
+        batches = iter(self._loader)
+        return _in_their_words(batches) if self._loader.num_workers else batches
+
+
+def _in_their_words(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """``batches``; where torch tells a worker's error as the text of its traceback, the error says its own again."""
+    try:
+        yield from batches
+    except (ContractError, DamagedShard) as error:
+        raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from None
 
 
 class _Schedule:

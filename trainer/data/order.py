@@ -1,4 +1,4 @@
-"""Which sample stands at which position of which epoch, computed rather than stored.
+"""Which sample stands at which position of which epoch, computed rather than stored; and which stand for all.
 
 A training can therefore begin at any position at once, with any number of ranks and loader workers.
 """
@@ -75,3 +75,9 @@ class Order:
             positions = steps[:, None] * self.batch_size + own
             for samples in sample_at(positions, self.size, self.seed, epoch).tolist():
                 yield [(epoch, sample) for sample in samples]
+
+
+def spread(total: int, most: int) -> list[int]:
+    """Up to ``most`` numbers below ``total``, evenly apart: the samples that are looked at where not all can be."""
+    count = min(total, most)
+    return [place * total // count for place in range(count)]

@@ -14,6 +14,7 @@ from trainer.contract.files import atomic_open, inside, write_text
 from trainer.contract.manifest import Row
 from trainer.contract.reference_profile import PROFILE_FILE, ReferenceProfile, feature_of, page_of
 from trainer.data.features import Features, column, sample_features
+from trainer.data.order import spread
 
 MOST_SAMPLES = 5000
 """Samples of a split that are looked at, evenly spread over its manifest."""
@@ -26,7 +27,7 @@ def write_profile(root: Path, out: Path, say: Callable[[str], None]) -> Referenc
         ContractError: the delivery is not in order.
     """
     delivery = read_delivery(root, check_images=False)
-    rows = {split: _features(delivery, spread(rows)) for split, rows in delivery.rows.items()}
+    rows = {split: _features(delivery, _some(rows)) for split, rows in delivery.rows.items()}
     names = sorted({name for row in rows["train"] for name in row})
     columns = {split: {name: column(part, name) for name in names} for split, part in rows.items()}
     out.mkdir(parents=True, exist_ok=True)
@@ -42,10 +43,8 @@ def write_profile(root: Path, out: Path, say: Callable[[str], None]) -> Referenc
     return profile
 
 
-def spread(rows: Sequence[Row], most: int = MOST_SAMPLES) -> list[Row]:
-    """Up to ``most`` of ``rows``, evenly spread."""
-    count = min(len(rows), most)
-    return [rows[place * len(rows) // count] for place in range(count)]
+def _some(rows: Sequence[Row]) -> list[Row]:
+    return [rows[place] for place in spread(len(rows), MOST_SAMPLES)]
 
 
 def _features(delivery: Delivery, rows: Sequence[Row]) -> list[Features]:

@@ -109,10 +109,7 @@ def _told(error: BaseException, subject: Subject) -> Found:
 
 
 def _data(error: BaseException, subject: Subject) -> Found:
-    if not isinstance(error, DamagedShard):
-        return None
-    # A loader worker's exception arrives as its whole traceback.
-    return "data", str(error).strip().rpartition("DamagedShard: ")[2], RESTAGE
+    return ("data", str(error), RESTAGE) if isinstance(error, DamagedShard) else None
 
 
 def _shared_memory(error: BaseException, subject: Subject) -> Found:

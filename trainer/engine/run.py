@@ -132,7 +132,7 @@ def _open(config: TrainConfig, data_dir: Path, run_dir: Path, ranks: Ranks, repo
             raise
     outcome = ranks.gather(outcome)[0]
     if not isinstance(outcome, Path):
-        raise ContractError(outcome, [])
+        raise ContractError(outcome)
     data = open_data(outcome, ("train", "val"))
     _check_fit(config, data)
     return data

@@ -12,6 +12,7 @@ from trainer.contract.charts import Drawing, Sheet, Shown, SplitCharts
 from trainer.contract.files import write_bytes, write_text
 from trainer.contract.metrics import direction
 from trainer.data.loader import EvaluationSamples, read_image, to_device
+from trainer.data.order import spread
 from trainer.data.shards import ShardReader
 from trainer.evaluation.evaluate import Evaluated
 from trainer.evaluation.model import Checkpoint
@@ -62,7 +63,7 @@ def best_and_worst(evaluated: Sequence[Evaluated], task: Task) -> tuple[Ranked, 
 
     Chosen among at most ``RANKED`` samples, evenly spread.
     """
-    some = evaluated[:: max(1, -(-len(evaluated) // RANKED))]
+    some = [evaluated[place] for place in spread(len(evaluated), RANKED)]
     alone = task.statistics([one.records[task.name] for one in some]).metrics(np.eye(len(some)))
     values = zip(some, map(float, alone[task.headlines[0]]), strict=True)
     known = [(one, value) for one, value in values if not np.isnan(value)]

@@ -8,15 +8,16 @@ import torch
 
 from trainer.contract.charts import CHARTS_FILE, Charts
 from trainer.contract.errors import ContractError, Problem
-from trainer.contract.eval_report import OVERALL, Comparison, EvalReport, SplitScore
+from trainer.contract.eval_report import Comparison, EvalReport, SplitScore
 from trainer.contract.files import write_text
+from trainer.contract.slices import Slices
 from trainer.contract.train_config import TrainConfig
 from trainer.data.loader import DataSet, open_data, single_threaded
 from trainer.data.staging import data_directory
-from trainer.evaluation.evaluate import Evaluated, evaluate, score
+from trainer.evaluation.evaluate import Evaluated, evaluate
 from trainer.evaluation.model import Checkpoint, load_checkpoint
 from trainer.evaluation.plots import write_charts
-from trainer.evaluation.slices import compare_split, score_split
+from trainer.evaluation.slices import compare_split, lost, parts_of, score_split
 from trainer.tasks import Task
 
 REPORT_FILE = "eval_report.json"
@@ -43,20 +44,21 @@ def write_report(
     checkpoint = load_checkpoint(checkpoint_path, device)
     other = None if against is None else load_checkpoint(against, device)
     data = open_data(data_directory(data_dir, out, say), splits)
-    if problems := _empty(data) + misfits(checkpoint.config, data):
+    boxes = box_categories(data)
+    if problems := _empty(data) + misfits(checkpoint.config, data.slices, boxes):
         raise ContractError(f"a checkpoint of {checkpoint.config.name} cannot be judged on this data", problems)
-    comparison = None if other is None else _comparison(other, data)
+    comparison = None if other is None else _comparison(other, data.slices, boxes)
     out.mkdir(parents=True, exist_ok=True)
     scores, charts = {}, {}
     for split in splits:
         evaluated = _evaluated(checkpoint, data, split, device, say)
-        scores[split] = score_split(evaluated, checkpoint.tasks, data.slices)
+        parts = parts_of(evaluated, checkpoint.tasks, data.slices)
+        scores[split] = score_split(parts, data.slices)
         say(f"{split}: {headlines(scores[split], checkpoint.tasks)}")
         if other is not None and comparison is not None and comparison.misfit is None:
-            reference = _evaluated(other, data, split, device, say)
-            comparison.splits[split] = compare_split(evaluated, checkpoint.tasks, reference, other.tasks, data.slices)
-            known = {name for name, value in score(reference, other.tasks).items() if value is not None}
-            comparison.lost[split] = tuple(sorted(known - comparison.splits[split][OVERALL].keys()))
+            references = parts_of(_evaluated(other, data, split, device, say), other.tasks, data.slices, crossed=False)
+            comparison.splits[split] = compare_split(parts, references)
+            comparison.lost[split] = lost(parts, references)
         charts[split] = write_charts(out, split, checkpoint, data.readers[split], evaluated, device)
     report = EvalReport(
         run_id=checkpoint.run_id,
@@ -80,8 +82,8 @@ def _evaluated(
     return evaluate(checkpoint.model, checkpoint.tasks, reader, checkpoint.config.data, range(len(reader)), device)
 
 
-def _comparison(other: Checkpoint, data: DataSet) -> Comparison:
-    misfit = "; ".join(str(problem.found) for problem in misfits(other.config, data)) or None
+def _comparison(other: Checkpoint, slices: Slices, boxes: Counter[str]) -> Comparison:
+    misfit = "; ".join(str(problem.found) for problem in misfits(other.config, slices, boxes)) or None
     return Comparison(run_id=other.run_id, checkpoint_sha256=other.sha256, misfit=misfit)
 
 
@@ -93,13 +95,17 @@ def _empty(data: DataSet) -> list[Problem]:
     ]
 
 
-def misfits(config: TrainConfig, data: DataSet) -> list[Problem]:
+def box_categories(data: DataSet) -> Counter[str]:
+    """How many boxes of each category there are, as ``boxes.<category>``; every row is read for it."""
+    rows = (reader.row(index) for reader in data.readers.values() for index in range(len(reader)))
+    return Counter(f"boxes.{box.category}" for row in rows for box in row.boxes or ())
+
+
+def misfits(config: TrainConfig, slices: Slices, boxes: Counter[str]) -> list[Problem]:
     """Labels that are merely absent leave their metrics undefined; other classes would make every figure wrong."""
-    rows = [reader.row(index) for reader in data.readers.values() for index in range(len(reader))]
-    boxes = Counter(f"boxes.{box.category}" for row in rows for box in row.boxes or ())
     return [
         Problem("data", reason, "data with the classes of the checkpoint's recipe")
-        for reason in config.class_misfits(data.slices, boxes)
+        for reason in config.class_misfits(slices, boxes)
     ]
 
 

@@ -1,58 +1,34 @@
 """Scores of a split and its slices, with intervals, and beside another model's on the same samples."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
-
-import numpy as np
 
 from trainer.contract.eval_report import CROSS, OVERALL, Change, SliceScore, SplitScore
 from trainer.contract.slices import Slices
 from trainer.evaluation.evaluate import Evaluated
-from trainer.metrics.statistics import draws, interval
+from trainer.metrics.statistics import Values, interval, intervals, points, resampled
 from trainer.tasks import Task
 
-Values = dict[str, np.ndarray]
-"""Each metric: over the samples as they are, then over each bootstrap draw of them."""
+
+@dataclass(frozen=True)
+class Part:
+    """How many samples a part of a split has, and the ``values`` of ``<task>/<metric>`` over them and their draws."""
+
+    samples: int
+    values: Values
 
 
-def score_split(evaluated: Sequence[Evaluated], tasks: Sequence[Task], slices: Slices) -> SplitScore:
-    """The metrics of ``evaluated``, of each slice's part of it, and of the parts that two slices share."""
-    parts = parts_of(evaluated, slices)
-    scores = {name: _scored(resampled(part, tasks), len(part)) for name, part in parts.items()}
-    named = {one.name for one in slices.slices}
-    return SplitScore(
-        **dict(scores[OVERALL]),
-        slices={name: score for name, score in scores.items() if name in named},
-        crossed={name: score for name, score in scores.items() if CROSS in name},
-    )
-
-
-def compare_split(
-    evaluated: Sequence[Evaluated],
-    tasks: Sequence[Task],
-    reference: Sequence[Evaluated],
-    reference_tasks: Sequence[Task],
-    slices: Slices,
-) -> dict[str, dict[str, Change]]:
-    """Slice → metric: this model's beside the ``reference``'s, whose samples are the same in the same order.
-
-    Only what both have is compared, and nothing on crossed slices.
-    """
-    others = parts_of(reference, slices, crossed=False)
-    return {
-        name: _changes(resampled(part, tasks), resampled(others[name], reference_tasks))
-        for name, part in parts_of(evaluated, slices, crossed=False).items()
-    }
-
-
-def parts_of(evaluated: Sequence[Evaluated], slices: Slices, crossed: bool = True) -> dict[str, list[Evaluated]]:
-    """The samples of the whole split, of each slice, and of each two slices that share some but not all."""
+def parts_of(
+    evaluated: Sequence[Evaluated], tasks: Sequence[Task], slices: Slices, crossed: bool = True
+) -> dict[str, Part]:
+    """The whole split, each slice of it, and each two slices that share some but not all of their samples."""
     members = {
         one.name: frozenset(place for place, sample in enumerate(evaluated) if one.holds(sample.row))
         for one in slices.slices
     }
     found = {OVERALL: frozenset(range(len(evaluated))), **members, **(dict(_crossed(members)) if crossed else {})}
-    return {name: [evaluated[place] for place in sorted(places)] for name, places in found.items()}
+    return {name: _part([evaluated[place] for place in sorted(places)], tasks) for name, places in found.items()}
 
 
 def _crossed(members: Mapping[str, frozenset[int]]) -> Iterator[tuple[str, frozenset[int]]]:
@@ -62,30 +38,53 @@ def _crossed(members: Mapping[str, frozenset[int]]) -> Iterator[tuple[str, froze
             yield f"{one}{CROSS}{other}", both
 
 
-def resampled(part: Sequence[Evaluated], tasks: Sequence[Task]) -> Values:
-    """``<task>/<metric>`` of ``part`` as it is and, behind it, of each bootstrap draw of its samples."""
-    counts = np.concatenate([np.ones((1, len(part))), draws(len(part))])
-    return {
-        f"{task.name}/{name}": values
+def _part(evaluated: Sequence[Evaluated], tasks: Sequence[Task]) -> Part:
+    values = {
+        f"{task.name}/{name}": drawn
         for task in tasks
-        for name, values in task.statistics([one.records[task.name] for one in part]).metrics(counts).items()
+        for name, drawn in resampled(task.statistics([one.records[task.name] for one in evaluated])).items()
     }
+    return Part(len(evaluated), values)
 
 
-def _scored(values: Values, samples: int) -> SliceScore:
-    intervals = {name: interval(drawn[1:]) for name, drawn in values.items() if not np.isnan(drawn[0])}
-    return SliceScore(
-        samples=samples,
-        metrics={name: None if np.isnan(drawn[0]) else float(drawn[0]) for name, drawn in values.items()},
-        intervals={name: found for name, found in intervals.items() if found is not None},
+def score_split(parts: Mapping[str, Part], slices: Slices) -> SplitScore:
+    """The metrics of every part of :func:`parts_of`, with their intervals."""
+    scores = {name: _scored(part) for name, part in parts.items()}
+    return SplitScore(
+        **dict(scores[OVERALL]),
+        slices={one.name: scores[one.name] for one in slices.slices},
+        crossed={name: score for name, score in scores.items() if CROSS in name},
     )
 
 
+def _scored(part: Part) -> SliceScore:
+    found = {name: known for name, known in intervals(part.values).items() if known is not None}
+    return SliceScore(samples=part.samples, metrics=points(part.values), intervals=found)
+
+
+def compare_split(parts: Mapping[str, Part], references: Mapping[str, Part]) -> dict[str, dict[str, Change]]:
+    """Part → metric: this model's beside that of the ``references``, whose samples are the same in the same order.
+
+    Only parts and metrics that both have are compared.
+    """
+    return {name: _changes(parts[name].values, reference.values) for name, reference in references.items()}
+
+
 def _changes(values: Values, references: Values) -> dict[str, Change]:
+    found, known = points(values), points(references)
     changes = {}
-    for name in values.keys() & references.keys():
-        value, reference = values[name], references[name]
-        between = interval(value[1:] - reference[1:])
-        if between is not None and not np.isnan(value[0]) and not np.isnan(reference[0]):
-            changes[name] = Change(value=float(value[0]), reference=float(reference[0]), interval=between)
-    return dict(sorted(changes.items()))
+    for name in sorted(found.keys() & known.keys()):
+        value, reference = found[name], known[name]
+        between = interval(values[name][1:] - references[name][1:])
+        if value is not None and reference is not None and between is not None:
+            changes[name] = Change(value=value, reference=reference, interval=between)
+    return changes
+
+
+def lost(parts: Mapping[str, Part], references: Mapping[str, Part]) -> tuple[str, ...]:
+    """The metrics that are defined on the whole split for the reference alone."""
+    known, reference = (
+        {name for name, value in points(one[OVERALL].values).items() if value is not None}
+        for one in (parts, references)
+    )
+    return tuple(sorted(reference - known))

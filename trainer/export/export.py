@@ -16,10 +16,11 @@ from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import sha256_of, write_text
 from trainer.contract.results import EXPORTS_FILE, ExportedFile, Exports, Measured, Quantization
 from trainer.data.loader import DataSet, EvaluationSamples, open_data, single_threaded
+from trainer.data.order import spread
 from trainer.data.staging import data_directory
 from trainer.engine.telemetry.flops import forward_flops
 from trainer.evaluation.model import Checkpoint, load_checkpoint
-from trainer.evaluation.report import misfits
+from trainer.evaluation.report import box_categories, misfits
 from trainer.export import eager, exported_program, onnx, quantize, tensorrt, torchscript
 from trainer.export.base import Format
 from trainer.export.latency import measure
@@ -81,7 +82,7 @@ def export(checkpoint_path: Path, out: Path, say: Print, data: Path | None = Non
 
 def _opened(checkpoint: Checkpoint, data: Path, work: Path, say: Print) -> DataSet:
     found = open_data(data_directory(data, work, say), ("train", "val"))
-    problems = misfits(checkpoint.config, found)
+    problems = misfits(checkpoint.config, found.slices, box_categories(found))
     if not len(found.readers["train"]):
         problems.append(Problem(str(data), "no samples", "at least one sample to calibrate int8 on", field="train"))
     if problems:
@@ -118,12 +119,6 @@ class _Spread:
 
     def __iter__(self) -> Iterator[Tensors]:
         return (self.samples[index][1] for index in self.indices)
-
-
-def spread(total: int, most: int) -> list[int]:
-    """Up to ``most`` numbers below ``total``, evenly apart."""
-    count = min(total, most)
-    return [place * total // count for place in range(count)]
 
 
 def _clear(out: Path) -> None:

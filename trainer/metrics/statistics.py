@@ -7,8 +7,12 @@ import numpy as np
 
 RESAMPLES = 1000
 LEVEL = 0.95
-BLOCK = 100
-"""Draws at a time: what a metric needs for them grows with draws × samples or more."""
+BLOCK = 100_000
+"""Draws × samples at a time: what a metric needs for them grows with their product."""
+
+
+Values = dict[str, np.ndarray]
+"""Each metric: over the samples as they are, then over each bootstrap draw of them; NaN where it is not defined."""
 
 
 class Statistics(Protocol):
@@ -39,8 +43,25 @@ class Joined:
 
 def point(statistics: Statistics) -> dict[str, float | None]:
     """The metrics over all samples, each once; None where one is not defined."""
-    values = statistics.metrics(np.ones((1, len(statistics))))
-    return {name: None if np.isnan(value[0]) else float(value[0]) for name, value in values.items()}
+    return points(statistics.metrics(np.ones((1, len(statistics)))))
+
+
+def resampled(statistics: Statistics) -> Values:
+    """The metrics over the samples as they are and over ``RESAMPLES`` :func:`draws` of them."""
+    counts = np.concatenate([np.ones((1, len(statistics))), draws(len(statistics))])
+    blocks = np.array_split(counts, min(len(counts), 1 + counts.size // BLOCK))
+    values = [statistics.metrics(block) for block in blocks]
+    return {name: np.concatenate([one[name] for one in values]) for name in values[0]}
+
+
+def points(values: Values) -> dict[str, float | None]:
+    """The metrics over the samples as they are; None where one is not defined."""
+    return {name: None if np.isnan(drawn[0]) else float(drawn[0]) for name, drawn in values.items()}
+
+
+def intervals(values: Values) -> dict[str, tuple[float, float] | None]:
+    """The :func:`interval` of each metric over the draws."""
+    return {name: interval(drawn[1:]) for name, drawn in values.items()}
 
 
 def draws(samples: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
@@ -61,13 +82,6 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float] | 
         return None
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def intervals(statistics: Statistics) -> dict[str, tuple[float, float] | None]:
-    """The bootstrap interval of each metric over :func:`draws` of the samples."""
-    counts = draws(len(statistics))
-    blocks = [statistics.metrics(counts[begin : begin + BLOCK]) for begin in range(0, RESAMPLES, BLOCK)]
-    return {name: interval(np.concatenate([block[name] for block in blocks])) for name in blocks[0]}
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -15,6 +15,8 @@ from torch import nn
 from torch.nn import functional
 
 from trainer.contract.charts import Chart
+from trainer.contract.errors import ContractError, Problem
+from trainer.contract.manifest import Box, Row
 from trainer.contract.train_config import Task as TaskConfig
 from trainer.data.sample import Labelled
 from trainer.metrics.box_confusion import SURE, box_confusion, confused_pairs
@@ -79,7 +81,7 @@ class Detection(Task):
                 if boxes[index].ignore:
                     target.ignore(corners[index])
                 else:
-                    target.add(self.classes.index(boxes[index].category), corners[index])
+                    target.add(self._number(boxes[index], sample.row), corners[index])
         return target.tensors()
 
     def loss(self, outputs: Tensors, targets: Tensors) -> torch.Tensor:
@@ -96,7 +98,7 @@ class Detection(Task):
         boxes, scores, classes = self.decode(outputs, sample.source_size)
         truth = np.array([box.bbox for box in sample.row.boxes], np.float64).reshape(-1, 4)
         crowd = np.array([box.ignore for box in sample.row.boxes], bool)
-        kinds = np.array([self.classes.index(box.category) for box in sample.row.boxes], int)
+        kinds = np.array([self._number(box, sample.row) for box in sample.row.boxes], int)
         matches = {
             int(number): match(boxes[classes == number], scores[classes == number], truth[kinds == number],
                                crowd[kinds == number])
@@ -146,6 +148,16 @@ class Detection(Task):
         boxes = torch.cat([low, high - low], dim=1).cpu().numpy().astype(np.float64)
         keep = suppress(boxes, category.cpu().numpy(), self.options.nms_iou)
         return boxes[keep], scores.cpu().numpy().astype(np.float64)[keep], category.cpu().numpy()[keep]
+
+    def _number(self, box: Box, row: Row) -> int:
+        """
+        Raises:
+            ContractError: the recipe does not know the category.
+        """
+        if box.category not in self.classes:
+            problem = Problem(f"sample '{row.sample_id}'", f"a box of '{box.category}'", f"one of {self.classes}")
+            raise ContractError("the recipe does not know a category", [problem], "Add it to tasks.detection.classes.")
+        return self.classes.index(box.category)
 
 
 def _calibration(record: BoxRecord) -> np.ndarray:

@@ -27,6 +27,7 @@ from training_assets.versions import CONTRACT, code_version
 GOLDEN = {"train": "golden_train.manifest", "val": "golden_val.manifest", "test": "golden_test.manifest"}
 GOLDEN_FILES = {**GOLDEN, "slices": "slices.yaml"}
 HERE = "training_assets/assets/dataset.py"
+PROFILE_SOURCES = (CONTRACT, *(f"trainer/data/{name}.py" for name in ("features", "order", "profile")), HERE)
 PROGRESS_SECONDS = 5.0
 PROFILE_THREADS = 2
 
@@ -98,7 +99,7 @@ def dataset_version(
     )
 
 
-@dg.asset(code_version=code_version(CONTRACT, "trainer/data/features.py", "trainer/data/profile.py", HERE))
+@dg.asset(code_version=code_version(*PROFILE_SOURCES))
 def reference_profile(
     context: dg.AssetExecutionContext,
     dataset_version: DatasetVersion,

@@ -22,22 +22,21 @@ from training_assets.places import Places
 from training_assets.records import Checkpoint, DatasetVersion, EvalShards, Evaluation, ExportedModel, ShardList
 from training_assets.stores.entries import CHECKPOINT, PRODUCTION
 from training_assets.stores.registry import Registry
+from training_assets.timings import timing_table
 from training_assets.versions import CONTRACT, code_version
 
 HERE = "training_assets/assets/evaluation.py"
-EVALUATION_SOURCES = (CONTRACT, "trainer/evaluation", "trainer/metrics", "trainer/models", "trainer/tasks", HERE)
-EXPORT_SOURCES = (
+EVALUATION_SOURCES = (
     CONTRACT,
     "trainer/data",
     "trainer/evaluation",
-    "trainer/export",
     "trainer/metrics",
     "trainer/models",
     "trainer/tasks",
     HERE,
 )
+EXPORT_SOURCES = (*EVALUATION_SOURCES, "trainer/engine/telemetry/flops.py", "trainer/export")
 THREADS = 2
-TIMED = ("p50 ms", "p95 ms", "p99 ms", "samples/s", "peak MB")
 
 
 def evaluation_chain(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -222,10 +221,8 @@ def slice_table(split: str, report: EvalReport) -> dg.MarkdownMetadataValue:
 def _export_metadata(exports: Exports, out: Path) -> dict[str, Any]:
     quantization = exports.quantization
     losses = {} if quantization is None else {name: one.loss for name, one in quantization.losses.items()}
-    rows = [("eager", None, None, *_columns(exports.eager))]
-    rows += [(file.name, file.bytes, file.max_relative_error, *_columns(file)) for file in exports.files]
     return {
-        "files": metadata.table(("file", "bytes", "max relative error", *_header(exports.eager)), rows),
+        "files": metadata.table(*timing_table(exports)),
         **_numbers("eager", exports.eager),
         **{name: value for file in exports.files for name, value in _numbers(file.format, file).items()},
         **{f"{file.format}/max_relative_error": file.max_relative_error for file in exports.files},
@@ -236,19 +233,6 @@ def _export_metadata(exports: Exports, out: Path) -> dict[str, Any]:
         "tensorrt": f"`{exports.tensorrt.command}`: {exports.tensorrt.note}",
         "directory": dg.MetadataValue.path(str(out)),
     }
-
-
-def _header(measured: Measured) -> list[str]:
-    return [f"{name}, batch {one.batch}" for one in (measured.latency, measured.throughput) for name in TIMED]
-
-
-def _columns(measured: Measured) -> list[float | None]:
-    """In the order of ``TIMED``, for one sample and for several."""
-    columns: list[float | None] = []
-    for one in (measured.latency, measured.throughput):
-        peak = None if one.peak_memory_bytes is None else one.peak_memory_bytes / 1e6
-        columns += [one.p50_ms, one.p95_ms, one.p99_ms, one.samples_per_second, peak]
-    return columns
 
 
 def _numbers(name: str, measured: Measured) -> dict[str, float]:

@@ -17,7 +17,6 @@ from trainer.contract.results import EXPORTS_FILE, Exports
 from trainer.contract.train_config import TrainConfig
 from training_assets import gates, metadata
 from training_assets.assets.evaluation import overall
-from training_assets.checks import subject_of
 from training_assets.dashboard import DASHBOARD_FILE, write_dashboard
 from training_assets.facts import facts_of, judge, shards_of
 from training_assets.model_card import model_card
@@ -32,7 +31,7 @@ from training_assets.stores.entries import (
     RunLineage,
     TrainingSetLineage,
 )
-from training_assets.stores.events import Outbox, gate_events, registration_events
+from training_assets.stores.events import Outbox, Subject, gate_events, registration_events
 from training_assets.stores.registry import Registry
 from training_assets.versions import CONTRACT, code_version
 
@@ -42,7 +41,9 @@ CARD_SOURCES = (
     "training_assets/model_card.py",
     "training_assets/dashboard.py",
     "training_assets/dashboard.html.j2",
+    "training_assets/dashboard.js",
     "training_assets/gates.py",
+    "training_assets/timings.py",
     HERE,
 )
 ENTRY_SOURCES = (CONTRACT, "training_assets/gates.py", "training_assets/stores/entries.py", HERE)
@@ -115,7 +116,8 @@ def _registry_entry(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinit
     ) -> dg.MaterializeResult[Registered]:
         refuse_other_model(checkpoint, eval_report, exported_model, places)
         draft = draft_of(recipe, checkpoint, eval_report, exported_model, places, registry)
-        subject = subject_of(recipe, context.partition_key, eval_report.report)
+        report = eval_report.report
+        subject = Subject.of(recipe, context.partition_key, report.run_id, report.checkpoint_sha256)
         outbox.emit(gate_events(draft.gates, subject), context.log.warning)
         files = released_files(checkpoint, eval_report, exported_model, model_card, places)
         try:

@@ -40,7 +40,15 @@ from training_assets.stores.registry import Registry
 from training_assets.versions import CONTRACT, code_version
 
 HERE = "training_assets/assets/training.py"
-TRAINING_SOURCES = (CONTRACT, "trainer/data", "trainer/engine", "trainer/models", "trainer/tasks")
+TRAINING_SOURCES = (
+    CONTRACT,
+    "trainer/data",
+    "trainer/engine",
+    "trainer/evaluation/evaluate.py",  # chooses the best checkpoint, as the metrics do
+    "trainer/metrics",
+    "trainer/models",
+    "trainer/tasks",
+)
 BASE36 = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -133,7 +141,7 @@ def _checkpoint(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition)
     ) -> Iterator[dg.MaterializeResult[Checkpoint] | dg.AssetCheckResult]:
         _refuse_uneven_batch(recipe)
         run_id = run_id_of(context.run, recipe, training_set)
-        subject = Subject(recipe.project, recipe.name, training_set.window, run_id)
+        subject = Subject.of(recipe, training_set.window, run_id)
         directory = places.run(f"{recipe.name}-{training_set.window}", run_id)
         # The recipe as it is now, the environment's overrides included: it is frozen for all attempts of the run.
         write_text(directory / "recipe.yaml", dump_yaml(recipe.model_dump(mode="json")))

@@ -21,6 +21,7 @@ from trainer.contract.eval_report import OVERALL, Metrics
 from trainer.contract.files import digest_of
 from trainer.contract.manifest import Sha256
 from trainer.contract.results import Verdict
+from trainer.contract.train_config import TrainConfig
 from training_assets.gates import GateResult, GateRow, Severity
 from training_assets.stores.entries import CHECKPOINT
 from training_assets.stores.exclusive import create_exclusively, locked
@@ -87,6 +88,10 @@ class Subject:
     window: str
     run_id: str
     checkpoint_sha256: str | None = None
+
+    @classmethod
+    def of(cls, recipe: TrainConfig, window: str, run_id: str, checkpoint_sha256: str | None = None) -> "Subject":
+        return cls(recipe.project, recipe.name, window, run_id, checkpoint_sha256)
 
 
 def gate_events(gates: Iterable[GateResult], subject: Subject) -> Iterator[Event]:

@@ -79,9 +79,10 @@ def test_a_link_that_leaves_the_root_is_refused(kit, only):
 
 def test_a_link_that_stays_inside_the_root_is_followed(kit):
     row = kit.rows["val"][0]
+    kit.replace_image(row, cv2.imencode(".png", np.full((24, 32, 3), 77, np.uint8))[1].tobytes())
     shutil.move(kit.root / row["source-ref"], kit.root / "kept.png")
     (kit.root / row["source-ref"]).symlink_to(kit.root / "kept.png")
-    read_delivery(kit.write())
+    assert read_delivery(kit.write()).facts["val-0"].luma_mean == pytest.approx(77)
 
 
 @pytest.mark.parametrize("reference", ["a\0b.png", "x" * 300 + ".png", "images/loop.png", "images"])
@@ -215,7 +216,9 @@ def test_the_ignore_value_may_stand_in_a_mask(kit):
     row = kit.rows["val"][1]
     mask = np.full((24, 32), 255, np.uint8)
     row["semantic-sha256"] = kit.put(row["semantic-ref"], cv2.imencode(".png", mask)[1].tobytes())
-    read_delivery(kit.write())
+    delivery = read_delivery(kit.write())
+    assert delivery.facts["val-1"].semantic_sha256 == row["semantic-sha256"]
+    assert count_labels(row for _, row in delivery.all_rows())["semantic"] == 6
 
 
 def test_everything_that_is_wrong_comes_in_one_report(kit):

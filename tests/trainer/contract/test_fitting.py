@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trainer.contract.errors import ContractError
 from trainer.contract.fitting import memory_advice, refuse_uneven_batch, shared_memory_advice
@@ -25,9 +28,17 @@ def test_the_nearest_batch_sizes_that_work_are_named(
         refuse_uneven_batch(uneven, ranks)
 
 
-@pytest.mark.parametrize(("size", "accumulate", "ranks"), [(8, 1, 1), (8, 1, 8), (16, 4, 2), (96, 3, 4)])
-def test_a_batch_that_is_shared_evenly_is_accepted(recipe: Path, size: int, accumulate: int, ranks: int) -> None:
-    refuse_uneven_batch(config(recipe, f"data.batch_size={size}", f"optim.accumulate={accumulate}"), ranks)
+@given(size=st.integers(1, 64), accumulate=st.integers(1, 4), ranks=st.integers(1, 8))
+def test_a_batch_is_accepted_exactly_where_all_shares_of_it_are_equal(
+    recipe: Path, size: int, accumulate: int, ranks: int
+) -> None:
+    shares = {len(part) for part in np.array_split(np.arange(size), ranks * accumulate)}
+    refused = False
+    try:
+        refuse_uneven_batch(config(recipe, f"data.batch_size={size}", f"optim.accumulate={accumulate}"), ranks)
+    except ContractError:
+        refused = True
+    assert refused == (len(shares) > 1)
 
 
 def test_advice_leaves_out_what_is_in_use_already(recipe: Path) -> None:

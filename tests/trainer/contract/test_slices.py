@@ -78,6 +78,7 @@ def test_an_unknown_field_is_refused_with_the_fields_there_are(field):
         ({"slices": [{"where": {}}]}, "slices.0.name"),
         ({"slices": [{"name": "a", "tagets": {}}]}, "slices.0.tagets"),
         ({"slices": [{"name": "a/b"}]}, "slices.0.name"),
+        ({"slices": [{"name": "all"}, {"name": "all", "where": {"attributes.a": 1}}]}, "slices.1"),
         ({"slices": [{"name": "a", "targets": {"x/y": "high"}}]}, "slices.0.targets.x/y"),
         ({"slices": [{"name": "a", "targets": {"x/y": float("nan")}}]}, "slices.0.targets.x/y"),
         ({"slices": [{"name": "a", "allowed_regression": -1}]}, "slices.0.allowed_regression"),

@@ -8,6 +8,7 @@ import psutil
 import pytest
 import torch
 
+from trainer.contract.errors import ContractError, Problem
 from trainer.contract.train_config import read_config
 from trainer.data.augment import View
 from trainer.data.loader import TrainingLoader, TrainingSamples, open_data, read_mask, to_tensor
@@ -112,6 +113,21 @@ def test_what_goes_wrong_in_a_task_names_the_sample(make):
     with pytest.raises(KeyError) as raised:
         batches(loader)
     assert re.search(r"while loading \S+\.tar: sample 'train\d+' \(number \d+\) for epoch 0", str(raised.value))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_task_refuses_is_refused_in_its_own_words_in_whatever_process(make, workers):
+    loader = make(workers=workers)
+
+    def refuse(labelled):
+        raise ContractError("too many agents", [Problem("sample 'a'", "9 agents", "at most 4")], "Raise max_agents.")
+
+    loader._loader.dataset.targets = {"trajectory": refuse}
+    with pytest.raises(ContractError) as raised:
+        batches(loader)
+    said = "too many agents: 1 problem\n  sample 'a': found 9 agents, expected at most 4\nRaise max_agents."
+    assert str(raised.value).startswith(said)
+    assert "Traceback" not in str(raised.value)
 
 
 RANK = """

@@ -1,10 +1,10 @@
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.data.order import Order, sample_at, sample_rng
+from trainer.data.order import Order, sample_at, sample_rng, spread
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -60,3 +60,19 @@ def test_an_epoch_sees_each_sample_at_most_once_when_there_are_enough():
 def test_augmentation_numbers_belong_to_the_sample():
     assert sample_rng(1, 2, 3).random() == sample_rng(1, 2, 3).random()
     assert len({sample_rng(s, e, i).random() for s in (1, 2) for e in (0, 1) for i in (0, 1, 2)}) == 12
+
+
+@given(total=st.integers(0, 500), most=st.integers(1, 300))
+def test_chosen_samples_are_as_many_as_may_be_and_evenly_apart(total, most):
+    chosen = spread(total, most)
+    assert len(chosen) == min(total, most)
+    assert set(chosen) <= set(range(total))
+    gaps = {b - a for a, b in pairwise(chosen)}
+    assert len(gaps) <= 2
+    assert max(gaps, default=1) - min(gaps, default=1) <= 1
+    assert min(gaps, default=1) >= 1
+
+
+def test_where_all_may_be_chosen_all_are():
+    assert spread(10, 5) == [0, 2, 4, 6, 8]
+    assert spread(10, 20) == list(range(10))

@@ -11,7 +11,7 @@ from trainer.contract.manifest import Row
 from trainer.contract.reference_profile import read_profile
 from trainer.contract.slices import parse_slices
 from trainer.data.features import column, image_features, sample_features
-from trainer.data.profile import spread, write_profile
+from trainer.data.profile import write_profile
 
 SLICES = parse_slices({"labels": {"semantic": {"classes": ["road", "car"], "ignore_id": 255}, "boxes": ["car"]}})
 
@@ -50,12 +50,6 @@ def test_labels_are_counted_and_what_was_not_annotated_is_not_there():
     absent = sample_features(image, None, row(), SLICES)
     assert column([found, none, absent], "boxes.car") == [2, 0]
     assert column([found, none, absent], "semantic.car") == [pytest.approx(1 / 3)]
-
-
-def test_a_large_split_is_sampled_evenly():
-    rows = list(range(10))
-    assert spread(rows, 5) == [0, 2, 4, 6, 8]
-    assert spread(rows, 20) == rows
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """Errors become words that a person can act on; the errors are torch's own where they can be had."""
 
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -91,6 +93,38 @@ def test_the_word_names_the_rank_and_its_last_step(tmp_path: Path) -> None:
 
     assert isinstance(raised(train), ValueError)
     assert (word(tmp_path).rank, word(tmp_path).step) == (0, 12)
+
+
+@pytest.fixture
+def crowded(delivery: Path, tmp_path: Path) -> Path:
+    """``delivery`` with one agent in each frame, but three in one of train."""
+    root = shutil.copytree(delivery, tmp_path / "crowded")
+    points = [(0.4 * step, 0.0) for step in range(20)]
+    for manifest in root.glob("*.manifest"):
+        rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+        for row in rows:
+            agents = 3 if row["sample_id"] == "train005" else 1
+            row["tracks"] = [{"track_id": str(n), "hz": 2.5, "observed": 8, "points": points} for n in range(agents)]
+        manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_sample_that_the_recipe_has_no_room_for_is_bad_input(
+    recipe: Path, crowded: Path, tmp_path: Path, workers: int
+) -> None:
+    tracks = "tasks.trajectory={options: {max_agents: 2, hidden: 8}}"
+    command = [sys.executable, "-m", "trainer", "train", str(recipe), "--data", str(crowded)]
+    for override in ("launch.devices=1", f"data.workers={workers}", tracks):
+        command += ["--set", override]
+    done = subprocess.run([*command, "--run-dir", str(tmp_path / "run")], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    failure = word(tmp_path / "run")
+    assert failure.kind == "bad_input"
+    assert failure.message.startswith("more agents than the recipe has room for: 1 problem")
+    assert "sample 'train005': found 3 agents, expected at most 2" in failure.message
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

@@ -82,6 +82,7 @@ def test_the_loss_shows_on_the_slice_that_it_is_on_beyond_noise_and_nowhere_else
 
 def test_the_comparison_is_of_the_same_samples(report: EvalReport) -> None:
     assert report.against is not None
+    assert report.against.lost == {"train": ()}
     for name, part in {"all": report.splits["train"], **report.splits["train"].slices}.items():
         assert report.against.splits["train"][name][IOU].value == part.metrics[IOU]
         low, high = part.intervals[IOU]

@@ -12,7 +12,7 @@ from trainer.data.loader import open_data
 from trainer.data.staging import data_directory
 from trainer.evaluation.evaluate import evaluate, score
 from trainer.evaluation.model import load_checkpoint
-from trainer.evaluation.slices import score_split
+from trainer.evaluation.slices import parts_of, score_split
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_slices_metrics_are_those_of_its_samples_alone(checkpoint, data):
     everything = evaluate(loaded.model, loaded.tasks, reader, loaded.config.data, range(len(reader)), "cpu")
     night = [i for i in range(len(reader)) if reader.row(i).attributes["time_of_day"] == "night"]
     alone = evaluate(loaded.model, loaded.tasks, reader, loaded.config.data, night, "cpu")
-    split = score_split(everything, loaded.tasks, opened.slices)
+    split = score_split(parts_of(everything, loaded.tasks, opened.slices), opened.slices)
     assert 0 < len(night) < len(reader)
     assert split.slices["night"].samples == len(night)
     expected = score(alone, loaded.tasks)
@@ -90,7 +90,7 @@ def test_two_ranks_shares_together_score_as_one(checkpoint, data):
 
 def test_a_split_without_samples_of_a_slice_says_none_not_zero(checkpoint, data):
     loaded, opened = load_checkpoint(checkpoint), open_data(data)
-    empty = score_split([], loaded.tasks, opened.slices)
+    empty = score_split(parts_of([], loaded.tasks, opened.slices), opened.slices)
     assert empty.samples == 0
     assert empty.metrics["segmentation/mIoU"] is None
     assert empty.metrics["detection/AP"] is None

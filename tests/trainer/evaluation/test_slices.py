@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from trainer.contract.eval_report import SplitScore
 from trainer.contract.manifest import Row
-from trainer.contract.slices import Slices, parse_slices
+from trainer.contract.slices import parse_slices
 from trainer.evaluation.evaluate import Evaluated
-from trainer.evaluation.slices import compare_split, score_split
+from trainer.evaluation.slices import Part, compare_split, lost, parts_of, score_split
 from trainer.metrics.statistics import ratio
 
 SLICES = parse_slices(
@@ -34,9 +35,15 @@ class Mean:
 
 
 class Task:
+    """``asked`` has how many samples there were whenever it was asked for their statistics."""
+
     name = "task"
 
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
     def statistics(self, records: list[float]) -> Mean:
+        self.asked.append(len(records))
         return Mean(np.array(records, float))
 
 
@@ -54,8 +61,12 @@ def samples(values: np.ndarray) -> list[Evaluated]:
     return found
 
 
-def scored(values: np.ndarray, slices: Slices = SLICES):  # type: ignore[no-untyped-def]
-    return score_split(samples(values), [Task()], slices)  # type: ignore[list-item]
+def parts(evaluated: list[Evaluated], crossed: bool = True) -> dict[str, Part]:
+    return parts_of(evaluated, [Task()], SLICES, crossed)  # type: ignore[list-item]
+
+
+def scored(values: np.ndarray) -> SplitScore:
+    return score_split(parts(samples(values)), SLICES)
 
 
 def test_slices_and_their_pairs_have_their_own_samples_metrics_and_intervals() -> None:
@@ -87,9 +98,9 @@ def test_the_same_samples_give_the_same_interval() -> None:
 def test_a_paired_comparison_sees_what_two_intervals_would_not() -> None:
     noise = np.random.default_rng(2).normal(0, 5, 100)
     ours, theirs = samples(noise + 0.5), samples(noise + np.random.default_rng(3).normal(0, 0.1, 100))
-    low, high = score_split(ours, [Task()], SLICES).intervals["task/mean"]  # type: ignore[list-item]
+    low, high = score_split(parts(ours), SLICES).intervals["task/mean"]
     assert low < 0 < high
-    changes = compare_split(ours, [Task()], theirs, [Task()], SLICES)  # type: ignore[list-item]
+    changes = compare_split(parts(ours), parts(theirs, crossed=False))
     change = changes["all"]["task/mean"]
     assert change.value - change.reference == pytest.approx(0.5, abs=0.05)
     assert 0.4 < change.interval[0] < change.interval[1] < 0.6
@@ -98,6 +109,20 @@ def test_a_paired_comparison_sees_what_two_intervals_would_not() -> None:
 
 
 def test_a_model_beside_itself_differs_by_nothing() -> None:
-    ours = samples(np.random.default_rng(4).normal(size=30))
-    change = compare_split(ours, [Task()], ours, [Task()], SLICES)["all"]["task/mean"]  # type: ignore[list-item]
-    assert change.interval == (0.0, 0.0)
+    ours = parts(samples(np.random.default_rng(4).normal(size=30)))
+    assert compare_split(ours, ours)["all"]["task/mean"].interval == (0.0, 0.0)
+    assert lost(ours, ours) == ()
+
+
+def test_what_only_the_reference_has_is_lost() -> None:
+    nothing, something = parts([]), parts(samples(np.arange(6.0)))
+    assert lost(nothing, something) == ("task/mean",)
+    assert lost(something, nothing) == ()
+
+
+def test_scores_and_comparisons_resample_each_part_once() -> None:
+    task = Task()
+    found = parts_of(samples(np.arange(60.0)), [task], SLICES)  # type: ignore[list-item]
+    score_split(found, SLICES)
+    compare_split(found, found)
+    assert sorted(task.asked) == sorted(part.samples for part in found.values())

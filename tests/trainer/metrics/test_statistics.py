@@ -6,7 +6,19 @@ from scipy import stats
 
 from trainer.contract.metrics import direction, gain
 from trainer.metrics.roc import chance_histogram, roc
-from trainer.metrics.statistics import Among, Joined, draws, interval, intervals, mean_of_defined, ratio
+from trainer.metrics.statistics import (
+    BLOCK,
+    Among,
+    Joined,
+    draws,
+    interval,
+    intervals,
+    mean_of_defined,
+    point,
+    points,
+    ratio,
+    resampled,
+)
 
 
 class Mean:
@@ -24,15 +36,33 @@ class Mean:
 
 def test_an_interval_is_that_of_scipys_percentile_bootstrap() -> None:
     values = np.random.default_rng(4).normal(3, 2, 60)
-    found = intervals(Mean("mean", values.tolist()))["mean"]
+    found = intervals(resampled(Mean("mean", values.tolist())))["mean"]
     reference = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, rng=1)
     expected = reference.confidence_interval
     assert found == pytest.approx((expected.low, expected.high), abs=0.06)
 
 
 def test_without_samples_there_is_no_interval_and_with_one_it_has_no_width() -> None:
-    assert intervals(Mean("mean", [])) == {"mean": None}
-    assert intervals(Mean("mean", [2.5])) == {"mean": (2.5, 2.5)}
+    none, one = resampled(Mean("mean", [])), resampled(Mean("mean", [2.5]))
+    assert (points(none), intervals(none)) == ({"mean": None}, {"mean": None})
+    assert (points(one), intervals(one)) == ({"mean": 2.5}, {"mean": (2.5, 2.5)})
+
+
+@pytest.mark.parametrize("samples", [3, 700])
+def test_the_samples_as_they_are_come_first_and_draws_in_blocks_are_those_at_once(samples: int) -> None:
+    sizes = []
+
+    class Watched(Mean):
+        def metrics(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+            sizes.append(counts.size)
+            return super().metrics(counts)
+
+    found = resampled(Watched("mean", list(range(samples))))
+    assert max(sizes) <= BLOCK
+    assert (len(sizes) == 1) == (samples == 3), "few samples are drawn at once"
+    statistics = Mean("mean", list(range(samples)))
+    assert points(found) == point(statistics) == {"mean": (samples - 1) / 2}
+    assert found["mean"][1:] == pytest.approx(statistics.metrics(draws(samples))["mean"])
 
 
 def test_joined_statistics_have_the_metrics_of_all_in_the_same_draws() -> None:

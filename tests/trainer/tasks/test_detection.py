@@ -26,6 +26,14 @@ def perfect_outputs(targets):
     return {"heat": heat, "box": torch.log(targets["box"]) - 0.7}
 
 
+def test_a_category_that_the_recipe_does_not_know_is_named_with_its_sample():
+    task, sample = build(TaskConfig(classes=CLASSES)), labelled(Box(category="tram", bbox=(10, 12, 30, 20)))
+    outputs = {"heat": torch.zeros(2, 16, 24), "box": torch.zeros(4, 16, 24)}
+    for call in (lambda: task.targets(sample), lambda: task.record(outputs, sample)):
+        with pytest.raises(ContractError, match=r"'a': found a box of 'tram', expected one of \['car', 'person'\]"):
+            call()
+
+
 def test_decoding_the_targets_gives_the_boxes_back():
     boxes = [
         Box(category="car", bbox=(10, 12, 30, 20)),

@@ -10,7 +10,7 @@ from trainer.contract.manifest import Box, Row
 from trainer.contract.slices import Scalar, Slice, read_slices
 from trainer.data.readers.common import read_table
 from trainer.evaluation.score.samples import Samples
-from trainer.metrics.statistics import LEVEL, RESAMPLES, intervals, point
+from trainer.metrics.statistics import LEVEL, RESAMPLES, intervals, points, resampled
 
 NAME_COLUMNS = ("sample_id", "name", "file_name", "image", "raw_file")
 Attributes = Mapping[str, Scalar]
@@ -53,8 +53,8 @@ def _slice_score(samples: Samples, one: Slice, rows: Sequence[Row]) -> dict[str,
 
 
 def _scores(samples: Samples, places: Sequence[int]) -> dict[str, Any]:
-    statistics = samples.statistics([samples.records[place] for place in places])
-    return {"metrics": point(statistics), "intervals": intervals(statistics)}
+    values = resampled(samples.statistics([samples.records[place] for place in places]))
+    return {"metrics": points(values), "intervals": intervals(values)}
 
 
 def _row(samples: Samples, place: int, attributes: Attributes) -> Row:
