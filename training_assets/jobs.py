@@ -7,16 +7,11 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from trainer.contract.train_config import TrainConfig
 from training_assets.assets.dataset import GOLDEN_FILES, golden_key
+from training_assets.control import DATASET_JOB, STAGING_JOB, job_name
 
-DATASET_JOB = "dataset_job"
-STAGING_JOB = "staging_job"
 DATASET_ASSETS = ("dataset_version", "reference_profile", "eval_shards")
 CHAIN = ("training_set", "checkpoint", "exported_model", "eval_report", "model_card", "registry_entry")
 """The assets of one recipe and window, in their order."""
-
-
-def job_name(recipe: str) -> str:
-    return f"{recipe}_job"
 
 
 def dataset_job() -> UnresolvedAssetJobDefinition:

@@ -304,6 +304,25 @@ class Release(_Model):
     )
 
 
+class Automation(_Model):
+    """What is started for this recipe without anybody asking (docs/automation.md). Nothing is by default."""
+
+    on_delivery: bool = Field(default=False, description="Train the newest window when a delivery was checked.")
+    nightly: bool = Field(
+        default=False, description="Train the newest window each night that something is out of date."
+    )
+    weekly: bool = Field(default=False, description="Run the whole chain each week, from the newest delivery on.")
+    on_weak_slice: Literal["nothing", "train", "sweep", "data_request"] = Field(
+        default="data_request",
+        description="When production is below target on a mined slice: train the newest window with the slice from "
+        "production's weights, or tell that a sweep or more data is wanted.",
+    )
+    slice_targets: dict[str, FiniteFloat] = Field(
+        default={}, description="Least value of metrics on a mined slice, of errors the largest; none: release.targets."
+    )
+    sweep_weekly: bool = Field(default=False, description="Tell each week that a sweep is wanted.")
+
+
 class TrainConfig(_Model):
     """A recipe: ``recipes/<name>.yaml``, and ``train.yaml`` beside each run that used it."""
 
@@ -323,6 +342,7 @@ class TrainConfig(_Model):
     launch: Launch = Launch()
     telemetry: Telemetry = Telemetry()
     release: Release = Release()
+    automation: Automation = Automation()
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
@@ -342,9 +362,15 @@ class TrainConfig(_Model):
         """sha256 of all that decides what a training computes from its data, not where it runs or how it is judged."""
         # Gates judge a training, but early stopping decides how long it is.
         judging = {name for name in Guards.model_fields if name != "early_stopping"}
-        elsewhere = dict.fromkeys(("description", "owner", "launch", "telemetry", "window", "release"), True)
+        names = ("description", "owner", "launch", "telemetry", "window", "release", "automation")
+        elsewhere = dict.fromkeys(names, True)
         parts = {"guards": judging, "data": {"workers", "cache_mb"}}
         return digest_of(self.model_dump(mode="json", exclude={**elsewhere, **parts}))
+
+    @property
+    def slice_targets(self) -> Mapping[str, float]:
+        """What is asked of production on a mined slice."""
+        return self.automation.slice_targets or self.release.targets
 
     def misfits(self, slices: Slices, labels: Mapping[str, int]) -> list[str]:
         """Why this recipe cannot be trained on a delivery with these label names and counts; empty when it can."""

@@ -204,3 +204,17 @@ def test_gates_judge_a_training_but_early_stopping_is_part_of_what_it_is(recipe)
 def test_early_stopping_watches_a_metric_of_one_of_the_tasks(recipe):
     (problem,) = problems(recipe, "guards.early_stopping.monitor=lanes/F1")
     assert "guards.early_stopping.monitor 'lanes/F1' is not of one of the tasks" in problem.expected
+
+
+def test_what_starts_a_training_is_no_part_of_what_it_computes(recipe):
+    plain = read_config(recipe, environment={})
+    automatic = read_config(recipe, ["automation={on_delivery: true, on_weak_slice: train}"], environment={})
+    assert automatic.digest == plain.digest
+    assert plain.automation.on_delivery is False
+
+
+def test_a_mined_slice_is_judged_by_the_releases_targets_unless_it_has_its_own(recipe):
+    release = "release.targets={segmentation/mIoU: 0.5}"
+    own = "automation.slice_targets={segmentation/mIoU: 0.3}"
+    assert read_config(recipe, [release], environment={}).slice_targets == {"segmentation/mIoU": 0.5}
+    assert read_config(recipe, [release, own], environment={}).slice_targets == {"segmentation/mIoU": 0.3}
