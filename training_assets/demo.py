@@ -3,20 +3,23 @@
 Only the order of things and what is said; materialising is ``refresh.py``, the summary ``summary.py``.
 """
 
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from uuid import uuid4
+from typing import Any
 
 import dagster as dg
 
-from trainer.contract.delivery import FILES
+from trainer.contract.delivery import FILES, file_digests
 from trainer.contract.errors import ContractError, Problem
+from trainer.contract.files import digest_of
 from trainer.contract.slices import read_slices
 from trainer.contract.train_config import TrainConfig
 from training_assets import partitions
+from training_assets.control import delivery_config
 from training_assets.definitions import build_defs
 from training_assets.home import instance
 from training_assets.jobs import CHAIN, DATASET_ASSETS, DATASET_JOB, STAGING_JOB, job_name
@@ -25,6 +28,7 @@ from training_assets.profiles import REPOSITORY, Profile, load_profile
 from training_assets.recipes import load_recipes
 from training_assets.records import DatasetVersion
 from training_assets.refresh import Refresher
+from training_assets.stores.inbox import DeliveryFound, Inbox, inbox_of
 from training_assets.stores.record_store import WHOLE, RecordStore
 from training_assets.summary import print_dataset, print_recipe
 
@@ -35,12 +39,11 @@ def demo(data: Path | None, recipe: str | None, window: str | None) -> int:
     """Materialise everything for the newest window of a delivery; 0 when each fitting recipe is registered."""
     began = time.monotonic()
     profile = load_profile()
-    make_current(data or made_scenes(), profile.delivery)
-    say(f"delivery {profile.delivery.resolve()}")
+    delivery = put_into_inbox(data or made_scenes(), inbox_of(profile.inbox))
+    say(f"delivery {profile.inbox}/{delivery.name}")
     with instance() as dagster_instance:
         refresher = Refresher(build_defs(profile=profile), dagster_instance)
-        refresher.observe_delivery(profile.delivery)
-        worked = refresh(refresher, DATASET_JOB, [[dg.AssetKey(name) for name in DATASET_ASSETS]])
+        worked = refresh_dataset(refresher, delivery, DATASET_ASSETS)
         dataset = RecordStore(Places(profile.store)).read(dg.AssetKey("dataset_version"), WHOLE, DatasetVersion)
         window = chosen_window(profile, dataset, window)
         chosen = fitting_recipes(profile, dataset, recipe)
@@ -70,26 +73,19 @@ def made_scenes() -> Path:
     return SCENES
 
 
-def make_current(delivery: Path, link: Path) -> None:
-    """Let ``link`` (what the graph reads) point at ``delivery``, so that the web page sees the same one.
+def put_into_inbox(delivery: Path, inbox: Inbox) -> DeliveryFound:
+    """``delivery`` as it is in the inbox; its name there says its content, so that a changed one is another.
 
     Raises:
-        ContractError: there is no delivery there, or something else than a link is in the way.
+        ContractError: there is no delivery there.
     """
     missing = [
         Problem(str(delivery / name), "nothing", "this file") for name in FILES if not (delivery / name).is_file()
     ]
     if missing:
         raise ContractError(f"{delivery} is not a delivery", missing, "DATA must be the directory that holds these.")
-    if link.resolve() == delivery.resolve():
-        return
-    if link.exists() and not link.is_symlink():
-        problem = Problem(str(link), "a directory", "a link to the current delivery (or the delivery itself as --data)")
-        raise ContractError("the profile's delivery cannot be replaced", [problem])
-    link.parent.mkdir(parents=True, exist_ok=True)
-    fresh = link.with_name(f".{link.name}-{uuid4().hex[:8]}")
-    fresh.symlink_to(delivery.resolve(), target_is_directory=True)
-    fresh.replace(link)
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", delivery.resolve().name).strip("-_")[:60]
+    return inbox.put(delivery, f"{stem or 'delivery'}-{digest_of(file_digests(delivery))[:8]}")
 
 
 def chosen_window(profile: Profile, dataset: DatasetVersion, asked: str | None) -> str:
@@ -133,6 +129,13 @@ def fitting_recipes(profile: Profile, dataset: DatasetVersion, asked: str | None
     return fitting
 
 
+def refresh_dataset(refresher: Refresher, delivery: DeliveryFound, assets: Sequence[str]) -> bool:
+    """Check, pin and describe ``delivery``, where that was not done."""
+    refresher.observe_delivery(delivery)
+    config = delivery_config(delivery.name)
+    return refresh(refresher, DATASET_JOB, [[dg.AssetKey(name) for name in assets]], run_config=config)
+
+
 def stage_windows(refresher: Refresher, profile: Profile, recipes: Sequence[TrainConfig], window: str) -> bool:
     """Stage the windows that the recipes look back on, in one run."""
     definition = partitions.window_partitions(profile.windows)
@@ -155,7 +158,11 @@ def run_chain(refresher: Refresher, recipe: TrainConfig, window: str) -> bool:
 
 
 def refresh(
-    refresher: Refresher, job: str, steps: Sequence[Sequence[dg.AssetKey]], partition: str | None = None
+    refresher: Refresher,
+    job: str,
+    steps: Sequence[Sequence[dg.AssetKey]],
+    partition: str | None = None,
+    run_config: Mapping[str, Any] | None = None,
 ) -> bool:
     """Materialise what is out of date, step by step: what one step leaves unchanged, the next need not run for.
 
@@ -167,7 +174,7 @@ def refresh(
             now = refresher.runnable(stale, keys)
             for one in now:
                 say(f"{one.key.to_user_string()}: {one.reason}")
-            finish(refresher.run(job, [one.key for one in now], [partition] if partition else []))
+            finish(refresher.run(job, [one.key for one in now], [partition] if partition else [], run_config))
             worked = True
     return worked
 
