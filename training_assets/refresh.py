@@ -5,7 +5,7 @@ code version differs, or an upstream asset has another data version than the one
 that was materialised again with the same content leaves its downstream assets up to date.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,16 +89,24 @@ class Refresher:
                 unsettled.add(key)
         return running
 
-    def run(self, job: str, keys: Sequence[dg.AssetKey], partitions: Sequence[str] = ()) -> dg.ExecuteInProcessResult:
+    def run(
+        self,
+        job: str,
+        keys: Sequence[dg.AssetKey],
+        partitions: Sequence[str] = (),
+        run_config: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> dg.ExecuteInProcessResult:
         """Materialise ``keys`` in one run of ``job``; several partitions need a single-run backfill policy."""
         ends = (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
         several = len(partitions) > 1
+        span = dict(zip(ends, (partitions[0], partitions[-1]), strict=True)) if several else {}
         return self.defs.resolve_job_def(job).execute_in_process(
             instance=self.instance,
-            run_config={"loggers": {"console": {}}},
+            run_config={**(run_config or {}), "loggers": {"console": {}}},
             asset_selection=list(keys),
             partition_key=partitions[0] if len(partitions) == 1 else None,
-            tags=dict(zip(ends, (partitions[0], partitions[-1]), strict=True)) if several else None,
+            tags={**(tags or {}), **span},
             raise_on_error=False,
         )
 
