@@ -80,7 +80,8 @@ def _reference(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from training_assets.demo import Stopped, demo
+    from training_assets.demo import demo
+    from training_assets.in_process import Stopped
 
     try:
         return demo(arguments.data, arguments.recipe, arguments.window)

@@ -90,7 +90,11 @@ class TrainingSet(Record):
 
 
 class Checkpoint(Record):
-    """A finished training, and the code that did it."""
+    """A finished training, and the code that did it.
+
+    ``overrides`` (``a.b=c``) are what it changed of its recipe; whoever judges it goes by them. ``warm_started_from``
+    is PROJECT@VERSION or the sha256 of a checkpoint.
+    """
 
     run_id: str
     directory: str
@@ -99,6 +103,9 @@ class Checkpoint(Record):
     training_set: TrainingSet
     dagster_run_id: str
     code: CodeVersion
+    overrides: tuple[str, ...] = ()
+    profile: str = ""
+    warm_started_from: str | None = None
 
 
 class ExportedModel(Record):
@@ -109,11 +116,15 @@ class ExportedModel(Record):
 
 
 class Evaluation(Record):
-    """One evaluation of a checkpoint; ``data`` holds the slices and shards that it was scored on."""
+    """One evaluation of a checkpoint; ``data`` holds the slices and shards that it was scored on.
+
+    ``overrides`` are the checkpoint's.
+    """
 
     directory: str
     data: str
     report: EvalReport
+    overrides: tuple[str, ...] = ()
 
 
 class ModelCard(Record):

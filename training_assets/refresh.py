@@ -95,16 +95,18 @@ class Refresher:
         keys: Sequence[dg.AssetKey],
         partitions: Sequence[str] = (),
         run_config: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> dg.ExecuteInProcessResult:
         """Materialise ``keys`` in one run of ``job``; several partitions need a single-run backfill policy."""
         ends = (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
         several = len(partitions) > 1
+        span = dict(zip(ends, (partitions[0], partitions[-1]), strict=True)) if several else {}
         return self.defs.resolve_job_def(job).execute_in_process(
             instance=self.instance,
-            run_config={"loggers": {"console": {}}, **(run_config or {})},
+            run_config={**(run_config or {}), "loggers": {"console": {}}},
             asset_selection=list(keys),
             partition_key=partitions[0] if len(partitions) == 1 else None,
-            tags=dict(zip(ends, (partitions[0], partitions[-1]), strict=True)) if several else None,
+            tags={**(tags or {}), **span},
             raise_on_error=False,
         )
 

@@ -8,16 +8,10 @@ from typing import Any
 import pytest
 
 from trainer.contract.errors import ContractError
-from training_assets.demo import (
-    Stopped,
-    chosen_window,
-    fitting_recipes,
-    put_into_inbox,
-    refresh_dataset,
-    run_chain,
-    stage_windows,
-)
+from training_assets.demo import fitting_recipes, put_into_inbox
+from training_assets.in_process import Stopped, refresh_dataset, run_chain, stage_windows
 from training_assets.jobs import DATASET_ASSETS
+from training_assets.planning import chosen_window
 from training_assets.recipes import load_recipes
 from training_assets.records import DatasetVersion
 from training_assets.refresh import Refresher

@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 SELECTED_BY = "TRAINING_ASSETS_PROFILE"
 PREFIX = "TRAINING_ASSETS_"
+LAUNCHING = ("launcher", "launch", "network_interface")
 REFERENCE = re.compile(r"\$\{([^}:]*)(?::-([^}]*))?\}")
 
 
@@ -102,6 +103,21 @@ def load_profile(name: str | None = None, environment: Mapping[str, str] = os.en
     if name not in known:
         raise ContractError("no such profile", [Problem(SELECTED_BY, f"'{name}'", f"one of {known}")])
     return parse_profile(read_yaml(path), path, environment)
+
+
+def profile_to_launch_with(name: str, ours: Profile) -> Profile:
+    """``ours`` with the launcher, launch and network interface of the profile called ``name``.
+
+    Raises:
+        ContractError: no such profile, or it keeps another store: what it makes would not be found here.
+    """
+    other = load_profile(name)
+    if other.store != ours.store:
+        problem = Problem(
+            f"profile {name}", str(other.store), f"{ours.store}, the store of profile {ours.name}", field="store"
+        )
+        raise ContractError("this profile cannot launch for another store", [problem], "Start the graph under it.")
+    return ours.model_copy(update={field: getattr(other, field) for field in LAUNCHING})
 
 
 def parse_profile(value: Any, path: Path, environment: Mapping[str, str]) -> Profile:
