@@ -12,6 +12,7 @@ from training_assets import gates
 from training_assets.dashboard import DASHBOARD_FILE
 from training_assets.facts import production_sha256, slices_of
 from training_assets.places import Places
+from training_assets.recipes import overridden
 from training_assets.records import Checkpoint, Evaluation, ExportedModel
 from training_assets.stores.events import Outbox, Subject, gate_events
 from training_assets.stores.registry import Registry
@@ -21,6 +22,9 @@ def recipe_checks(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinitio
     report_key = dg.AssetKey([recipe.name, "eval_report"])
     export_key = dg.AssetKey([recipe.name, "exported_model"])
     checkpoint_key = dg.AssetKey([recipe.name, "checkpoint"])
+
+    def used(judged: Evaluation | Checkpoint) -> TrainConfig:
+        return overridden(recipe, judged.overrides)
 
     def judged(
         context: dg.AssetCheckExecutionContext,
@@ -53,7 +57,7 @@ def recipe_checks(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinitio
         places: dg.ResourceParam[Places],
         outbox: dg.ResourceParam[Outbox],
     ) -> dg.AssetCheckResult:
-        gate = gates.targets_met(eval_report.report, slices_of(eval_report, places), recipe)
+        gate = gates.targets_met(eval_report.report, slices_of(eval_report, places), used(eval_report))
         return judged(context, gate, eval_report, places, outbox)
 
     @dg.asset_check(
@@ -67,7 +71,7 @@ def recipe_checks(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinitio
         outbox: dg.ResourceParam[Outbox],
     ) -> dg.AssetCheckResult:
         production = production_sha256(registry, recipe.project)
-        gate = gates.no_regression(eval_report.report, slices_of(eval_report, places), recipe, production)
+        gate = gates.no_regression(eval_report.report, slices_of(eval_report, places), used(eval_report), production)
         return judged(context, gate, eval_report, places, outbox)
 
     @dg.asset_check(asset=report_key, partitions_def=windows, description=_first_line(gates.calibrated))
@@ -77,7 +81,7 @@ def recipe_checks(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinitio
         places: dg.ResourceParam[Places],
         outbox: dg.ResourceParam[Outbox],
     ) -> dg.AssetCheckResult:
-        return judged(context, gates.calibrated(eval_report.report, recipe), eval_report, places, outbox)
+        return judged(context, gates.calibrated(eval_report.report, used(eval_report)), eval_report, places, outbox)
 
     @dg.asset_check(
         asset=report_key,
@@ -93,7 +97,7 @@ def recipe_checks(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinitio
         places: dg.ResourceParam[Places],
         outbox: dg.ResourceParam[Outbox],
     ) -> dg.AssetCheckResult:
-        gate = gates.latency_within_budget(exported_model.exports, recipe)
+        gate = gates.latency_within_budget(exported_model.exports, used(eval_report))
         return judged(context, gate, eval_report, places, outbox)
 
     @dg.asset_check(
@@ -109,7 +113,7 @@ def recipe_checks(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinitio
         checkpoint: Checkpoint,
         outbox: dg.ResourceParam[Outbox],
     ) -> dg.AssetCheckResult:
-        gate = gates.exports_match_eager(exported_model.exports, recipe)
+        gate = gates.exports_match_eager(exported_model.exports, used(checkpoint))
         return exported(context, gate, exported_model, checkpoint, outbox)
 
     @dg.asset_check(
@@ -124,7 +128,7 @@ def recipe_checks(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinitio
         checkpoint: Checkpoint,
         outbox: dg.ResourceParam[Outbox],
     ) -> dg.AssetCheckResult:
-        gate = gates.quantization_loss_within_budget(exported_model.exports, recipe)
+        gate = gates.quantization_loss_within_budget(exported_model.exports, used(checkpoint))
         return exported(context, gate, exported_model, checkpoint, outbox)
 
     return [

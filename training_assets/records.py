@@ -24,8 +24,8 @@ class Record(BaseModel):
 class DatasetVersion(Record):
     """A pinned delivery. ``windows`` counts the rows of the train split in each window.
 
-    ``directory`` holds the checked rows (``trainer.contract.pinned``); ``delivery`` is the path that their pictures
-    lay below when they were checked.
+    ``directory`` holds the checked rows (``trainer.contract.pinned``). ``delivery`` is the directory that their images
+    lay in; what was fetched from elsewhere may be removed later.
     """
 
     version: str
@@ -102,7 +102,11 @@ class TrainingSet(Record):
 
 
 class Checkpoint(Record):
-    """A finished training, and the code that did it."""
+    """A finished training, and the code that did it.
+
+    ``overrides`` (``a.b=c``) are what it changed of its recipe; whoever judges it goes by them. ``warm_started_from``
+    is PROJECT@VERSION or the sha256 of a checkpoint.
+    """
 
     run_id: str
     directory: str
@@ -111,6 +115,9 @@ class Checkpoint(Record):
     training_set: TrainingSet
     dagster_run_id: str
     code: CodeVersion
+    overrides: tuple[str, ...] = ()
+    profile: str = ""
+    warm_started_from: str | None = None
 
 
 class ExportedModel(Record):
@@ -121,11 +128,15 @@ class ExportedModel(Record):
 
 
 class Evaluation(Record):
-    """One evaluation of a checkpoint; ``data`` holds the slices and shards that it was scored on."""
+    """One evaluation of a checkpoint; ``data`` holds the slices and shards that it was scored on.
+
+    ``overrides`` are the checkpoint's.
+    """
 
     directory: str
     data: str
     report: EvalReport
+    overrides: tuple[str, ...] = ()
 
 
 class ModelCard(Record):

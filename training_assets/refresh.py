@@ -5,9 +5,8 @@ code version differs, or an upstream asset has another data version than the one
 that was materialised again with the same content leaves its downstream assets up to date.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -15,7 +14,8 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG, CachingStal
 from dagster._core.loader import LoadingContext
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from training_assets.assets.dataset import GOLDEN_FILES, golden_key, observed_digest
+from training_assets.assets.dataset import GOLDEN_FILES, golden_key
+from training_assets.stores.inbox import DeliveryFound
 
 
 class _Loading(LoadingContext):
@@ -49,10 +49,10 @@ class Refresher:
         self.defs = defs
         self.instance = instance
 
-    def observe_delivery(self, delivery: Path) -> None:
-        """Tell Dagster what the delivery's files hold now; says nothing where it knows already."""
-        for part in GOLDEN_FILES:
-            version = observed_digest(delivery, part)
+    def observe_delivery(self, delivery: DeliveryFound) -> None:
+        """Tell Dagster what the delivery's files hold; says nothing where it knows already."""
+        for part, file in GOLDEN_FILES.items():
+            version = delivery.digests[file]
             key = golden_key(part)
             if self._status().get_current_data_version(key).value != version:
                 observation = dg.AssetObservation(key, tags={DATA_VERSION_TAG: version})
@@ -89,16 +89,24 @@ class Refresher:
                 unsettled.add(key)
         return running
 
-    def run(self, job: str, keys: Sequence[dg.AssetKey], partitions: Sequence[str] = ()) -> dg.ExecuteInProcessResult:
+    def run(
+        self,
+        job: str,
+        keys: Sequence[dg.AssetKey],
+        partitions: Sequence[str] = (),
+        run_config: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> dg.ExecuteInProcessResult:
         """Materialise ``keys`` in one run of ``job``; several partitions need a single-run backfill policy."""
         ends = (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
         several = len(partitions) > 1
+        span = dict(zip(ends, (partitions[0], partitions[-1]), strict=True)) if several else {}
         return self.defs.resolve_job_def(job).execute_in_process(
             instance=self.instance,
-            run_config={"loggers": {"console": {}}},
+            run_config={**(run_config or {}), "loggers": {"console": {}}},
             asset_selection=list(keys),
             partition_key=partitions[0] if len(partitions) == 1 else None,
-            tags=dict(zip(ends, (partitions[0], partitions[-1]), strict=True)) if several else None,
+            tags={**(tags or {}), **span},
             raise_on_error=False,
         )
 

@@ -417,12 +417,18 @@ def read_config(path: Path, overrides: Iterable[str] = (), environment: Mapping[
     value = read_yaml(path)
     if not isinstance(value, dict):
         raise ContractError(f"{path} is not a recipe", [Problem(str(path), repr(value), "a mapping")])
-    for key, text, source in [*_environment_overrides(environment), *_given_overrides(overrides)]:
-        _put(value, key, parse_yaml(text, source), source)
-    try:
-        return TrainConfig.model_validate(value)
-    except ValidationError as error:
-        raise ContractError(f"{path} is not a usable recipe", problems_of(error, str(path))) from None
+    given = [*_environment_overrides(environment), *_given_overrides(overrides)]
+    return _overridden(value, given, f"{path} is not a usable recipe", str(path))
+
+
+def with_overrides(config: TrainConfig, overrides: Iterable[str]) -> TrainConfig:
+    """``config`` with ``a.b=c`` applied.
+
+    Raises:
+        ContractError: names each field that is wrong.
+    """
+    value, name = config.model_dump(mode="json"), f"recipe {config.name}"
+    return _overridden(value, _given_overrides(overrides), f"{name} cannot be overridden so", name)
 
 
 Override = tuple[list[str], str, str]
@@ -444,6 +450,15 @@ def _given_overrides(overrides: Iterable[str]) -> list[Override]:
             raise ContractError("an override is not usable", [Problem("--set", override, "the form a.b=c")])
         result.append((key.strip().split("."), text, f"--set {override}"))
     return result
+
+
+def _overridden(value: dict[str, Any], overrides: Iterable[Override], title: str, file: str) -> TrainConfig:
+    for key, text, source in overrides:
+        _put(value, key, parse_yaml(text, source), source)
+    try:
+        return TrainConfig.model_validate(value)
+    except ValidationError as error:
+        raise ContractError(title, problems_of(error, file)) from None
 
 
 def _put(value: dict[str, Any], key: list[str], new: Any, source: str) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from trainer.contract.delivery import FILES, DeliveryReader, Progress, Sample, file_digests
+from trainer.contract.delivery import DeliveryReader, Progress, Sample, file_digests
 from trainer.contract.errors import ContractError
 from trainer.contract.files import sha256_of, write_json
 from trainer.contract.pinned import NO_ROWS, RowWriter, WindowRows
@@ -24,6 +24,7 @@ from training_assets.places import Places
 from training_assets.profiles import Profile
 from training_assets.records import DatasetVersion
 from training_assets.stores.dvc import DvcStore
+from training_assets.stores.inbox import DeliveryFound, Inbox
 from training_assets.stores.record_store import WHOLE, RecordStore
 from training_assets.versions import CONTRACT, code_version
 
@@ -44,9 +45,10 @@ def dataset_assets(windows: dg.TimeWindowPartitionsDefinition) -> list[dg.Assets
     return [golden, dataset_version, _golden_windows(windows), reference_profile]
 
 
-def observed_digest(delivery: Path, part: str) -> str:
-    """The data version of ``golden/<part>``: the sha256 of its file."""
-    return sha256_of(delivery / GOLDEN_FILES[part])
+class DatasetConfig(dg.Config):
+    """Which delivery."""
+
+    delivery: str = Field(default="", description="Its name in the inbox; empty: the newest complete one.")
 
 
 @dg.multi_observable_source_asset(
@@ -56,15 +58,12 @@ def observed_digest(delivery: Path, part: str) -> str:
         for part, file in GOLDEN_FILES.items()
     ],
 )
-def golden(profile: dg.ResourceParam[Profile]) -> Iterator[dg.ObserveResult]:
+def golden(config: DatasetConfig, inbox: dg.ResourceParam[Inbox]) -> Iterator[dg.ObserveResult]:
     """The delivery's files; their data versions are their sha256."""
+    found = delivered(inbox, config.delivery)
     for part, file in GOLDEN_FILES.items():
-        path = profile.delivery / file
-        if not path.is_file():
-            raise dg.Failure(f"found no {path}, expected a delivery with {', '.join(FILES)}", allow_retries=False)
-        found: dict[str, Any] = {"bytes": path.stat().st_size, "path": dg.MetadataValue.path(str(path.resolve()))}
-        version = dg.DataVersion(observed_digest(profile.delivery, part))
-        yield dg.ObserveResult(asset_key=golden_key(part), data_version=version, metadata=found)
+        version = dg.DataVersion(found.digests[file])
+        yield dg.ObserveResult(asset_key=golden_key(part), data_version=version, metadata={"delivery": found.name})
 
 
 @dg.asset(
@@ -73,7 +72,9 @@ def golden(profile: dg.ResourceParam[Profile]) -> Iterator[dg.ObserveResult]:
 )
 def dataset_version(
     context: dg.AssetExecutionContext,
+    config: DatasetConfig,
     profile: dg.ResourceParam[Profile],
+    inbox: dg.ResourceParam[Inbox],
     places: dg.ResourceParam[Places],
     dvc: dg.ResourceParam[DvcStore],
 ) -> Iterator[dg.AssetObservation | dg.MaterializeResult[DatasetVersion]]:
@@ -82,10 +83,10 @@ def dataset_version(
     Its data version is the digest of the delivery; `restore` brings any pinned version back byte for byte. Its rows
     are kept by window, and each window whose rows changed is observed as `golden/windows`.
     """
-    root = profile.delivery.resolve()
+    root = inbox.fetch(delivered(inbox, config.delivery), places.fetched, _reporter(context, "fetched", "files"))
     scratch = places.launch("dataset", context.run.run_id) / new_attempt()
     rows, features = RowWriter(scratch, profile.windows.cadence), FeatureTable()
-    reader, tally = checked_delivery(root, _reporter(context), rows.add, features.add)
+    reader, tally = checked_delivery(root, _reporter(context, "checked", "samples"), rows.add, features.add)
     directory = places.dataset(reader.digest)
     pinned = dvc.pin(root, reader.digest)
     context.log.info(f"pinned as {pinned.dvc_hash}")
@@ -174,6 +175,14 @@ def reference_profile(
     )
 
 
+def delivered(inbox: Inbox, name: str) -> DeliveryFound:
+    """The delivery ``name``, or the newest, or a failure that is not retried."""
+    try:
+        return inbox.find(name)
+    except ContractError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+
+
 def checked_delivery(
     root: Path, progress: Progress, *takers: Callable[[Sample], None]
 ) -> tuple[DeliveryReader, Tally]:
@@ -218,14 +227,14 @@ def pinned_dataset(version: str, places: Places, dvc: DvcStore) -> DatasetVersio
         ) from None
 
 
-def _reporter(context: dg.AssetExecutionContext) -> Callable[[int, int], None]:
+def _reporter(context: dg.AssetExecutionContext, done_to: str, what: str) -> Progress:
     last = time.monotonic()
 
     def report(done: int, total: int) -> None:
         nonlocal last
         if done == total or time.monotonic() - last > PROGRESS_SECONDS:
             last = time.monotonic()
-            context.log.info(f"checked {done} of {total} samples")
+            context.log.info(f"{done_to} {done} of {total} {what}")
 
     return report
 

@@ -108,6 +108,7 @@ def _eval_report(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition
             splits={"val": eval_shards.val, "test": eval_shards.test},
             out=run_directory / f"evaluation-{name}",
             against=against,
+            overrides=checkpoint.overrides,
         )
         # Here and not behind the gates: when one stops the run, this is what people look at.
         page = write_dashboard(facts_of(recipe, checkpoint, record, exported_model.exports, places, registry))
@@ -170,6 +171,7 @@ def evaluate(
     splits: dict[str, ShardList],
     out: Path,
     against: Path | None = None,
+    overrides: tuple[str, ...] = (),
 ) -> Evaluation:
     """Launch ``trainer evaluate`` on ``splits``, with the pinned slices, beside the checkpoint ``against``."""
     data = out / "data"
@@ -180,7 +182,8 @@ def evaluate(
     command = ("evaluate", str(checkpoint), "--data", str(data), "--out", str(out), *chosen, *compared)
     run_to_end(context, launcher, LaunchSpec(command, out, new_attempt(), threads=THREADS))
     report = EvalReport.model_validate_json((out / "eval_report.json").read_bytes())
-    return Evaluation(directory=places.relative(out), data=places.relative(data), report=report)
+    directory = places.relative(out)
+    return Evaluation(directory=directory, data=places.relative(data), report=report, overrides=overrides)
 
 
 def evaluation_metadata(record: Evaluation, places: Places) -> dict[str, Any]:

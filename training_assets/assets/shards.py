@@ -11,14 +11,15 @@ from dagster._core.execution.plan.execute_step import (
     _get_input_provenance_data,
 )
 
+from trainer.contract.names import PLAIN_NAME, flaw_of_name
 from training_assets import metadata, partitions
 from training_assets.assets.dataset import GOLDEN_WINDOWS
 from training_assets.launchers import Launcher
 from training_assets.places import Places
-from training_assets.profiles import Profile
 from training_assets.records import DatasetVersion, EvalShards, ShardList
 from training_assets.staging import Stager
 from training_assets.stores.dvc import DvcStore
+from training_assets.stores.inbox import Inbox
 from training_assets.stores.record_store import RecordStore
 from training_assets.versions import CONTRACT, code_version
 
@@ -100,33 +101,33 @@ def eval_shards(
 @dg.asset(partitions_def=partitions.slices, code_version=code_version(*SOURCES))
 def mined_slice(
     context: dg.AssetExecutionContext,
-    profile: dg.ResourceParam[Profile],
+    inbox: dg.ResourceParam[Inbox],
     places: dg.ResourceParam[Places],
     launcher: dg.ResourceParam[Launcher],
     dvc: dg.ResourceParam[DvcStore],
 ) -> dg.MaterializeResult[ShardList]:
-    """One auto-mined slice (`<delivery>/slices/<name>.manifest`) as shards."""
+    """One auto-mined slice (`slices/<name>.manifest` of the inbox) as shards."""
     name = context.partition_key
-    manifest = slice_manifest(profile.delivery, name)
+    manifest = slice_manifest(inbox, name, places)
     staged = Stager(context, launcher, places, dvc).manifests(manifest.parent, {name: manifest})[name]
     return dg.MaterializeResult(
         value=staged, data_version=dg.DataVersion(staged.digest), metadata=shard_metadata(staged)
     )
 
 
-def slice_manifest(delivery: Path, name: str) -> Path:
+def slice_manifest(inbox: Inbox, name: str, places: Places) -> Path:
     """The manifest of a mined slice; dynamic partition keys come unchecked, so the name is checked here.
 
     Raises:
         dg.Failure: not a plain name, or there is no such manifest.
     """
-    path = delivery / "slices" / f"{name}.manifest"
-    if Path(name).name != name or name.startswith(".") or not path.is_file():
-        raise dg.Failure(
-            f"partition '{name}': found no {path}, expected a manifest that mining delivered under this name",
-            allow_retries=False,
-        )
-    return path
+    if flaw := flaw_of_name(name):
+        raise dg.Failure(f"partition of slices: found {flaw}, expected {PLAIN_NAME}", allow_retries=False)
+    try:
+        return inbox.slice_manifest(name, places.fetched / "slices")
+    except FileNotFoundError as error:
+        expected = "a manifest that mining delivered under this name"
+        raise dg.Failure(f"partition '{name}': found no {error}, expected {expected}", allow_retries=False) from None
 
 
 def shard_metadata(staged: ShardList) -> dict[str, Any]:

@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 SELECTED_BY = "TRAINING_ASSETS_PROFILE"
 PREFIX = "TRAINING_ASSETS_"
+LAUNCHING = ("launcher", "launch", "network_interface")
 REFERENCE = re.compile(r"\$\{([^}:]*)(?::-([^}]*))?\}")
 
 
@@ -57,6 +58,7 @@ class Events(_Model):
 class Profile(_Model):
     """One profile. Relative paths are relative to the repository.
 
+    ``inbox`` is where deliveries and mined slices arrive: a directory, or ``s3://bucket/prefix``.
     ``launch`` has fields of a recipe's ``launch`` that this profile decides for all recipes;
     ``TRAIN__LAUNCH__<FIELD>`` in the environment wins over it. ``network_interface`` is what ranks talk over
     (``eth0``). ``checkpoint_store`` is a URI (``s3://bucket/prefix``) that running trainings copy finished checkpoints
@@ -64,7 +66,7 @@ class Profile(_Model):
     """
 
     name: str
-    delivery: Path
+    inbox: str
     store: Path
     recipes: Path
     launcher: str
@@ -82,9 +84,10 @@ class Profile(_Model):
 
     @model_validator(mode="after")
     def _absolute(self) -> "Profile":
-        for field in ("delivery", "store", "recipes"):
-            # Not resolved: the delivery is a link that the next delivery replaces.
+        for field in ("store", "recipes"):
             object.__setattr__(self, field, REPOSITORY / getattr(self, field).expanduser())
+        if "://" not in self.inbox:
+            object.__setattr__(self, "inbox", str(REPOSITORY / Path(self.inbox).expanduser()))
         return self
 
 
@@ -100,6 +103,21 @@ def load_profile(name: str | None = None, environment: Mapping[str, str] = os.en
     if name not in known:
         raise ContractError("no such profile", [Problem(SELECTED_BY, f"'{name}'", f"one of {known}")])
     return parse_profile(read_yaml(path), path, environment)
+
+
+def profile_to_launch_with(name: str, ours: Profile) -> Profile:
+    """``ours`` with the launcher, launch and network interface of the profile called ``name``.
+
+    Raises:
+        ContractError: no such profile, or it keeps another store: what it makes would not be found here.
+    """
+    other = load_profile(name)
+    if other.store != ours.store:
+        problem = Problem(
+            f"profile {name}", str(other.store), f"{ours.store}, the store of profile {ours.name}", field="store"
+        )
+        raise ContractError("this profile cannot launch for another store", [problem], "Start the graph under it.")
+    return ours.model_copy(update={field: getattr(other, field) for field in LAUNCHING})
 
 
 def parse_profile(value: Any, path: Path, environment: Mapping[str, str]) -> Profile:

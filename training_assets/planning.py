@@ -1,0 +1,44 @@
+"""What a training needs: which window, which windows before it, which recipes fit the data. It runs nothing.
+
+Sensors, schedules and the command line plan here, so that all of them mean the same by "the newest window".
+"""
+
+from collections.abc import Iterable
+
+from trainer.contract.errors import ContractError, Problem
+from trainer.contract.slices import read_slices
+from trainer.contract.train_config import TrainConfig
+from training_assets import partitions
+from training_assets.places import Places
+from training_assets.profiles import Profile
+from training_assets.records import DatasetVersion
+
+
+def chosen_window(profile: Profile, dataset: DatasetVersion, asked: str | None = None) -> str:
+    """The window to train: the asked one, or the newest that has rows.
+
+    Raises:
+        ContractError: the asked one is no window, or no window has rows.
+    """
+    known = set(partitions.window_partitions(profile.windows).get_partition_keys())
+    with_rows = [name for name in dataset.windows if name in known]
+    expected = f"one of the windows with rows: {', '.join(with_rows) or 'there are none'}"
+    if asked is not None and asked not in known:
+        raise ContractError("no such window", [Problem("--window", asked, expected)])
+    if not with_rows:
+        found = f"rows in {', '.join(dataset.windows)} only"
+        raise ContractError("no window to train", [Problem("delivery", found, f"rows since {profile.windows.start}")])
+    return asked or max(with_rows)
+
+
+def windows_behind(profile: Profile, recipes: Iterable[TrainConfig], window: str) -> list[str]:
+    """The windows, oldest first and ``window`` last, that at least one of the recipes looks back on from ``window``."""
+    definition = partitions.window_partitions(profile.windows)
+    known = set(definition.get_partition_keys())
+    count = max(one.window.count for one in recipes)
+    return [name for name in partitions.rolling_names(definition, window, count) if name in known]
+
+
+def misfits(recipe: TrainConfig, dataset: DatasetVersion, places: Places) -> list[str]:
+    """Why ``recipe`` cannot learn from ``dataset``; empty when it can."""
+    return recipe.misfits(read_slices(places.absolute(dataset.directory) / "slices.yaml"), dataset.labels)
