@@ -183,9 +183,7 @@ def delivered(inbox: Inbox, name: str) -> DeliveryFound:
         raise dg.Failure(str(error), allow_retries=False) from None
 
 
-def checked_delivery(
-    root: Path, progress: Progress, *takers: Callable[[Sample], None]
-) -> tuple[DeliveryReader, Tally]:
+def checked_delivery(root: Path, progress: Progress, *takers: Callable[[Sample], None]) -> tuple[DeliveryReader, Tally]:
     """Read the delivery through, handing each sample to ``takers`` too.
 
     Raises:
