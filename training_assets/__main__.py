@@ -16,8 +16,8 @@ examples:
   python -m training_assets promote scenes@1.0.0         make it the production model
   python -m training_assets restore 3f1c0a9b deliveries/restored
 
-Places are relative to the repository: var/delivery is the current delivery, var/store holds everything that was made,
-var/dagster_home is Dagster's own. Environment: TRAINING_ASSETS_PROFILE, _DELIVERY, _STORE, _RECIPES.
+Places are relative to the repository: deliveries arrive in var/inbox, var/store holds everything that was made,
+var/dagster_home is Dagster's own. Environment: TRAINING_ASSETS_PROFILE, _INBOX, _STORE, _RECIPES.
 
 exit codes: 0 done, 1 a gate or a run failed (the report names it), 2 bad input (the report says what)
 """

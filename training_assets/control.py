@@ -95,9 +95,13 @@ def delivery_request(name: str, digest: str) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=digest,
         job_name=DATASET_JOB,
-        run_config={"ops": {"dataset_version": {"config": {"delivery": name}}}},
+        run_config=delivery_config(name),
         tags={**run_tags("delivery", f"delivery {name}"), DELIVERY_TAG: name},
     )
+
+
+def delivery_config(name: str) -> dict[str, Any]:
+    return {"ops": {"dataset_version": {"config": {"delivery": name}}}}
 
 
 def staging_request(plans: Sequence[Plan], windows: Sequence[str], run_key: str | None = None) -> dg.RunRequest:

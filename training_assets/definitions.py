@@ -24,6 +24,7 @@ from training_assets.progress import progress_logger
 from training_assets.recipes import BrokenRecipe, load_recipes
 from training_assets.stores.dvc import DvcStore
 from training_assets.stores.events import Outbox
+from training_assets.stores.inbox import inbox_of
 from training_assets.stores.record_store import RecordStore
 from training_assets.stores.registry import Registry
 from training_assets.stores.sinks import sinks_of
@@ -72,6 +73,7 @@ def _resources(profile: Profile) -> dict[str, Any]:
     return {
         "profile": profile,
         "places": places,
+        "inbox": inbox_of(profile.inbox),
         "launcher": launcher_named(profile.launcher, profile.network_interface),
         "io_manager": RecordStore(places),
         "dvc": DvcStore(profile.store),

@@ -3,27 +3,29 @@
 Only the order of things; materialising is ``in_process.py``, the summary ``summary.py``.
 """
 
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
-from uuid import uuid4
 
 import dagster as dg
 
-from trainer.contract.delivery import FILES
+from trainer.contract.delivery import FILES, file_digests
 from trainer.contract.errors import ContractError, Problem
+from trainer.contract.files import digest_of
 from trainer.contract.train_config import TrainConfig
 from training_assets.definitions import build_defs
 from training_assets.home import instance
-from training_assets.in_process import Stopped, refresh, run_chain, say, stage_windows
-from training_assets.jobs import DATASET_ASSETS, DATASET_JOB
+from training_assets.in_process import Stopped, refresh_dataset, run_chain, say, stage_windows
+from training_assets.jobs import DATASET_ASSETS
 from training_assets.places import Places
 from training_assets.planning import chosen_window, misfits
 from training_assets.profiles import REPOSITORY, Profile, load_profile
 from training_assets.recipes import load_recipes
 from training_assets.records import DatasetVersion
 from training_assets.refresh import Refresher
+from training_assets.stores.inbox import DeliveryFound, Inbox, inbox_of
 from training_assets.stores.record_store import WHOLE, RecordStore
 from training_assets.summary import print_dataset, print_recipe
 
@@ -34,12 +36,11 @@ def demo(data: Path | None, recipe: str | None, window: str | None) -> int:
     """Materialise everything for the newest window of a delivery; 0 when each fitting recipe is registered."""
     began = time.monotonic()
     profile = load_profile()
-    make_current(data or made_scenes(), profile.delivery)
-    say(f"delivery {profile.delivery.resolve()}")
+    delivery = put_into_inbox(data or made_scenes(), inbox_of(profile.inbox))
+    say(f"delivery {profile.inbox}/{delivery.name}")
     with instance() as dagster_instance:
         refresher = Refresher(build_defs(profile=profile), dagster_instance)
-        refresher.observe_delivery(profile.delivery)
-        worked = refresh(refresher, DATASET_JOB, [[dg.AssetKey(name) for name in DATASET_ASSETS]])
+        worked = refresh_dataset(refresher, delivery, DATASET_ASSETS)
         dataset = RecordStore(Places(profile.store)).read(dg.AssetKey("dataset_version"), WHOLE, DatasetVersion)
         window = chosen_window(profile, dataset, window)
         chosen = fitting_recipes(profile, dataset, recipe)
@@ -65,26 +66,19 @@ def made_scenes() -> Path:
     return SCENES
 
 
-def make_current(delivery: Path, link: Path) -> None:
-    """Let ``link`` (what the graph reads) point at ``delivery``, so that the web page sees the same one.
+def put_into_inbox(delivery: Path, inbox: Inbox) -> DeliveryFound:
+    """``delivery`` as it is in the inbox; its name there says its content, so that a changed one is another.
 
     Raises:
-        ContractError: there is no delivery there, or something else than a link is in the way.
+        ContractError: there is no delivery there.
     """
     missing = [
         Problem(str(delivery / name), "nothing", "this file") for name in FILES if not (delivery / name).is_file()
     ]
     if missing:
         raise ContractError(f"{delivery} is not a delivery", missing, "DATA must be the directory that holds these.")
-    if link.resolve() == delivery.resolve():
-        return
-    if link.exists() and not link.is_symlink():
-        problem = Problem(str(link), "a directory", "a link to the current delivery (or the delivery itself as --data)")
-        raise ContractError("the profile's delivery cannot be replaced", [problem])
-    link.parent.mkdir(parents=True, exist_ok=True)
-    fresh = link.with_name(f".{link.name}-{uuid4().hex[:8]}")
-    fresh.symlink_to(delivery.resolve(), target_is_directory=True)
-    fresh.replace(link)
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", delivery.resolve().name).strip("-_")[:60]
+    return inbox.put(delivery, f"{stem or 'delivery'}-{digest_of(file_digests(delivery))[:8]}")
 
 
 def fitting_recipes(profile: Profile, dataset: DatasetVersion, asked: str | None) -> list[TrainConfig]:

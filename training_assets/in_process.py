@@ -3,21 +3,30 @@
 Only the order of things and what is said; what is out of date is ``refresh.py``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
 from trainer.contract.train_config import TrainConfig
-from training_assets.control import Plan, job_name, run_tags
+from training_assets.control import Plan, delivery_config, job_name, run_tags
 from training_assets.failures import failures_of
-from training_assets.jobs import CHAIN, STAGING_JOB
+from training_assets.jobs import CHAIN, DATASET_JOB, STAGING_JOB
 from training_assets.planning import windows_behind
 from training_assets.profiles import Profile
 from training_assets.refresh import Refresher
+from training_assets.stores.inbox import DeliveryFound
 
 
 class Stopped(Exception):
     """A run did not succeed; the message says what to look at."""
+
+
+def refresh_dataset(refresher: Refresher, delivery: DeliveryFound, assets: Sequence[str]) -> bool:
+    """Check, pin and describe ``delivery``; whether there was anything to do."""
+    refresher.observe_delivery(delivery)
+    config = delivery_config(delivery.name)
+    return refresh(refresher, DATASET_JOB, [[dg.AssetKey(name) for name in assets]], run_config=config)
 
 
 def stage_windows(refresher: Refresher, profile: Profile, recipes: Sequence[TrainConfig], window: str) -> bool:
@@ -55,7 +64,11 @@ def chain_of(recipe: str) -> list[dg.AssetKey]:
 
 
 def refresh(
-    refresher: Refresher, job: str, steps: Sequence[Sequence[dg.AssetKey]], partition: str | None = None
+    refresher: Refresher,
+    job: str,
+    steps: Sequence[Sequence[dg.AssetKey]],
+    partition: str | None = None,
+    run_config: Mapping[str, Any] | None = None,
 ) -> bool:
     """Materialise what is out of date, step by step: what one step leaves unchanged, the next need not run for.
 
@@ -67,7 +80,7 @@ def refresh(
             now = refresher.runnable(stale, keys)
             for one in now:
                 say(f"{one.key.to_user_string()}: {one.reason}")
-            finish(refresher.run(job, [one.key for one in now], [partition] if partition else []))
+            finish(refresher.run(job, [one.key for one in now], [partition] if partition else [], run_config))
             worked = True
     return worked
 

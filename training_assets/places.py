@@ -25,6 +25,11 @@ class Places:
     def dataset(self, version: str) -> Path:
         return self.root / "datasets" / version
 
+    @property
+    def fetched(self) -> Path:
+        """Copies of what lies in an inbox that is not on this machine."""
+        return self.root / "fetched"
+
     def launch(self, what: str, run_id: str) -> Path:
         """Scratch and logs of a launched command that leaves its results elsewhere."""
         return self.root / "launches" / f"{what}-{run_id}"

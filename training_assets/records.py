@@ -21,10 +21,14 @@ class Record(BaseModel):
 
 
 class DatasetVersion(Record):
-    """A pinned delivery. ``windows`` counts the rows of the train split in each window."""
+    """A pinned delivery. ``windows`` counts the rows of the train split in each window.
+
+    ``delivery`` is the directory where its images lie; what was fetched from elsewhere may be removed later.
+    """
 
     version: str
     directory: str
+    delivery: str
     files: dict[str, str]
     dvc_hash: str
     rows: dict[str, int]

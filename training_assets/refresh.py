@@ -7,7 +7,6 @@ that was materialised again with the same content leaves its downstream assets u
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -16,7 +15,8 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG, CachingStal
 from dagster._core.loader import LoadingContext
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from training_assets.assets.dataset import GOLDEN_FILES, golden_key, observed_digest
+from training_assets.assets.dataset import GOLDEN_FILES, golden_key
+from training_assets.stores.inbox import DeliveryFound
 
 
 class _Loading(LoadingContext):
@@ -50,10 +50,10 @@ class Refresher:
         self.defs = defs
         self.instance = instance
 
-    def observe_delivery(self, delivery: Path) -> None:
-        """Tell Dagster what the delivery's files hold now; says nothing where it knows already."""
-        for part in GOLDEN_FILES:
-            version = observed_digest(delivery, part)
+    def observe_delivery(self, delivery: DeliveryFound) -> None:
+        """Tell Dagster what the delivery's files hold; says nothing where it knows already."""
+        for part, file in GOLDEN_FILES.items():
+            version = delivery.digests[file]
             key = golden_key(part)
             if self._status().get_current_data_version(key).value != version:
                 observation = dg.AssetObservation(key, tags={DATA_VERSION_TAG: version})

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
-from trainer.contract.delivery import FILES, Delivery, count_labels, file_digests, read_delivery
+from trainer.contract.delivery import Delivery, count_labels, file_digests, read_delivery
 from trainer.contract.errors import ContractError
 from trainer.contract.files import sha256_of, write_json
 from trainer.contract.reference_profile import PROFILE_FILE, page_of, read_profile
@@ -22,6 +23,7 @@ from training_assets.places import Places
 from training_assets.profiles import Profile
 from training_assets.records import DatasetVersion
 from training_assets.stores.dvc import DvcStore
+from training_assets.stores.inbox import DeliveryFound, Inbox
 from training_assets.versions import CONTRACT, code_version
 
 GOLDEN = {"train": "golden_train.manifest", "val": "golden_val.manifest", "test": "golden_test.manifest"}
@@ -39,9 +41,10 @@ def dataset_assets() -> list[dg.AssetsDefinition]:
     return [golden, dataset_version, reference_profile]
 
 
-def observed_digest(delivery: Path, part: str) -> str:
-    """The data version of ``golden/<part>``: the sha256 of its file."""
-    return sha256_of(delivery / GOLDEN_FILES[part])
+class DatasetConfig(dg.Config):
+    """Which delivery."""
+
+    delivery: str = Field(default="", description="Its name in the inbox; empty: the newest complete one.")
 
 
 @dg.multi_observable_source_asset(
@@ -51,21 +54,20 @@ def observed_digest(delivery: Path, part: str) -> str:
         for part, file in GOLDEN_FILES.items()
     ],
 )
-def golden(profile: dg.ResourceParam[Profile]) -> Iterator[dg.ObserveResult]:
+def golden(config: DatasetConfig, inbox: dg.ResourceParam[Inbox]) -> Iterator[dg.ObserveResult]:
     """The delivery's files; their data versions are their sha256."""
+    found = delivered(inbox, config.delivery)
     for part, file in GOLDEN_FILES.items():
-        path = profile.delivery / file
-        if not path.is_file():
-            raise dg.Failure(f"found no {path}, expected a delivery with {', '.join(FILES)}", allow_retries=False)
-        found: dict[str, Any] = {"bytes": path.stat().st_size, "path": dg.MetadataValue.path(str(path.resolve()))}
-        version = dg.DataVersion(observed_digest(profile.delivery, part))
-        yield dg.ObserveResult(asset_key=golden_key(part), data_version=version, metadata=found)
+        version = dg.DataVersion(found.digests[file])
+        yield dg.ObserveResult(asset_key=golden_key(part), data_version=version, metadata={"delivery": found.name})
 
 
 @dg.asset(deps=[golden_key(part) for part in GOLDEN_FILES], code_version=code_version(CONTRACT, HERE))
 def dataset_version(
     context: dg.AssetExecutionContext,
+    config: DatasetConfig,
     profile: dg.ResourceParam[Profile],
+    inbox: dg.ResourceParam[Inbox],
     places: dg.ResourceParam[Places],
     dvc: dg.ResourceParam[DvcStore],
 ) -> dg.MaterializeResult[DatasetVersion]:
@@ -73,10 +75,11 @@ def dataset_version(
 
     Its data version is the digest of the delivery; `restore` brings any pinned version back byte for byte.
     """
-    delivery = checked_delivery(profile.delivery, _reporter(context))
+    root = inbox.fetch(delivered(inbox, config.delivery), places.fetched, _reporter(context, "fetched", "files"))
+    delivery = checked_delivery(root, _reporter(context, "checked", "samples"))
     version = delivery.digest
     directory = places.dataset(version)
-    pinned = dvc.pin(profile.delivery.resolve(), version)
+    pinned = dvc.pin(root, version)
     context.log.info(f"pinned as {pinned.dvc_hash}")
     facts = _facts(delivery, profile.windows.cadence)
     directory.mkdir(parents=True, exist_ok=True)
@@ -85,6 +88,7 @@ def dataset_version(
     record = DatasetVersion(
         version=version,
         directory=places.relative(directory),
+        delivery=str(root),
         files=file_digests(delivery.root),
         dvc_hash=pinned.dvc_hash,
         rows={split: len(rows) for split, rows in delivery.rows.items()},
@@ -102,7 +106,6 @@ def dataset_version(
 def reference_profile(
     context: dg.AssetExecutionContext,
     dataset_version: DatasetVersion,
-    profile: dg.ResourceParam[Profile],
     places: dg.ResourceParam[Places],
     launcher: dg.ResourceParam[Launcher],
 ) -> dg.MaterializeResult[None]:
@@ -110,9 +113,9 @@ def reference_profile(
 
     With it come Evidently's pages on how val and test differ from train.
     """
-    same_delivery(profile.delivery, dataset_version)
+    same_delivery(dataset_version)
     out, scratch = places.absolute(dataset_version.directory), places.launch("profile", context.run.run_id)
-    command = ("profile", str(profile.delivery.resolve()), "--out", str(out))
+    command = ("profile", dataset_version.delivery, "--out", str(out))
     run_to_end(context, launcher, LaunchSpec(command, scratch, new_attempt(), threads=PROFILE_THREADS))
     reference = read_profile(out / PROFILE_FILE)
     others = reference.distances.values()
@@ -133,6 +136,14 @@ def reference_profile(
     )
 
 
+def delivered(inbox: Inbox, name: str) -> DeliveryFound:
+    """The delivery ``name``, or the newest, or a failure that is not retried."""
+    try:
+        return inbox.find(name)
+    except ContractError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+
+
 def checked_delivery(root: Path, progress: Callable[[int, int], None]) -> Delivery:
     """The delivery, or a failure that holds the whole report and is not retried."""
     try:
@@ -141,14 +152,14 @@ def checked_delivery(root: Path, progress: Callable[[int, int], None]) -> Delive
         raise dg.Failure(str(error), metadata={"problems": len(error.problems)}, allow_retries=False) from None
 
 
-def _reporter(context: dg.AssetExecutionContext) -> Callable[[int, int], None]:
+def _reporter(context: dg.AssetExecutionContext, done_to: str, what: str) -> Callable[[int, int], None]:
     last = time.monotonic()
 
     def report(done: int, total: int) -> None:
         nonlocal last
         if done == total or time.monotonic() - last > PROGRESS_SECONDS:
             last = time.monotonic()
-            context.log.info(f"checked {done} of {total} samples")
+            context.log.info(f"{done_to} {done} of {total} {what}")
 
     return report
 

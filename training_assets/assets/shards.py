@@ -7,12 +7,14 @@ import dagster as dg
 
 from trainer.contract.delivery import FILES, file_digests
 from trainer.contract.files import digest_of
+from trainer.contract.names import PLAIN_NAME, flaw_of_name
 from training_assets import metadata, partitions
 from training_assets.launchers import Launcher, LaunchSpec
 from training_assets.launchers.session import new_attempt, run_to_end
 from training_assets.places import Places
 from training_assets.profiles import Profile
 from training_assets.records import DatasetVersion, EvalShards, ShardList
+from training_assets.stores.inbox import Inbox
 from training_assets.versions import CONTRACT, code_version
 
 SOURCES = (CONTRACT, "trainer/data/shards.py", "training_assets/assets/shards.py")
@@ -41,11 +43,11 @@ def _staged_shards(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefin
         Shards are content-addressed: windows that share rows with what is there write nothing. A range of windows
         is staged by one launch; its data version is then that of the whole range.
         """
-        same_delivery(profile.delivery, dataset_version)
+        same_delivery(dataset_version)
         keys = list(context.partition_keys)
         windows = [argument for key in keys for argument in ("--window", key)]
         arguments = ("--split", "train", "--cadence", profile.windows.cadence, *windows)
-        lists = stage(context, launcher, places, profile, arguments, keys)
+        lists = stage(context, launcher, places, dataset_version, arguments, keys)
         for key, staged in lists.items():
             context.add_asset_metadata(shard_metadata(staged), asset_key=context.asset_key, partition_key=key)
         version = digest_of([lists[key].digest for key in keys])
@@ -58,13 +60,12 @@ def _staged_shards(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefin
 def eval_shards(
     context: dg.AssetExecutionContext,
     dataset_version: DatasetVersion,
-    profile: dg.ResourceParam[Profile],
     places: dg.ResourceParam[Places],
     launcher: dg.ResourceParam[Launcher],
 ) -> dg.MaterializeResult[EvalShards]:
     """The val and the test split as shards."""
-    same_delivery(profile.delivery, dataset_version)
-    splits = {s: stage(context, launcher, places, profile, ("--split", s), [s])[s] for s in ("val", "test")}
+    same_delivery(dataset_version)
+    splits = {s: stage(context, launcher, places, dataset_version, ("--split", s), [s])[s] for s in ("val", "test")}
     record = EvalShards(val=splits["val"], test=splits["test"])
     found = {f"{split}/{name}": value for split, part in splits.items() for name, value in shard_metadata(part).items()}
     return dg.MaterializeResult(value=record, data_version=dg.DataVersion(record.digest), metadata=found)
@@ -74,15 +75,15 @@ def eval_shards(
 def mined_slice(
     context: dg.AssetExecutionContext,
     dataset_version: DatasetVersion,
-    profile: dg.ResourceParam[Profile],
+    inbox: dg.ResourceParam[Inbox],
     places: dg.ResourceParam[Places],
     launcher: dg.ResourceParam[Launcher],
 ) -> dg.MaterializeResult[ShardList]:
-    """One auto-mined slice (`<delivery>/slices/<name>.manifest`) as shards."""
+    """One auto-mined slice (`slices/<name>.manifest` of the inbox) as shards."""
     name = context.partition_key
-    manifest = slice_manifest(profile.delivery, name)
+    manifest = slice_manifest(inbox, name, places)
     arguments = ("--split", "train", "--manifest", str(manifest))
-    staged = stage(context, launcher, places, profile, arguments, [name])[name]
+    staged = stage(context, launcher, places, dataset_version, arguments, [name])[name]
     return dg.MaterializeResult(
         value=staged, data_version=dg.DataVersion(staged.digest), metadata=shard_metadata(staged)
     )
@@ -92,7 +93,7 @@ def stage(
     context: dg.AssetExecutionContext,
     launcher: Launcher,
     places: Places,
-    profile: Profile,
+    dataset: DatasetVersion,
     arguments: tuple[str, ...],
     names: list[str],
 ) -> dict[str, ShardList]:
@@ -101,17 +102,18 @@ def stage(
     directory = places.launch("shard", context.run.run_id)
     lists = directory / "attempts" / attempt
     out = ("--out", str(places.shards), "--list", str(lists))
-    command = ("shard", str(profile.delivery.resolve()), *out, *arguments)
+    command = ("shard", dataset.delivery, *out, *arguments)
     run_to_end(context, launcher, LaunchSpec(command, directory, attempt, threads=THREADS))
     return {name: ShardList.model_validate_json((lists / f"{name}.json").read_bytes()) for name in names}
 
 
-def same_delivery(delivery: Path, pinned: DatasetVersion) -> None:
+def same_delivery(pinned: DatasetVersion) -> None:
     """Refuse to stage what was not checked and pinned.
 
     Raises:
         dg.Failure: names the files that changed.
     """
+    delivery = Path(pinned.delivery)
     found = file_digests(delivery) if all((delivery / name).is_file() for name in FILES) else {}
     changed = [name for name in FILES if found.get(name) != pinned.files[name]]
     if changed:
@@ -122,19 +124,19 @@ def same_delivery(delivery: Path, pinned: DatasetVersion) -> None:
         )
 
 
-def slice_manifest(delivery: Path, name: str) -> Path:
+def slice_manifest(inbox: Inbox, name: str, places: Places) -> Path:
     """The manifest of a mined slice; dynamic partition keys come unchecked, so the name is checked here.
 
     Raises:
         dg.Failure: not a plain name, or there is no such manifest.
     """
-    path = delivery / "slices" / f"{name}.manifest"
-    if Path(name).name != name or name.startswith(".") or not path.is_file():
-        raise dg.Failure(
-            f"partition '{name}': found no {path}, expected a manifest that mining delivered under this name",
-            allow_retries=False,
-        )
-    return path
+    if flaw := flaw_of_name(name):
+        raise dg.Failure(f"partition of slices: found {flaw}, expected {PLAIN_NAME}", allow_retries=False)
+    try:
+        return inbox.slice_manifest(name, places.fetched / "slices")
+    except FileNotFoundError as error:
+        expected = "a manifest that mining delivered under this name"
+        raise dg.Failure(f"partition '{name}': found no {error}, expected {expected}", allow_retries=False) from None
 
 
 def shard_metadata(staged: ShardList) -> dict[str, Any]:

@@ -85,6 +85,7 @@ class Schedules(_Model):
 class Profile(_Model):
     """One profile. Relative paths are relative to the repository.
 
+    ``inbox`` is where deliveries and mined slices arrive: a directory, or ``s3://bucket/prefix``.
     ``launch`` has fields of a recipe's ``launch`` that this profile decides for all recipes;
     ``TRAIN__LAUNCH__<FIELD>`` in the environment wins over it. ``network_interface`` is what ranks talk over
     (``eth0``). ``checkpoint_store`` is a URI (``s3://bucket/prefix``) that running trainings copy finished checkpoints
@@ -92,7 +93,7 @@ class Profile(_Model):
     """
 
     name: str
-    delivery: Path
+    inbox: str
     store: Path
     recipes: Path
     launcher: str
@@ -111,9 +112,10 @@ class Profile(_Model):
 
     @model_validator(mode="after")
     def _absolute(self) -> "Profile":
-        for field in ("delivery", "store", "recipes"):
-            # Not resolved: the delivery is a link that the next delivery replaces.
+        for field in ("store", "recipes"):
             object.__setattr__(self, field, REPOSITORY / getattr(self, field).expanduser())
+        if "://" not in self.inbox:
+            object.__setattr__(self, "inbox", str(REPOSITORY / Path(self.inbox).expanduser()))
         return self
 
 
