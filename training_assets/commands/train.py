@@ -16,7 +16,7 @@ from training_assets.failures import failures_of
 from training_assets.home import instance
 from training_assets.in_process import Stopped, carry_out, say, stage_windows
 from training_assets.places import Places
-from training_assets.planning import chosen_window, misfits, windows_behind
+from training_assets.planning import chosen_window, dataset_of, misfits, windows_behind
 from training_assets.profiles import Profile, load_profile
 from training_assets.queue import daemon_is_alive, follow, run_with_tag, submit
 from training_assets.recipes import recipe_named
@@ -80,8 +80,7 @@ def plan_of(profile: Profile, recipe: TrainConfig, asked: Asked) -> Plan:
     config = TrainingConfig(overrides=list(asked.overrides), warm_start=weights, profile=asked.profile)
     settings = settings_of(recipe, config, profile)
     places = Places(profile.store)
-    pinned = None if asked.dataset is None else DvcStore(profile.store).pinned(asked.dataset).version
-    dataset = dataset_of(places, pinned)
+    dataset = dataset_of(places, DvcStore(profile.store), asked.dataset)
     if reasons := misfits(settings, dataset, places):
         problems = [Problem(f"dataset version {dataset.version[:12]}", one, "labels it learns from") for one in reasons]
         raise ContractError(f"{recipe.name} cannot learn from this data", problems)
@@ -92,7 +91,7 @@ def plan_of(profile: Profile, recipe: TrainConfig, asked: Asked) -> Plan:
         because=f"{getpass.getuser()} on the command line",
         overrides=asked.overrides,
         warm_start=weights,
-        dataset=pinned,
+        dataset=dataset.version if asked.dataset else None,
         profile=asked.profile,
     )
 
