@@ -19,6 +19,7 @@ from training_assets.progress import line_of, show
 ALIVE_SECONDS = 120.0
 """A daemon says that it lives every 30 s; Dagster itself believes it for half an hour."""
 LOOK_SECONDS = 1.0
+WORKSPACE = REPOSITORY / "workspace.yaml"
 
 
 def daemon_is_alive(instance: dg.DagsterInstance) -> bool:
@@ -27,8 +28,8 @@ def daemon_is_alive(instance: dg.DagsterInstance) -> bool:
     return beat is not None and time.time() - beat.timestamp < ALIVE_SECONDS
 
 
-def submit(request: dg.RunRequest) -> str:
-    """Put the run into the queue; its id.
+def submit(request: dg.RunRequest, workspace: Path = WORKSPACE) -> str:
+    """Put the run into the queue of the instance that ``DAGSTER_HOME`` names; its id.
 
     Raises:
         Stopped: Dagster did not take it; with what it said.
@@ -36,7 +37,7 @@ def submit(request: dg.RunRequest) -> str:
     run_id = str(uuid4())
     tags = {**request.tags, **({PARTITION_NAME_TAG: request.partition_key} if request.partition_key else {})}
     dagster = str(Path(sys.executable).with_name("dagster"))
-    command = [dagster, "job", "launch", "-w", "workspace.yaml", "-j", str(request.job_name), "--run-id", run_id]
+    command = [dagster, "job", "launch", "-w", str(workspace), "-j", str(request.job_name), "--run-id", run_id]
     command += ["--tags", json.dumps(tags), "--config-json", json.dumps(request.run_config)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
