@@ -43,7 +43,7 @@ def build_defs(
     recipes, broken = load_recipes(recipes_dir or profile.recipes, profile.launch)
     windows = window_partitions(profile.windows)
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
-        *dataset_assets(),
+        *dataset_assets(windows),
         *shard_assets(windows),
         *map(_broken_recipe, broken),
     ]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from trainer.contract.eval_report import EvalReport
 from trainer.contract.files import digest_of
+from trainer.contract.pinned import NO_ROWS
 from trainer.contract.results import Exports, TrainResult
 from training_assets.stores.source import CodeVersion
 
@@ -23,7 +24,8 @@ class Record(BaseModel):
 class DatasetVersion(Record):
     """A pinned delivery. ``windows`` counts the rows of the train split in each window.
 
-    ``delivery`` is the directory where its images lie; what was fetched from elsewhere may be removed later.
+    ``directory`` holds the checked rows (``trainer.contract.pinned``). ``delivery`` is the directory that their images
+    lay in; what was fetched from elsewhere may be removed later.
     """
 
     version: str
@@ -47,17 +49,27 @@ class ShardFile(Record):
 
 
 class ShardList(Record):
-    """What ``python -m trainer shard --list`` wrote for one window (or one split, then ``window`` names it)."""
+    """What ``python -m trainer shard --list`` wrote for one window (or one split, then ``window`` names it).
+
+    ``manifest_sha256`` is the digest of the rows that were staged.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     window: str | None = None
+    manifest_sha256: str
     samples: int
     shards: tuple[ShardFile, ...]
     bytes_staged: int
     bytes_reused: int
     label_counts: dict[str, int]
     attribute_counts: dict[str, Any]
+
+    @classmethod
+    def empty(cls, window: str) -> "ShardList":
+        """The list of a window without rows."""
+        nothing: dict[str, Any] = {"samples": 0, "shards": (), "bytes_staged": 0, "bytes_reused": 0}
+        return cls(window=window, manifest_sha256=NO_ROWS, label_counts={}, attribute_counts={}, **nothing)
 
     @property
     def digest(self) -> str:
