@@ -1,9 +1,10 @@
 """``deliver``: check a delivery wholly, then put it where the sensor sees it."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 
-from trainer.contract.delivery import read_delivery
+from trainer.contract.delivery import DeliveryReader
 from training_assets.in_process import say
 from training_assets.profiles import load_profile
 from training_assets.stores.inbox import inbox_of
@@ -17,9 +18,8 @@ def deliver(directory: Path, name: str | None) -> int:
     """
     inbox = inbox_of(load_profile().inbox)
     say(f"checking {directory}")
-    delivery = read_delivery(directory, progress=_count("checked", "samples"))
-    rows = ", ".join(f"{split} {len(rows)}" for split, rows in delivery.rows.items())
-    say(f"it is sound: {rows}")
+    rows = Counter(sample.split for sample in DeliveryReader(directory, progress=_count("checked", "samples")))
+    say(f"it is sound: {', '.join(f'{split} {count}' for split, count in rows.items())}")
     found = inbox.put(directory, name or directory.resolve().name, _count("put", "files"))
     say(f"delivered as {inbox.uri}/{found.name}: the delivery sensor takes it from there")
     return 0
