@@ -37,6 +37,8 @@ DELIVERY_TAG = "training_assets/delivery"
 PLAN_TAG = "training_assets/plan."
 """With a recipe's name behind it: the plan that is carried out once the run has succeeded. A tag for each, because
 PostgreSQL indexes tags and refuses values of more than 2,700 bytes."""
+VERSION_TAG = "training_assets/version"
+"""Of a recipe's job: the recipe and the training's code, as a digest. What failed under it fails again."""
 LONGEST_BECAUSE = 200
 
 

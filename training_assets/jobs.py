@@ -6,8 +6,9 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from trainer.contract.train_config import TrainConfig
+from training_assets.assets.checkpoint import training_version
 from training_assets.assets.dataset import GOLDEN_FILES, golden_key
-from training_assets.control import DATASET_JOB, STAGING_JOB, job_name
+from training_assets.control import DATASET_JOB, STAGING_JOB, VERSION_TAG, job_name
 
 DATASET_ASSETS = ("dataset_version", "reference_profile", "eval_shards")
 CHAIN = ("training_set", "checkpoint", "exported_model", "eval_report", "model_card", "registry_entry")
@@ -36,7 +37,10 @@ def recipe_jobs(recipes: Iterable[TrainConfig]) -> list[UnresolvedAssetJobDefini
         dg.define_asset_job(
             job_name(recipe.name),
             selection=dg.AssetSelection.assets(*([recipe.name, name] for name in CHAIN)),
-            description=f"Trains, judges and registers {recipe.name} for a window. {recipe.description}",
+            tags={VERSION_TAG: training_version(recipe)},
+            description=f"Trains, judges and registers {recipe.name} for a window: choose it and launch. In the"
+            f" configuration, `{recipe.name}__checkpoint` takes overrides, weights to begin with and another profile,"
+            f" `{recipe.name}__training_set` a pinned dataset version and slices. {recipe.description}",
         )
         for recipe in recipes
     ]
