@@ -52,7 +52,7 @@ def build_defs(
     return dg.Definitions(
         assets=with_policies(assets, recipes),
         asset_checks=[check for recipe in recipes.values() for check in recipe_checks(recipe, windows)],
-        jobs=[jobs.dataset_job(), jobs.staging_job(), *jobs.recipe_jobs(recipes.values())],
+        jobs=[jobs.dataset_job(), jobs.staging_job(), jobs.retention_job(), *jobs.recipe_jobs(recipes.values())],
         resources={**_resources(profile), **(resource_overrides or {})},
         loggers={"console": progress_logger},
         # The heavy work runs in launched processes: a process for each step would only add its start.

@@ -7,7 +7,8 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from trainer.contract.train_config import TrainConfig
 from training_assets.assets.dataset import GOLDEN_FILES, golden_key
-from training_assets.control import DATASET_JOB, STAGING_JOB, job_name
+from training_assets.control import DATASET_JOB, RETENTION_JOB, STAGING_JOB, job_name
+from training_assets.ops import clear_store
 
 DATASET_ASSETS = ("dataset_version", "reference_profile", "eval_shards")
 CHAIN = ("training_set", "checkpoint", "exported_model", "eval_report", "model_card", "registry_entry")
@@ -40,3 +41,15 @@ def recipe_jobs(recipes: Iterable[TrainConfig]) -> list[UnresolvedAssetJobDefini
         )
         for recipe in recipes
     ]
+
+
+def retention_job() -> dg.JobDefinition:
+    @dg.job(
+        name=RETENTION_JOB,
+        description="Tells what nothing refers to any more, and with `dry_run: false` takes it away. Never what a"
+        " registered version's lineage names.",
+    )
+    def job() -> None:
+        clear_store()
+
+    return job
