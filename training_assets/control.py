@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict
 DATASET_JOB = "dataset_job"
 STAGING_JOB = "staging_job"
 SLICE_JOB = "slice_job"
+SWEEP_REQUEST_JOB = "sweep_request_job"
+RETENTION_JOB = "retention_job"
 
 Cause = Literal["manual", "slice", "delivery", "nightly", "weekly", "backfill"]
 PRIORITIES: Mapping[Cause, int] = {
@@ -37,6 +39,8 @@ DELIVERY_TAG = "training_assets/delivery"
 PLAN_TAG = "training_assets/plan."
 """With a recipe's name behind it: the plan that is carried out once the run has succeeded. A tag for each, because
 PostgreSQL indexes tags and refuses values of more than 2,700 bytes."""
+VERSION_TAG = "training_assets/version"
+"""Of a recipe's job: the recipe and the training's code, as a digest. What failed under it fails again."""
 LONGEST_BECAUSE = 200
 
 

@@ -5,6 +5,9 @@ Sensors, schedules and the command line plan here, so that all of them mean the 
 
 from collections.abc import Iterable
 
+import dagster as dg
+from pydantic import ValidationError
+
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.slices import read_slices
 from trainer.contract.train_config import TrainConfig
@@ -12,6 +15,30 @@ from training_assets import partitions
 from training_assets.places import Places
 from training_assets.profiles import Profile
 from training_assets.records import DatasetVersion
+from training_assets.stores.dvc import DvcStore
+from training_assets.stores.record_store import WHOLE, MissingRecord, RecordStore
+
+RECORD_FILE = "dataset.json"
+"""In the directory of a dataset version: its record."""
+
+
+def dataset_of(places: Places, dvc: DvcStore, version: str | None = None) -> DatasetVersion:
+    """The current dataset version, or the pinned one whose digest begins with ``version``.
+
+    Raises:
+        ContractError: there is none.
+    """
+    try:
+        if version is None:
+            return RecordStore(places).read(dg.AssetKey("dataset_version"), WHOLE, DatasetVersion)
+        path = places.dataset(dvc.pinned(version).version) / RECORD_FILE
+        return DatasetVersion.model_validate_json(path.read_bytes())
+    except MissingRecord as why:
+        problem, advice = Problem("store", str(why), "a dataset version"), "Deliver data first: deliver DIR."
+    except (OSError, ValidationError) as why:
+        problem = Problem(f"dataset version {version}", str(why), "its rows by window, as this code keeps them")
+        advice = "Bring it back (python -m training_assets restore) and deliver it again."
+    raise ContractError("no such dataset version", [problem], advice)
 
 
 def chosen_window(profile: Profile, dataset: DatasetVersion, asked: str | None = None) -> str:

@@ -61,6 +61,21 @@ def _read(path: Path, environment: Mapping[str, str]) -> TrainConfig:
     return config
 
 
+def recipe_named(profile: Profile, name: str) -> TrainConfig:
+    """The recipe called ``name``.
+
+    Raises:
+        ContractError: there is none, or its file is not usable.
+    """
+    recipes, broken = load_recipes(profile.recipes, profile.launch)
+    for left_out in broken:
+        if left_out.path.stem == name:
+            raise ContractError(f"recipe {name}", [Problem(str(left_out.path), left_out.report, "a usable recipe")])
+    if name not in recipes:
+        raise ContractError("no such recipe", [Problem("recipe", name, f"one of {', '.join(sorted(recipes))}")])
+    return recipes[name]
+
+
 def overridden(recipe: TrainConfig, overrides: Iterable[str]) -> TrainConfig:
     """``recipe`` with ``a.b=c`` applied, as one run uses it.
 
@@ -84,8 +99,4 @@ def launched_with(recipe: TrainConfig, profile: Profile) -> TrainConfig:
     Raises:
         ContractError: the file is no recipe any more.
     """
-    recipes, broken = load_recipes(profile.recipes, profile.launch)
-    if recipe.name not in recipes:
-        reports = "; ".join(one.report for one in broken if one.path.stem == recipe.name) or "no such file"
-        raise ContractError(f"recipe {recipe.name}", [Problem(str(profile.recipes), reports, "a usable recipe")])
-    return recipe.model_copy(update={"launch": recipes[recipe.name].launch})
+    return recipe.model_copy(update={"launch": recipe_named(profile, recipe.name).launch})

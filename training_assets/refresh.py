@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.definitions.data_version import DATA_VERSION_TAG, CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContext
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
@@ -60,14 +61,7 @@ class Refresher:
 
     def out_of_date(self, keys: Sequence[dg.AssetKey], partition: str | None = None) -> list[OutOfDate]:
         """Those of ``keys`` that are to be materialised, in the given order."""
-        resolver = self._status()
-        found = []
-        for key in keys:
-            status = resolver.get_status(key, partition)
-            if status != StaleStatus.FRESH:
-                causes = ", ".join(cause.reason for cause in resolver.get_stale_causes(key, partition))
-                found.append(OutOfDate(key, causes or "never materialised"))
-        return found
+        return out_of_date(self.defs.resolve_asset_graph(), self.instance, keys, partition)
 
     def runnable(self, found: Sequence[OutOfDate], keys: Sequence[dg.AssetKey]) -> list[OutOfDate]:
         """Those of ``found`` that one run can do now; ``keys`` are all that is kept up to date, upstream first.
@@ -111,6 +105,22 @@ class Refresher:
         )
 
     def _status(self) -> CachingStaleStatusResolver:
-        # Made anew for each question: it keeps what it has read.
-        graph = self.defs.resolve_asset_graph()
-        return CachingStaleStatusResolver(self.instance, graph, _Loading(self.instance))
+        return _resolver(self.defs.resolve_asset_graph(), self.instance)
+
+
+def out_of_date(
+    graph: BaseAssetGraph, instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], partition: str | None = None
+) -> list[OutOfDate]:
+    """Those of ``keys`` that are to be materialised, in the given order."""
+    resolver = _resolver(graph, instance)
+    found = []
+    for key in keys:
+        if resolver.get_status(key, partition) != StaleStatus.FRESH:
+            causes = ", ".join(cause.reason for cause in resolver.get_stale_causes(key, partition))
+            found.append(OutOfDate(key, causes or "never materialised"))
+    return found
+
+
+def _resolver(graph: BaseAssetGraph, instance: dg.DagsterInstance) -> CachingStaleStatusResolver:
+    # Made anew for each question: it keeps what it has read.
+    return CachingStaleStatusResolver(instance, graph, _Loading(instance))

@@ -4,7 +4,7 @@ import functools
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -281,11 +281,18 @@ class Graph:
         complete(self.delivery)
 
     def run(
-        self, *keys: str, window: str | None = None, windows: tuple[str, str] | None = None
+        self,
+        *keys: str,
+        window: str | None = None,
+        windows: tuple[str, str] | None = None,
+        config: Mapping[str, Mapping[str, object]] | None = None,
     ) -> dg.ExecuteInProcessResult:
+        """Materialise ``keys``; ``config`` has the configuration of some of them."""
         ends = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+        ops = {key.replace("/", "__"): {"config": dict(value)} for key, value in (config or {}).items()}
         return self.job.execute_in_process(
             instance=self.instance,
+            run_config={"ops": ops},
             asset_selection=[key_of(key) for key in keys],
             partition_key=window,
             tags=dict(zip(ends, windows, strict=True)) if windows else None,

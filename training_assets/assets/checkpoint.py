@@ -72,7 +72,7 @@ def checkpoint_asset(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefini
         key=key,
         partitions_def=windows,
         ins={"training_set": dg.AssetIn([recipe.name, "training_set"])},
-        code_version=_code_version(recipe),
+        code_version=training_version(recipe),
         check_specs=run_gates.check_specs(key, windows),
         pool=GPU_POOL,
         description=f"The training run ({_devices_of(recipe)}): the checkpoint that is best on val.",
@@ -139,14 +139,15 @@ def checkpoint_asset(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefini
             metadata=_metadata(record, directory),
             # Not the asset's own where settings were overridden: Dagster then shows it as out of date, and the next
             # nightly training is the recipe's again. Other weights to begin with are no other recipe.
-            tags={CODE_VERSION_TAG: _code_version(overridden(recipe, config.overrides))},
+            tags={CODE_VERSION_TAG: training_version(overridden(recipe, config.overrides))},
         )
         yield from run_gates.check_results(key, result.gates)
 
     return checkpoint
 
 
-def _code_version(recipe: TrainConfig) -> str:
+def training_version(recipe: TrainConfig) -> str:
+    """Of the recipe and of the code that trains it: where it differs, a training would be another."""
     return f"{recipe.digest[:12]}-{code_version(*TRAINING_SOURCES)}"
 
 

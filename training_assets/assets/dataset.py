@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from trainer.contract.delivery import DeliveryReader, Progress, Sample, file_digests
 from trainer.contract.errors import ContractError
@@ -21,6 +21,7 @@ from training_assets.launchers import Launcher, LaunchSpec
 from training_assets.launchers.session import new_attempt, run_to_end
 from training_assets.partitions import window_partitions
 from training_assets.places import Places
+from training_assets.planning import RECORD_FILE, dataset_of
 from training_assets.profiles import Profile
 from training_assets.records import DatasetVersion
 from training_assets.staging import Stager
@@ -32,7 +33,7 @@ from training_assets.versions import CONTRACT, code_version
 GOLDEN = {"train": "golden_train.manifest", "val": "golden_val.manifest", "test": "golden_test.manifest"}
 GOLDEN_FILES = {**GOLDEN, "slices": "slices.yaml"}
 GOLDEN_WINDOWS = dg.AssetKey(["golden", "windows"])
-RECORD_FILE, FACTS_FILE = "dataset.json", "facts.json"
+FACTS_FILE = "facts.json"
 HERE = "training_assets/assets/dataset.py"
 PROGRESS_SECONDS = 5.0
 PROFILE_THREADS = 2
@@ -186,9 +187,7 @@ def delivered(inbox: Inbox, name: str) -> DeliveryFound:
         raise dg.Failure(str(error), allow_retries=False) from None
 
 
-def checked_delivery(
-    root: Path, progress: Progress, *takers: Callable[[Sample], None]
-) -> tuple[DeliveryReader, Tally]:
+def checked_delivery(root: Path, progress: Progress, *takers: Callable[[Sample], None]) -> tuple[DeliveryReader, Tally]:
     """Read the delivery through, handing each sample to ``takers`` too.
 
     Raises:
@@ -218,16 +217,9 @@ def pinned_dataset(version: str, places: Places, dvc: DvcStore) -> DatasetVersio
         dg.Failure: there is no such version, or its rows are not kept.
     """
     try:
-        path = places.dataset(dvc.pinned(version).version) / RECORD_FILE
-        return DatasetVersion.model_validate_json(path.read_bytes())
+        return dataset_of(places, dvc, version)
     except ContractError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
-    except (OSError, ValidationError) as error:
-        raise dg.Failure(
-            f"dataset version '{version}' was pinned by other code, its rows are not kept by window ({error})."
-            " Bring it back (python -m training_assets restore) and deliver it again.",
-            allow_retries=False,
-        ) from None
 
 
 def _reporter(context: dg.AssetExecutionContext, done_to: str, what: str) -> Progress:

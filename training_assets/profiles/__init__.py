@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -55,6 +56,32 @@ class Events(_Model):
     source: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{1,256}$")] = "training-assets"
 
 
+class Schedules(_Model):
+    """When the schedules start, as cron says it: minute, hour, day, month, weekday. Switching them on is Dagster's."""
+
+    nightly: str = "0 1 * * *"
+    weekly: str = "0 3 * * 6"
+    sweep: str = "0 5 * * 0"
+    retention: str = "0 6 * * 0"
+    timezone: str = "UTC"
+
+    @field_validator("nightly", "weekly", "sweep", "retention")
+    @classmethod
+    def _is_cron(cls, value: str) -> str:
+        from dagster._utils.schedules import is_valid_cron_schedule
+
+        if not is_valid_cron_schedule(value):
+            raise ValueError("five fields as cron has them: '0 1 * * *' is each night at 1 o'clock")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError("a name of the IANA time zones, like Europe/Berlin")
+        return value
+
+
 class Profile(_Model):
     """One profile. Relative paths are relative to the repository.
 
@@ -75,6 +102,7 @@ class Profile(_Model):
     network_interface: str | None = None
     checkpoint_store: str | None = None
     events: Events | None = None
+    schedules: Schedules = Schedules()
 
     @field_validator("launch")
     @classmethod

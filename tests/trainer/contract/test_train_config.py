@@ -6,7 +6,7 @@ import pytest
 
 from trainer.contract.errors import ContractError
 from trainer.contract.slices import parse_slices
-from trainer.contract.train_config import TrainConfig, read_config
+from trainer.contract.train_config import TrainConfig, read_config, with_overrides
 
 RECIPE = """\
 name: demo
@@ -52,6 +52,13 @@ def test_set_takes_lists_and_mappings_and_opens_sections(recipe):
     assert config.data.image_size == (32, 32)
     assert config.model.blocks == (1, 1, 1, 1)
     assert config.tasks["lanes"].classes == ("lane",)
+
+
+def test_a_recipe_that_was_read_is_overridden_as_one_that_is_read(recipe):
+    given = ["optim.lr=1e-5", "data.image_size=[32, 32]", "tasks.lanes={classes: [lane]}"]
+    assert with_overrides(read_config(recipe, environment={}), given) == read_config(recipe, given, {})
+    with pytest.raises(ContractError, match=r"recipe demo field 'optim\.lr': found 'fast'"):
+        with_overrides(read_config(recipe, environment={}), ["optim.lr=fast"])
 
 
 def test_the_environment_changes_a_recipe_in_any_case(recipe):
