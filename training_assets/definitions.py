@@ -13,6 +13,7 @@ from training_assets.assets.dataset import dataset_assets
 from training_assets.assets.evaluation import evaluation_chain
 from training_assets.assets.release import release_chain
 from training_assets.assets.shards import shard_assets
+from training_assets.assets.slices import mined_slice, slice_eval_asset
 from training_assets.assets.training import training_chain
 from training_assets.checks import recipe_checks
 from training_assets.launchers import launcher_named
@@ -46,6 +47,7 @@ def build_defs(
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
         *dataset_assets(windows),
         *shard_assets(windows),
+        mined_slice,
         *map(_broken_recipe, broken),
     ]
     for recipe in recipes.values():
@@ -73,6 +75,7 @@ def _chain(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> l
         *training_chain(recipe, windows),
         *evaluation_chain(recipe, windows),
         *release_chain(recipe, windows),
+        slice_eval_asset(recipe),
     ]
 
 

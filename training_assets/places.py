@@ -37,6 +37,9 @@ class Places:
     def training_set(self, recipe: str, window: str, digest: str) -> Path:
         return self.root / "training_sets" / recipe / f"{window}-{digest[:8]}"
 
+    def slice_evaluation(self, recipe: str, name: str) -> Path:
+        return self.root / "slice_evals" / recipe / name
+
     def run(self, run_name: str, run_id: str) -> Path:
         return self.root / "runs" / run_directory(run_name, run_id)
 

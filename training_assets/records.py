@@ -12,6 +12,7 @@ from trainer.contract.eval_report import EvalReport
 from trainer.contract.files import digest_of
 from trainer.contract.pinned import NO_ROWS
 from trainer.contract.results import Exports, TrainResult
+from training_assets.gates import GateResult
 from training_assets.stores.source import CodeVersion
 
 
@@ -137,6 +138,14 @@ class Evaluation(Record):
     data: str
     report: EvalReport
     overrides: tuple[str, ...] = ()
+
+
+class SliceEvaluation(Evaluation):
+    """The version in production on a mined slice. ``targets`` is not passed where it is below the recipe's."""
+
+    production: str
+    targets: GateResult
+    dagster_run_id: str
 
 
 class ModelCard(Record):

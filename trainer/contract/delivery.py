@@ -118,9 +118,7 @@ class DeliveryReader:
         yield from self._with_images(samples) if self._check_images else samples
         self._problems += self._repeats()
         if self._problems:
-            raise ContractError(
-                f"delivery {self.root} is refused", self._problems, "Nothing was staged or trained."
-            )
+            raise ContractError(f"delivery {self.root} is refused", self._problems, "Nothing was staged or trained.")
 
     def _read_slices(self) -> Slices:
         path = self.root / SLICES_FILE
@@ -141,7 +139,7 @@ class DeliveryReader:
             self._ids.add(split, row.sample_id)
             self._images.add(split, row.sha256)
             if row.captured_at > horizon:
-                self._problems.append(_from_the_future(file, number, row, horizon))
+                self._problems.append(from_the_future(file, number, row, horizon))
             if known is not None and row.boxes:
                 self._problems += self._unknown_labels(file, number, row, known)
             yield Sample(split, number, content, row)
@@ -222,7 +220,7 @@ def _refuse_incomplete(root: Path) -> None:
         raise ContractError(f"delivery {root} is not complete", problems)
 
 
-def _from_the_future(file: str, number: int, row: Row, horizon: datetime) -> Problem:
+def from_the_future(file: str, number: int, row: Row, horizon: datetime) -> Problem:
     expected = f"a time before {horizon:%Y-%m-%dT%H:%MZ} (now, and a day of clock skew): see to the recorder's clock"
     return Problem(file, row.captured_at.isoformat(), expected, number, "captured_at")
 

@@ -22,9 +22,7 @@ MOST_SAMPLES = 5000
 """Samples of a split that are looked at, evenly spread over its manifest."""
 
 
-def write_profile(
-    root: Path, out: Path, say: Callable[[str], None], pinned: Path | None = None
-) -> ReferenceProfile:
+def write_profile(root: Path, out: Path, say: Callable[[str], None], pinned: Path | None = None) -> ReferenceProfile:
     """Write ``out/reference_profile.json`` and ``out/drift_{val,test}.html`` (Evidently) for the delivery in ``root``.
 
     With ``pinned``, the directory of a dataset version, the rows are that version's; ``root`` has its pictures alone.

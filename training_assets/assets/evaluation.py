@@ -11,7 +11,7 @@ from trainer.contract.files import digest_of
 from trainer.contract.results import EXPORTS_FILE, Exports, Measured
 from trainer.contract.shard_index import DataSpec
 from trainer.contract.train_config import TrainConfig
-from training_assets import metadata, partitions
+from training_assets import metadata
 from training_assets.assets.dataset import golden_key
 from training_assets.assets.training import write_data_directory
 from training_assets.dashboard import write_dashboard
@@ -43,7 +43,7 @@ TIMED = ("p50 ms", "p95 ms", "p99 ms", "samples/s", "peak MB")
 
 
 def evaluation_chain(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    return [_exported_model(recipe, windows), _eval_report(recipe, windows), _slice_eval(recipe)]
+    return [_exported_model(recipe, windows), _eval_report(recipe, windows)]
 
 
 def _exported_model(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
@@ -122,46 +122,6 @@ def _eval_report(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition
         )
 
     return eval_report
-
-
-def _slice_eval(recipe: TrainConfig) -> dg.AssetsDefinition:
-    @dg.asset(
-        key=[recipe.name, "slice_eval"],
-        partitions_def=partitions.slices,
-        deps=[golden_key("slices")],
-        code_version=code_version(*EVALUATION_SOURCES),
-        description="The production model on a slice that was mined.",
-    )
-    def slice_eval(
-        context: dg.AssetExecutionContext,
-        mined_slice: ShardList,
-        places: dg.ResourceParam[Places],
-        launcher: dg.ResourceParam[Launcher],
-        registry: dg.ResourceParam[Registry],
-    ) -> dg.MaterializeResult[Evaluation]:
-        entry = registry.resolve(recipe.project, PRODUCTION)
-        if entry is None:
-            raise dg.Failure(
-                f"project {recipe.project} has no production model, so there is nothing to evaluate on this slice."
-                " Promote one: python -m training_assets promote PROJECT@VERSION",
-                allow_retries=False,
-            )
-        record = evaluate(
-            context,
-            launcher,
-            places,
-            RecordStore(places).dataset(),
-            checkpoint=registry.directory(entry) / CHECKPOINT,
-            splits={"test": mined_slice},
-            out=places.root / "slice_evals" / recipe.name / f"{context.partition_key}-{entry.version}",
-        )
-        return dg.MaterializeResult(
-            value=record,
-            data_version=dg.DataVersion(digest_of(record.report.model_dump(mode="json"))),
-            metadata={"production": entry.version, **evaluation_metadata(record, places)},
-        )
-
-    return slice_eval
 
 
 def evaluate(

@@ -1,7 +1,6 @@
 """Rows staged as shards on fast storage. Which of them a recipe trains on is decided in ``training.py``."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,15 +10,13 @@ from dagster._core.execution.plan.execute_step import (
     _get_input_provenance_data,
 )
 
-from trainer.contract.names import PLAIN_NAME, flaw_of_name
-from training_assets import metadata, partitions
+from training_assets import metadata
 from training_assets.assets.dataset import GOLDEN_WINDOWS
 from training_assets.launchers import Launcher
 from training_assets.places import Places
 from training_assets.records import DatasetVersion, EvalShards, ShardList
 from training_assets.staging import Stager
 from training_assets.stores.dvc import DvcStore
-from training_assets.stores.inbox import Inbox
 from training_assets.stores.record_store import RecordStore
 from training_assets.versions import CONTRACT, code_version
 
@@ -27,7 +24,7 @@ SOURCES = (CONTRACT, "trainer/data/shards.py", "training_assets/staging.py", "tr
 
 
 def shard_assets(windows: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    return [_staged_shards(windows), eval_shards, mined_slice]
+    return [_staged_shards(windows), eval_shards]
 
 
 def _staged_shards(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
@@ -96,38 +93,6 @@ def eval_shards(
     record = EvalShards(val=splits["val"], test=splits["test"])
     found = {f"{split}/{name}": value for split, part in splits.items() for name, value in shard_metadata(part).items()}
     return dg.MaterializeResult(value=record, data_version=dg.DataVersion(record.digest), metadata=found)
-
-
-@dg.asset(partitions_def=partitions.slices, code_version=code_version(*SOURCES))
-def mined_slice(
-    context: dg.AssetExecutionContext,
-    inbox: dg.ResourceParam[Inbox],
-    places: dg.ResourceParam[Places],
-    launcher: dg.ResourceParam[Launcher],
-    dvc: dg.ResourceParam[DvcStore],
-) -> dg.MaterializeResult[ShardList]:
-    """One auto-mined slice (`slices/<name>.manifest` of the inbox) as shards."""
-    name = context.partition_key
-    manifest = slice_manifest(inbox, name, places)
-    staged = Stager(context, launcher, places, dvc).manifests(manifest.parent, {name: manifest})[name]
-    return dg.MaterializeResult(
-        value=staged, data_version=dg.DataVersion(staged.digest), metadata=shard_metadata(staged)
-    )
-
-
-def slice_manifest(inbox: Inbox, name: str, places: Places) -> Path:
-    """The manifest of a mined slice; dynamic partition keys come unchecked, so the name is checked here.
-
-    Raises:
-        dg.Failure: not a plain name, or there is no such manifest.
-    """
-    if flaw := flaw_of_name(name):
-        raise dg.Failure(f"partition of slices: found {flaw}, expected {PLAIN_NAME}", allow_retries=False)
-    try:
-        return inbox.slice_manifest(name, places.fetched / "slices")
-    except FileNotFoundError as error:
-        expected = "a manifest that mining delivered under this name"
-        raise dg.Failure(f"partition '{name}': found no {error}, expected {expected}", allow_retries=False) from None
 
 
 def shard_metadata(staged: ShardList) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def test_a_file_that_is_not_what_the_sums_say_is_still_being_written(uploads: Up
     [
         (ALL_SUMS.replace(b"slices.yaml", b"other.yaml"), "SHA256SUMS does not name slices.yaml"),
         (ALL_SUMS.replace(b"  ", b" *./"), ""),  # as `sha256sum -b ./*` writes it
-        (ALL_SUMS.upper().replace(b"GOLDEN_", b"golden_").replace(b"MANIFEST", b"manifest"), "does not name"),
+        (ALL_SUMS.replace(b"  golden_val", b"  elsewhere/golden_val"), "SHA256SUMS does not name golden_val.manifest"),
         (b"\xff\x00\n\n  \n", "does not name"),
     ],
 )
@@ -322,8 +322,9 @@ def test_a_refused_slice_goes_aside_with_its_report_and_each_refusal_is_kept(upl
     for number in range(2):
         uploads.write("slices/fog.manifest", b"bad")
         assert uploads.inbox.refusals("fog", digest) == number
-        place = uploads.inbox.refuse("fog", digest, f"report {number}")
-        assert place.endswith(("fog-deadbeef.report.txt", "fog-deadbeef-2.report.txt")[number])
+        place = ("fog-deadbeef.report.txt", "fog-deadbeef-2.report.txt")[number]
+        assert uploads.inbox.report_of("fog", digest).endswith(place)
+        uploads.inbox.refuse("fog", digest, f"report {number}")
     assert uploads.inbox.slices() == []
     assert uploads.inbox.refusals("fog", digest) == 2
     read = uploads.inbox._read
@@ -344,7 +345,7 @@ def test_a_refusal_that_was_killed_before_the_slice_was_put_aside_is_made_again(
     uploads = LocalUploads(tmp_path)
     uploads.write("slices/_refused/fog-deadbeef.report.txt", b"written before the kill")
     uploads.write("slices/fog.manifest", b"bad")
-    assert uploads.inbox.refuse("fog", "deadbeef", "again").endswith("fog-deadbeef.report.txt")
+    uploads.inbox.refuse("fog", "deadbeef", "again")
     assert (tmp_path / "slices" / "_refused" / "fog-deadbeef.report.txt").read_text() == "again"
 
 

@@ -22,13 +22,14 @@ from pathlib import Path
 from trainer.contract.delivery import FILES, file_digests
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import digest_of
-from trainer.contract.names import PLAIN_NAME, flaw_of_name
+from trainer.contract.names import LONGEST_NAME, PLAIN_NAME, flaw_of_name
 
 SUCCESS = "_SUCCESS"
 SUMS = "SHA256SUMS"
 SLICES = "slices"
 REFUSED = f"{SLICES}/_refused"
 MANIFEST = ".manifest"
+REPORT = ".report.txt"
 DIGITS = 8
 """Of a digest, in names of files that people look at."""
 PARALLEL = 16
@@ -195,24 +196,26 @@ class Inbox(ABC):
         marked = ((_mark(arrived, name), name, arrived) for name, arrived in self._slices())
         return [SliceFound(mark, name, _moment(arrived)) for mark, name, arrived in sorted(marked) if mark > after]
 
-    def refuse(self, name: str, digest: str, report: str) -> str:
-        """Put the slice with this digest aside, with ``report`` beside it; where the report is."""
-        base = f"{REFUSED}/{self._refused_name(name, digest, self.refusals(name, digest))}"
+    def refuse(self, name: str, digest: str, report: str) -> None:
+        """Put the slice with this digest aside, with ``report`` beside it."""
+        base = self._next_refusal(name, digest)
         # The report first: a slice that is not put aside yet is refused again.
-        self._write(f"{base}.report.txt", report.encode())
+        self._write(f"{base}{REPORT}", report.encode())
         self._move(f"{SLICES}/{name}{MANIFEST}", f"{base}{MANIFEST}")
-        return self._at(f"{base}.report.txt")
+
+    def report_of(self, name: str, digest: str) -> str:
+        """Where the report will be, should the slice be refused now."""
+        return self._at(f"{self._next_refusal(name, digest)}{REPORT}")
 
     def refusals(self, name: str, digest: str) -> int:
         """How often the slice with this digest was refused: its images may have been mended since."""
         count = 0
-        while self._exists(f"{REFUSED}/{self._refused_name(name, digest, count)}{MANIFEST}"):
+        while self._exists(f"{_refused(name, digest, count)}{MANIFEST}"):
             count += 1
         return count
 
-    def _refused_name(self, name: str, digest: str, before: int) -> str:
-        plain = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in name)[:100]
-        return f"{plain}-{digest[:DIGITS]}" + (f"-{before + 1}" if before else "")
+    def _next_refusal(self, name: str, digest: str) -> str:
+        return _refused(name, digest, self.refusals(name, digest))
 
     def _refuse_another(self, name: str, digests: Mapping[str, str]) -> None:
         there = [file for file in self._stats(name) if file in digests]
@@ -332,6 +335,12 @@ def _against_sums(digests: Mapping[str, str], sums: str) -> str:
 
 def _flaw(name: str) -> str | None:
     return f"'{SLICES}', which is the mined slices' folder" if name == SLICES else flaw_of_name(name)
+
+
+def _refused(name: str, digest: str, before: int) -> str:
+    """Without its suffix, the file of a slice that was refused ``before`` times before."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in name)[:LONGEST_NAME]
+    return f"{REFUSED}/{plain}-{digest[:DIGITS]}" + (f"-{before + 1}" if before else "")
 
 
 def _mark(arrived: int, name: str) -> str:
