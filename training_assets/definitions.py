@@ -60,6 +60,7 @@ def build_defs(
             jobs.staging_job(),
             *jobs.recipe_jobs(recipes.values()),
             jobs.sweep_request_job(recipes.values()),
+            jobs.retention_job(),
         ],
         schedules=schedules(recipes, profile),
         resources={**_resources(profile), **(resource_overrides or {})},

@@ -9,7 +9,15 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from trainer.contract.train_config import TrainConfig
 from training_assets.assets.checkpoint import training_version
 from training_assets.assets.dataset import GOLDEN_FILES, golden_key
-from training_assets.control import DATASET_JOB, STAGING_JOB, SWEEP_REQUEST_JOB, VERSION_TAG, job_name
+from training_assets.control import (
+    DATASET_JOB,
+    RETENTION_JOB,
+    STAGING_JOB,
+    SWEEP_REQUEST_JOB,
+    VERSION_TAG,
+    job_name,
+)
+from training_assets.ops import clear_store
 from training_assets.stores.events import Outbox, weekly_sweep
 
 DATASET_ASSETS = ("dataset_version", "reference_profile", "eval_shards")
@@ -61,5 +69,17 @@ def sweep_request_job(recipes: Iterable[TrainConfig]) -> dg.JobDefinition:
     @dg.job(name=SWEEP_REQUEST_JOB, description="Tells which recipes want a sweep this week.")
     def job() -> None:
         request_sweeps()
+
+    return job
+
+
+def retention_job() -> dg.JobDefinition:
+    @dg.job(
+        name=RETENTION_JOB,
+        description="Tells what nothing refers to any more, and with `dry_run: false` takes it away. Never what a"
+        " registered version's lineage names.",
+    )
+    def job() -> None:
+        clear_store()
 
     return job
