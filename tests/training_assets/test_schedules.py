@@ -153,5 +153,6 @@ def test_a_run_of_a_recipe_says_which_recipe_and_code_it_is_of(graph: Any) -> No
 
 
 def test_the_retention_by_the_clock_removes_nothing(graph: Any) -> None:
-    config = graph.defs.resolve_schedule_def("weekly_retention")
-    assert "dry_run" in (config.description or "")
+    config = tick(graph, "weekly_retention").run_config
+    assert config == {"ops": {"clear_store": {"config": {"dry_run": True}}}}
+    assert job(graph, "retention_job", run_config=config).success
