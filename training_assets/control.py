@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict
 DATASET_JOB = "dataset_job"
 STAGING_JOB = "staging_job"
 SLICE_JOB = "slice_job"
+SWEEP_REQUEST_JOB = "sweep_request_job"
+RETENTION_JOB = "retention_job"
 
 Cause = Literal["manual", "slice", "delivery", "nightly", "weekly", "backfill"]
 PRIORITIES: Mapping[Cause, int] = {

@@ -23,6 +23,7 @@ from training_assets.policies import with_policies
 from training_assets.profiles import Profile, load_profile
 from training_assets.progress import progress_logger
 from training_assets.recipes import BrokenRecipe, load_recipes
+from training_assets.schedules import schedules
 from training_assets.sensors import sensors
 from training_assets.stores.dvc import DvcStore
 from training_assets.stores.events import Outbox
@@ -56,7 +57,14 @@ def build_defs(
     return dg.Definitions(
         assets=with_policies(assets, recipes),
         asset_checks=[check for recipe in recipes.values() for check in recipe_checks(recipe, windows)],
-        jobs=[jobs.dataset_job(), jobs.slice_job(recipes.values()), *following],
+        jobs=[
+            jobs.dataset_job(),
+            jobs.slice_job(recipes.values()),
+            *following,
+            jobs.sweep_request_job(recipes.values()),
+            jobs.retention_job(),
+        ],
+        schedules=schedules(recipes, profile),
         sensors=sensors(recipes, profile, following),
         resources={**_resources(profile), **(resource_overrides or {})},
         loggers={"console": progress_logger},

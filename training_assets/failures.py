@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 import dagster as dg
 
+from training_assets.metadata import SKIPPED
+
 
 def failures_of(events: Iterable[dg.DagsterEvent]) -> list[str]:
     """One text for all gates that stopped the run; else one for each step that failed; else what ended the run."""
@@ -17,6 +19,16 @@ def failures_of(events: Iterable[dg.DagsterEvent]) -> list[str]:
     steps = [_step(event) for event in every if event.is_step_failure]
     ends = [event.message or "" for event in every if event.event_type == dg.DagsterEventType.RUN_FAILURE]
     return steps or [end for end in ends if end]
+
+
+def skips_of(events: Iterable[dg.DagsterEvent]) -> list[str]:
+    """Why a run that succeeded passed something over."""
+    observed = [
+        event.asset_observation_data.asset_observation
+        for event in events
+        if event.event_type == dg.DagsterEventType.ASSET_OBSERVATION
+    ]
+    return [str(one.metadata[SKIPPED].value) for one in observed if SKIPPED in one.metadata]
 
 
 def _gates(failed: list[dg.AssetCheckEvaluation]) -> str:

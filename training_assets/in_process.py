@@ -10,7 +10,7 @@ import dagster as dg
 
 from trainer.contract.train_config import TrainConfig
 from training_assets.control import Plan, delivery_config, job_name, run_tags
-from training_assets.failures import failures_of
+from training_assets.failures import failures_of, skips_of
 from training_assets.jobs import CHAIN, DATASET_JOB, STAGING_JOB
 from training_assets.planning import windows_behind
 from training_assets.profiles import Profile
@@ -88,10 +88,13 @@ def refresh(
 def finish(result: dg.ExecuteInProcessResult) -> None:
     """
     Raises:
-        Stopped: the run did not succeed; names the gate or the asset, and what it said.
+        Stopped: the run did not succeed, and names the gate or the asset, and what it said; or it had nothing to
+            train on.
     """
     if not result.success:
         raise Stopped("\n".join(failures_of(result.all_events)) or f"run {result.run_id} failed")
+    if skipped := skips_of(result.all_events):
+        raise Stopped("\n".join(skipped))
 
 
 def say(text: str) -> None:

@@ -1,6 +1,7 @@
 """Jobs: which assets a person launches together. What is in them is in ``assets/``."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -8,7 +9,17 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from trainer.contract.train_config import TrainConfig
 from training_assets.assets.checkpoint import training_version
 from training_assets.assets.dataset import GOLDEN_FILES, golden_key
-from training_assets.control import DATASET_JOB, SLICE_JOB, STAGING_JOB, VERSION_TAG, job_name
+from training_assets.control import (
+    DATASET_JOB,
+    RETENTION_JOB,
+    SLICE_JOB,
+    STAGING_JOB,
+    SWEEP_REQUEST_JOB,
+    VERSION_TAG,
+    job_name,
+)
+from training_assets.ops import clear_store
+from training_assets.stores.events import Outbox, weekly_sweep
 
 DATASET_ASSETS = ("dataset_version", "reference_profile", "eval_shards")
 CHAIN = ("training_set", "checkpoint", "exported_model", "eval_report", "model_card", "registry_entry")
@@ -54,3 +65,32 @@ def recipe_jobs(recipes: Iterable[TrainConfig]) -> list[UnresolvedAssetJobDefini
         )
         for recipe in recipes
     ]
+
+
+def sweep_request_job(recipes: Iterable[TrainConfig]) -> dg.JobDefinition:
+    """Tells the recipes that want a sweep each week; a week in which it was told is not told again."""
+    asking = [recipe for recipe in recipes if recipe.automation.sweep_weekly]
+
+    @dg.op(description="An event `sweep.requested` for each recipe with `automation.sweep_weekly`, once a week.")
+    def request_sweeps(context: dg.OpExecutionContext, outbox: dg.ResourceParam[Outbox]) -> None:
+        year, week, _ = datetime.now(UTC).isocalendar()
+        outbox.emit([weekly_sweep(recipe, f"{year}-W{week:02}") for recipe in asking], context.log.warning)
+        context.log.info(f"a sweep is wanted for {', '.join(recipe.name for recipe in asking) or 'no recipe'}")
+
+    @dg.job(name=SWEEP_REQUEST_JOB, description="Tells which recipes want a sweep this week.")
+    def job() -> None:
+        request_sweeps()
+
+    return job
+
+
+def retention_job() -> dg.JobDefinition:
+    @dg.job(
+        name=RETENTION_JOB,
+        description="Tells what nothing refers to any more, and with `dry_run: false` takes it away. Never what a"
+        " registered version's lineage names.",
+    )
+    def job() -> None:
+        clear_store()
+
+    return job

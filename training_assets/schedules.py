@@ -18,7 +18,9 @@ from training_assets.assets.checkpoint import training_version
 from training_assets.control import (
     DATASET_JOB,
     PLAN_TAG,
+    RETENTION_JOB,
     STAGING_JOB,
+    SWEEP_REQUEST_JOB,
     VERSION_TAG,
     Plan,
     job_name,
@@ -30,13 +32,14 @@ from training_assets.planning import chosen_window, misfits, windows_behind
 from training_assets.profiles import Profile
 from training_assets.records import DatasetVersion
 from training_assets.refresh import out_of_date
+from training_assets.stores.inbox import Inbox
 from training_assets.stores.record_store import WHOLE, MissingRecord, RecordStore
 
 SWITCH = "Switched off at first, because it costs computing time: switch it on here, or with `dagster schedule start`."
 
 
 def schedules(recipes: Mapping[str, TrainConfig], profile: Profile) -> list[dg.ScheduleDefinition]:
-    return [_nightly(recipes, profile), _weekly(recipes, profile)]
+    return [_nightly(recipes, profile), _weekly(recipes, profile), _sweep(recipes, profile), _retention(profile)]
 
 
 def _nightly(recipes: Mapping[str, TrainConfig], profile: Profile) -> dg.ScheduleDefinition:
@@ -118,9 +121,43 @@ def _weekly(recipes: Mapping[str, TrainConfig], profile: Profile) -> dg.Schedule
         description="The whole chain from the newest delivery on: checked and pinned again, staged, and the newest"
         f" window trained of each recipe with `automation.weekly`. {SWITCH}",
     )
-    def weekly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def weekly(context: dg.ScheduleEvaluationContext, inbox: dg.ResourceParam[Inbox]) -> dg.RunRequest | dg.SkipReason:
         if not asking:
             return dg.SkipReason("no recipe asks for it (automation.weekly)")
+        if all(arrival.missing for arrival in inbox.arrivals()):
+            return dg.SkipReason(f"there is no complete delivery in {inbox.uri}")
         return dg.RunRequest(tags=run_tags("weekly", f"weekly chain of {', '.join(asking)}"))
 
     return weekly
+
+
+def _sweep(recipes: Mapping[str, TrainConfig], profile: Profile) -> dg.ScheduleDefinition:
+    asking = [recipe.name for recipe in recipes.values() if recipe.automation.sweep_weekly]
+
+    @dg.schedule(
+        name="weekly_sweep",
+        job_name=SWEEP_REQUEST_JOB,
+        cron_schedule=profile.schedules.sweep,
+        execution_timezone=profile.schedules.timezone,
+        description="Tells (`sweep.requested`) that better settings are to be searched for each recipe with"
+        f" `automation.sweep_weekly`. {SWITCH}",
+    )
+    def weekly_sweep(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if not asking:
+            return dg.SkipReason("no recipe asks for it (automation.sweep_weekly)")
+        return dg.RunRequest(tags=run_tags("weekly", f"weekly sweep of {', '.join(asking)}"))
+
+    return weekly_sweep
+
+
+def _retention(profile: Profile) -> dg.ScheduleDefinition:
+    return dg.ScheduleDefinition(
+        name="weekly_retention",
+        job_name=RETENTION_JOB,
+        cron_schedule=profile.schedules.retention,
+        execution_timezone=profile.schedules.timezone,
+        run_config={"ops": {"clear_store": {"config": {"dry_run": True}}}},
+        tags=run_tags("weekly", "weekly dry run of the retention"),
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Reports what nothing refers to any more; removes nothing (`dry_run`).",
+    )

@@ -50,14 +50,8 @@ class Stager:
         run_to_end(self.context, self.launcher, LaunchSpec(command, directory, attempt, threads=THREADS))
         return {name: ShardList.model_validate_json((lists / f"{name}.json").read_bytes()) for name in manifests}
 
-    def _pinned(self, dataset: DatasetVersion, manifests: Mapping[str, Path]) -> dict[str, ShardList]:
-        if not manifests:
-            return {}
-        with self._pictures(dataset) as root:
-            return self.manifests(root, manifests)
-
     @contextlib.contextmanager
-    def _pictures(self, dataset: DatasetVersion) -> Iterator[Path]:
+    def pictures(self, dataset: DatasetVersion) -> Iterator[Path]:
         """The delivery that the version was made of; where it is gone or another one by now, a copy out of DVC."""
         delivery = Path(dataset.delivery)
         if all((delivery / name).is_file() for name in FILES) and file_digests(delivery) == dataset.files:
@@ -68,3 +62,9 @@ class Stager:
         self.dvc.restore(dataset.version, copy)
         yield copy
         shutil.rmtree(copy)
+
+    def _pinned(self, dataset: DatasetVersion, manifests: Mapping[str, Path]) -> dict[str, ShardList]:
+        if not manifests:
+            return {}
+        with self.pictures(dataset) as root:
+            return self.manifests(root, manifests)

@@ -21,9 +21,10 @@ from trainer.contract.train_config import TrainConfig
 from training_assets import partitions
 from training_assets.control import BECAUSE_TAG, CAUSE_TAG
 from training_assets.failures import failures_of
+from training_assets.gates import slice_targets_met
 from training_assets.places import Places
 from training_assets.queue import daemon_is_alive
-from training_assets.records import Checkpoint, DatasetVersion, Registered, ShardList
+from training_assets.records import Checkpoint, DatasetVersion, Evaluation, Registered, ShardList
 from training_assets.stores.inbox import Inbox, Incomplete
 from training_assets.stores.record_store import WHOLE, MissingRecord, RecordStore
 from training_assets.stores.registry import Registry
@@ -244,7 +245,8 @@ def _evaluated(recipe: TrainConfig, name: str, records: RecordStore) -> str:
     key = dg.AssetKey([recipe.name, "slice_eval"])
     if not records.has(key, name):
         return ""
-    return "evaluated"
+    verdict = slice_targets_met(records.read(key, name, Evaluation).report, recipe)
+    return "targets met" if verdict.passed else f"below target: {verdict.failures}"
 
 
 def deliveries(inbox: Inbox, dataset: DatasetVersion | None) -> list[DeliveryState]:

@@ -24,6 +24,7 @@ from training_assets.places import Places
 from training_assets.planning import RECORD_FILE, dataset_of
 from training_assets.profiles import Profile
 from training_assets.records import DatasetVersion
+from training_assets.staging import Stager
 from training_assets.stores.dvc import DvcStore
 from training_assets.stores.inbox import DeliveryFound, Inbox
 from training_assets.stores.record_store import WHOLE, RecordStore
@@ -149,14 +150,16 @@ def reference_profile(
     dataset_version: DatasetVersion,
     places: dg.ResourceParam[Places],
     launcher: dg.ResourceParam[Launcher],
+    dvc: dg.ResourceParam[DvcStore],
 ) -> dg.MaterializeResult[None]:
     """Features of the train split: what the drift gate of each training compares its batches with.
 
     With it come Evidently's pages on how val and test differ from train.
     """
     out, scratch = places.absolute(dataset_version.directory), places.launch("profile", context.run.run_id)
-    command = ("profile", dataset_version.delivery, "--pinned", str(out), "--out", str(out))
-    run_to_end(context, launcher, LaunchSpec(command, scratch, new_attempt(), threads=PROFILE_THREADS))
+    with Stager(context, launcher, places, dvc).pictures(dataset_version) as pictures:
+        command = ("profile", str(pictures), "--pinned", str(out), "--out", str(out))
+        run_to_end(context, launcher, LaunchSpec(command, scratch, new_attempt(), threads=PROFILE_THREADS))
     reference = read_profile(out / PROFILE_FILE)
     others = reference.distances.values()
     rows = [

@@ -12,6 +12,7 @@ from trainer.contract.results import EXPORTS_FILE, Exports, Measured
 from trainer.contract.shard_index import DataSpec
 from trainer.contract.train_config import TrainConfig
 from training_assets import metadata
+from training_assets.assets.dataset import golden_key
 from training_assets.assets.training import write_data_directory
 from training_assets.dashboard import write_dashboard
 from training_assets.facts import facts_of
@@ -21,6 +22,7 @@ from training_assets.launchers.session import new_attempt, run_to_end
 from training_assets.places import Places
 from training_assets.records import Checkpoint, DatasetVersion, EvalShards, Evaluation, ExportedModel, ShardList
 from training_assets.stores.entries import CHECKPOINT, PRODUCTION
+from training_assets.stores.record_store import RecordStore
 from training_assets.stores.registry import Registry
 from training_assets.versions import CONTRACT, code_version
 
@@ -79,6 +81,7 @@ def _eval_report(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition
         key=[recipe.name, "eval_report"],
         partitions_def=windows,
         ins={name: dg.AssetIn([recipe.name, name]) for name in ("checkpoint", "exported_model")},
+        deps=[golden_key("slices")],
         code_version=code_version(*EVALUATION_SOURCES),
         description="`eval_report.json`: metrics on val and test, overall and on every slice; `dashboard.html` shows"
         " them beside production's, with latency. Carries the gates.",
@@ -88,22 +91,22 @@ def _eval_report(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition
         checkpoint: Checkpoint,
         exported_model: ExportedModel,
         eval_shards: EvalShards,
-        dataset_version: DatasetVersion,
         places: dg.ResourceParam[Places],
         launcher: dg.ResourceParam[Launcher],
         registry: dg.ResourceParam[Registry],
     ) -> dg.MaterializeResult[Evaluation]:
+        dataset = RecordStore(places).dataset()
         run_directory = places.absolute(checkpoint.directory)
         production = registry.resolve(recipe.project, PRODUCTION)
         against = None if production is None else registry.directory(production) / CHECKPOINT
         # What it is judged on and compared with: another slices.yaml, another production is another evaluation.
-        asked = [eval_shards.digest, dataset_version.files["slices.yaml"], production and production.reference]
+        asked = [eval_shards.digest, dataset.files["slices.yaml"], production and production.reference]
         name = digest_of(asked)[:8]
         record = evaluate(
             context,
             launcher,
             places,
-            dataset_version,
+            dataset,
             checkpoint=run_directory / checkpoint.result.best_checkpoint,
             splits={"val": eval_shards.val, "test": eval_shards.test},
             out=run_directory / f"evaluation-{name}",

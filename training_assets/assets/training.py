@@ -1,25 +1,40 @@
-"""What a recipe trains on: the shards of its windows and of mined slices. The training itself is ``checkpoint.py``."""
+"""What a recipe trains on, for each window. How it is put together is ``selection.py``, the training ``checkpoint.py``."""
 
 import os
 import shutil
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
+from pydantic import Field
 
 from trainer.contract.files import digest_of, write_text
-from trainer.contract.shard_index import DATA_FILE, DataSpec, read_index
-from trainer.contract.slices import read_slices
+from trainer.contract.shard_index import DATA_FILE, DataSpec
 from trainer.contract.train_config import TrainConfig
 from training_assets import metadata, partitions
 from training_assets.assets.checkpoint import checkpoint_asset
+from training_assets.assets.dataset import pinned_dataset
+from training_assets.launchers import Launcher
 from training_assets.places import Places
 from training_assets.records import DatasetVersion, EvalShards, ShardList, TrainingSet
+from training_assets.selection import Selection, refuse_lacking, refuse_misfit, select
+from training_assets.staging import Stager
+from training_assets.stores.dvc import DvcStore
+from training_assets.stores.record_store import RecordStore
 from training_assets.versions import code_version
 
-HERE = "training_assets/assets/training.py"
+SOURCES = ("training_assets/selection.py", "training_assets/assets/training.py")
+
+
+class TrainingSetConfig(dg.Config):
+    """Other data than the newest."""
+
+    dataset: str = Field(
+        default="", description="A pinned dataset version (the first characters do); empty: the one pinned last."
+    )
+    slices: list[str] = Field(
+        default=[], description="Mined slices that must be in it: where one cannot be, the training set fails."
+    )
 
 
 def training_chain(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -34,57 +49,54 @@ def _training_set(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinitio
             "staged": dg.AssetIn("staged_shards", partition_mapping=partitions.rolling(recipe.window.count)),
             "mined": dg.AssetIn("mined_slice", partition_mapping=dg.AllPartitionMapping()),
         },
-        code_version=f"{digest_of(recipe.window.model_dump(mode='json'))[:12]}-{code_version(HERE)}",
-        description=f"The shards of the last {recipe.window.count} windows and of mined slices, and their digest.",
+        output_required=False,
+        code_version=f"{digest_of(recipe.window.model_dump(mode='json'))[:12]}-{code_version(*SOURCES)}",
+        description=f"The shards of the last {recipe.window.count} windows and of mined slices, and their digest."
+        f" Skipped with fewer than {recipe.window.min_samples} samples.",
     )
     def training_set(
         context: dg.AssetExecutionContext,
+        config: TrainingSetConfig,
         staged: dict[str, ShardList],
         mined: dict[str, ShardList],
         eval_shards: EvalShards,
-        dataset_version: DatasetVersion,
         places: dg.ResourceParam[Places],
-    ) -> dg.MaterializeResult[TrainingSet]:
+        launcher: dg.ResourceParam[Launcher],
+        dvc: dg.ResourceParam[DvcStore],
+    ) -> Iterator[dg.AssetObservation | dg.MaterializeResult[TrainingSet]]:
         window = context.partition_key
-        asked = partitions.rolling_names(windows, window, recipe.window.count)
-        found = {name: staged[name] for name in asked if name in staged and staged[name].samples}
-        end = windows.time_window_for_partition_key(window).end
-        slices = usable_slices(mined, found.values(), eval_shards, places, end)
-        train = [*found.values(), *slices.values()]
-        refuse_misfit(recipe, train, eval_shards, places.absolute(dataset_version.directory), asked, list(found))
-        spec = DataSpec(splits={"train": _paths(train), "val": _paths([eval_shards.val])})
+        # No input of the asset: each delivery would make the training sets of all windows out of date.
+        dataset = pinned_dataset(config.dataset, places, dvc) if config.dataset else RecordStore(places).dataset()
+        stager = Stager(context, launcher, places, dvc)
+        chosen = select(recipe, windows, window, dataset, staged, mined, eval_shards, stager)
+        refuse_lacking(config.slices, chosen)
+        if reason := chosen.too_few(recipe):
+            context.log.warning(reason)
+            yield dg.AssetObservation(
+                context.asset_key,
+                partition=window,
+                description=reason,
+                metadata={metadata.SKIPPED: reason, **_metadata(chosen)},
+            )
+            return
+        refuse_misfit(recipe, chosen, dataset, places)
+        spec = DataSpec(splits={"train": _paths(*chosen.train), "val": _paths(chosen.val)})
         directory = places.training_set(recipe.name, window, spec.digest)
         record = TrainingSet(
             recipe=recipe.name,
             window=window,
             directory=places.relative(directory),
             digest=spec.digest,
-            windows_found=tuple(found),
-            windows_missing=tuple(name for name in asked if name not in found),
-            slices=tuple(slices),
-            samples=sum(part.samples for part in train),
-            dataset=dataset_version,
+            windows_found=tuple(chosen.windows),
+            windows_missing=chosen.missing,
+            slices=tuple(chosen.slices),
+            samples=chosen.samples,
+            dataset=dataset,
         )
-        write_data_directory(spec, places, directory, dataset_version)
-        context.log.info(
-            f"{record.samples} samples from {len(found)} of {len(asked)} windows"
-            + (f"; without rows: {', '.join(record.windows_missing)}" if record.windows_missing else "")
-        )
-        return dg.MaterializeResult(
-            value=record,
-            data_version=dg.DataVersion(spec.digest),
-            metadata={
-                "samples": record.samples,
-                "windows_asked": len(asked),
-                "windows_found": len(found),
-                "windows_missing": ", ".join(record.windows_missing) or "none",
-                "mined_slices": ", ".join(slices) or "none",
-                "windows": metadata.table(
-                    ("window", "samples"), [(name, found[name].samples if name in found else None) for name in asked]
-                ),
-                "directory": dg.MetadataValue.path(str(directory)),
-            },
-        )
+        write_data_directory(spec, places, directory, dataset)
+        context.log.info(chosen.summary)
+        found = {**_metadata(chosen), "directory": dg.MetadataValue.path(str(directory))}
+        yield dg.MaterializeResult(value=record, data_version=dg.DataVersion(spec.digest), metadata=found)
 
     return training_set
 
@@ -101,58 +113,18 @@ def write_data_directory(spec: DataSpec, places: Places, directory: Path, datase
     write_text(directory / DATA_FILE, spec.model_copy(update={"splits": splits}).model_dump_json(indent=2) + "\n")
 
 
-def refuse_misfit(
-    recipe: TrainConfig,
-    train: list[ShardList],
-    eval_shards: EvalShards,
-    dataset: Path,
-    asked: list[str],
-    found: list[str],
-) -> None:
-    """
-    Raises:
-        dg.Failure: the recipe cannot learn from this data, or there is too little of it.
-    """
-    samples = sum(part.samples for part in train)
-    if samples < recipe.window.min_samples:
-        raise dg.Failure(
-            f"{recipe.name}: found {samples} samples in {len(found)} of the {len(asked)} windows to {asked[-1]},"
-            f" expected at least {recipe.window.min_samples} (window.min_samples). Materialise staged_shards for the"
-            " windows that have rows, choose a later window, or lower window.min_samples in the recipe.",
-            allow_retries=False,
-        )
-    labels: Counter[str] = Counter()
-    for part in [*train, eval_shards.val]:
-        labels.update(part.label_counts)
-    if reasons := recipe.misfits(read_slices(dataset / "slices.yaml"), labels):
-        raise dg.Failure(f"{recipe.name} does not fit this data: {'; '.join(reasons)}", allow_retries=False)
-
-
-def usable_slices(
-    mined: Mapping[str, ShardList],
-    train: Iterable[ShardList],
-    eval_shards: EvalShards,
-    places: Places,
-    end: datetime,
-) -> dict[str, ShardList]:
-    """The mined slices that may be trained on: captured before the window's end, nothing of it in val, test or train.
-
-    An older window so keeps its training set when a slice is mined later.
-    """
-    taken = {sample for part in [*train, eval_shards.val, eval_shards.test] for sample, _ in _samples(part, places)}
-    usable = {}
-    for name, part in sorted(mined.items()):
-        samples = _samples(part, places)
-        if samples and all(moment < end for _, moment in samples) and not taken & {sample for sample, _ in samples}:
-            usable[name] = part
-            taken |= {sample for sample, _ in samples}
-    return usable
-
-
-def _samples(part: ShardList, places: Places) -> list[tuple[str, datetime]]:
-    indexes = (read_index(places.shards / f"{shard.key}.json") for shard in part.shards)
-    return [(sample.row.sample_id, sample.row.captured_at) for index in indexes for sample in index.samples]
-
-
-def _paths(parts: Iterable[ShardList]) -> tuple[str, ...]:
+def _paths(*parts: ShardList) -> tuple[str, ...]:
     return tuple(f"{shard.key}.json" for part in parts for shard in part.shards)
+
+
+def _metadata(chosen: Selection) -> dict[str, object]:
+    rows = [(name, part.samples if (part := chosen.windows.get(name)) else None) for name in chosen.asked]
+    return {
+        "samples": chosen.samples,
+        "windows_asked": len(chosen.asked),
+        "windows_found": len(chosen.windows),
+        "windows_missing": ", ".join(chosen.missing) or "none",
+        "mined_slices": ", ".join(chosen.slices) or "none",
+        "slices_left_out": "; ".join(f"{name}: {why}" for name, why in chosen.left_out.items()) or "none",
+        "windows": metadata.table(("window", "samples"), rows),
+    }

@@ -174,6 +174,8 @@ class FollowUp:
         recipe = self.recipes.get(plan.recipe)
         if recipe is None:
             return "there is no such recipe any more"
+        if plan.cause == "manual":
+            return None  # somebody waits for it
         asked = _without_slices(plan.run_config())
         if any(_is_same(request, plan, asked) for request in self.requests):
             return "asked for already"
