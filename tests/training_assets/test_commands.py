@@ -164,7 +164,7 @@ def test_status_tells_what_waits_and_for_what_the_most_urgent_first(
     plan = Plan(recipe="tiny", window=WINDOW, cause="nightly", because="shards changed")
     for tags in (training_request(plan).tags, run_tags("manual", "ann on the command line")):
         tags = {**tags, "dagster/partition": WINDOW}
-        place.instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.QUEUED)
+        place.instance.create_run_for_job(job, tags=tags)
     text, found = status(capsys)
     assert [one["cause"] for one in found["runs"]] == ["manual", "nightly"]
     assert all("no daemon is at work" in one["why"] for one in found["runs"])

@@ -123,7 +123,7 @@ def test_the_most_urgent_run_goes_first_and_neither_bad_data_nor_a_gate_is_tried
     submit(dg.RunRequest(job_name="dataset_job", run_config=bad_data), workspace)
     daemon = Daemon(workspace)
     try:
-        until(lambda: all(record.dagster_run.is_finished for record in runs(place)), 120)
+        until(lambda: all(record.dagster_run.is_finished for record in runs(place)), 400)
         time.sleep(5)  # a run that is to be tried again is in the queue by then
     finally:
         daemon.close()
@@ -148,11 +148,11 @@ def test_a_training_whose_machine_was_lost_is_started_once_more_and_goes_on_from
         command = [sys.executable, "-m", "training_assets", "train", "tiny", "--window", WINDOW]
         until(lambda: place.instance.get_daemon_heartbeats(), 60)
         person = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        until(lambda: list(runs_directory.glob("*/checkpoints/*/*")), 120)
+        until(lambda: list(runs_directory.glob("*/checkpoints/*/*")), 400)
         daemon.kill()
         (left,) = [process for process in psutil.process_iter() if torchrun_of(process, profile.store)]
         daemon = Daemon(ROOT / "workspace.yaml")
-        said, _ = person.communicate(timeout=240)
+        said, _ = person.communicate(timeout=800)
     finally:
         daemon.close()
     assert person.returncode == 0, said

@@ -1,6 +1,8 @@
 """What the clock starts, and why it sometimes does not."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -14,11 +16,18 @@ WINDOW = "2026-01-12"
 CHAIN = ("training_set", "checkpoint", "exported_model", "eval_report", "model_card", "registry_entry")
 
 
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """One on disk: a schedule opens its instance anew."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield instance
+
+
 def asking(graph: Any, **automation: object) -> Any:
     """The graph with a recipe that asks for something."""
     path = graph.profile.recipes / "tiny.yaml"
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "automation": automation}))
-    return type(graph)(graph.profile, graph.instance, **graph.defs.resources)
+    return type(graph)(graph.profile, graph.instance, launcher=graph.defs.resources["launcher"])
 
 
 def tick(graph: Any, name: str) -> Any:
@@ -87,7 +96,7 @@ def test_nightly_does_not_start_what_is_under_way(graph: Any) -> None:
     assert graph.run("dataset_version", "eval_shards").success
     staging = tick(graph, "nightly")
     definition = graph.defs.resolve_job_def("staging_job")
-    run = graph.instance.create_run_for_job(definition, tags=staging.tags, status=dg.DagsterRunStatus.QUEUED)
+    run = graph.instance.create_run_for_job(definition, tags=staging.tags)
     assert tick(graph, "nightly") == f"tiny: run {run.run_id} is under way"
 
 
@@ -110,7 +119,7 @@ def test_nightly_does_not_repeat_a_failure_but_tries_other_data_and_other_settin
     assert f"run {failed.run_id} failed on the same data" in tick(graph, "nightly")
     path = graph.profile.recipes / "tiny.yaml"
     path.write_text(path.read_text().replace("lr: 0.01", "lr: 0.02"))
-    other = type(graph)(graph.profile, graph.instance, **graph.defs.resources)
+    other = type(graph)(graph.profile, graph.instance, launcher=graph.defs.resources["launcher"])
     assert plans_of(tick(other, "nightly").tags)
 
 
