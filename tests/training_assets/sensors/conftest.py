@@ -70,9 +70,9 @@ class Daemon:
         """Oldest first."""
         return list(reversed(self.instance.get_runs(dg.RunsFilter(job_name=job, tags=tags))))
 
-    def finish(self, status: dg.DagsterRunStatus = dg.DagsterRunStatus.SUCCESS) -> None:
-        """Let the runs that are only on record end."""
-        for run in self.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.NOT_STARTED])):
+    def finish(self, status: dg.DagsterRunStatus = dg.DagsterRunStatus.SUCCESS, job: str | None = None) -> None:
+        """Let the runs (of ``job``) that are only on record end."""
+        for run in self.instance.get_runs(dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.NOT_STARTED])):
             kind = {
                 dg.DagsterRunStatus.SUCCESS: dg.DagsterEventType.RUN_SUCCESS,
                 dg.DagsterRunStatus.FAILURE: dg.DagsterEventType.RUN_FAILURE,
