@@ -211,8 +211,6 @@ def test_a_registration_that_was_killed_before_its_event_is_told_with_the_next(
 
 FAILED = (row("all", 0.1), row("all", -0.2))
 SLICE_GATE = GateResult(name="slice_targets_met", passed=False, severity="warn", rows=FAILED)
-    name="slice_targets_met", passed=False, severity="warn", rows=(row("all", 0.1), row("all", -0.2))
-)
 
 
 def wanted(recipe: Path, kind: str = "sweep", frames: str = "abc") -> Event:
