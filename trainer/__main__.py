@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("profile", _profile, "Describe a delivery's train split, and how val and test differ from it.")
     sub.add_argument("delivery", type=Path, help="directory with the golden manifests")
     sub.add_argument("--out", type=Path, required=True, help="reference_profile.json and .html pages go here")
+    sub.add_argument("--pinned", type=Path, metavar="DIR", help="take the rows of this dataset version instead")
 
     sub = command("evaluate", _evaluate, "Score a checkpoint on splits, overall and per slice.")
     _checkpoint_argument(sub)
@@ -102,14 +103,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--batch", type=_at_least_2, default=8, metavar="N", help="samples of a large batch (default 8)")
 
-    sub = command("shard", _shard, "Stage rows of a delivery as content-addressed WebDataset shards.")
-    sub.add_argument("delivery", type=Path, help="directory with the golden manifests")
+    sub = command("shard", _shard, "Stage rows as content-addressed WebDataset shards.")
+    sub.add_argument("root", type=Path, metavar="DELIVERY", help="the directory that the rows' paths are relative to")
     sub.add_argument("--out", type=Path, required=True, help="the shards go here")
-    sub.add_argument("--list", type=Path, required=True, help="directory for the list of each window's shards")
-    sub.add_argument("--split", choices=SPLITS, default="train")
-    sub.add_argument("--manifest", type=Path, help="another manifest instead, a mined slice; paths relative to it")
-    sub.add_argument("--window", action="append", default=[], metavar="DATE", help="first day; default: all rows")
-    sub.add_argument("--cadence", choices=("weekly", "daily"), default="weekly")
+    sub.add_argument("--list", type=Path, required=True, help="directory for the list of each manifest's shards")
+    sub.add_argument(
+        "--manifest", type=Path, action="append", metavar="FILE", help="rows to stage; default: the golden manifests"
+    )
 
     sub = command("scenes", _scenes, "Make the synthetic driving delivery.")
     sub.add_argument("--out", type=Path, required=True)
@@ -215,7 +215,7 @@ def _copy_checkpoints(arguments: argparse.Namespace) -> None:
 def _profile(arguments: argparse.Namespace) -> None:
     from trainer.data.profile import write_profile
 
-    write_profile(arguments.delivery, arguments.out, lambda text: print(text, flush=True))
+    write_profile(arguments.delivery, arguments.out, lambda text: print(text, flush=True), arguments.pinned)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -239,8 +239,8 @@ def _shard(arguments: argparse.Namespace) -> None:
     from trainer.contract.delivery import manifest_name
     from trainer.data.staging import stage_manifest
 
-    manifest = arguments.manifest or arguments.delivery / manifest_name(arguments.split)
-    stage_manifest(manifest, arguments.window, arguments.cadence, arguments.out, arguments.list, print)
+    for manifest in arguments.manifest or [arguments.root / manifest_name(split) for split in SPLITS]:
+        stage_manifest(manifest, arguments.root, arguments.out, arguments.list, print)
 
 
 def _scenes(arguments: argparse.Namespace) -> None:

@@ -11,15 +11,20 @@ EXAMPLES = """\
 examples:
   python -m training_assets demo                         synthetic scenes, newest window
   python -m training_assets demo --data deliveries/camvid --recipe camvid_segmentation
-  python -m training_assets ui                           Dagster's web page on the same storage
+  python -m training_assets ui                           Dagster's web page and daemon on the same storage
+  python -m training_assets deliver drops/2026-02-16     check a delivery, put it where the sensor sees it
+  python -m training_assets train scenes_multitask       the newest window; in the queue where a daemon is at work
+  python -m training_assets train scenes_multitask --window 2026-02-09 --from production --set optim.lr=1e-4
+  python -m training_assets status                       what waits, runs and failed; what each window has
   python -m training_assets lineage scenes@1.0.0         from a registered model back to its frames
   python -m training_assets promote scenes@1.0.0         make it the production model
   python -m training_assets restore 3f1c0a9b deliveries/restored
 
-Places are relative to the repository: var/delivery is the current delivery, var/store holds everything that was made,
-var/dagster_home is Dagster's own. Environment: TRAINING_ASSETS_PROFILE, _DELIVERY, _STORE, _RECIPES.
+Places are relative to the repository: deliveries arrive in var/inbox, var/store holds everything that was made,
+var/dagster_home is Dagster's own. Environment: TRAINING_ASSETS_PROFILE, _INBOX, _STORE, _RECIPES.
 
-exit codes: 0 done, 1 a gate or a run failed (the report names it), 2 bad input (the report says what)
+exit codes: 0 done (with --detach: in the queue), 1 a gate or a run failed (the report names it), 2 bad input (the
+report says what), 130 interrupted (a run that waits in the queue or was started there goes on)
 """
 
 
@@ -33,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     except ContractError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,6 +60,24 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--data", type=Path, metavar="DIR", help="a delivery; default: synthetic scenes, made on the spot")
     sub.add_argument("--recipe", metavar="NAME", help="only this recipe; default: each one that fits the delivery")
     sub.add_argument("--window", metavar="DATE", help="first day of the window; default: the newest one with rows")
+
+    sub = command("train", _train, "Train a window of a recipe, judge and register the model, up to date or not.")
+    sub.add_argument("recipe", metavar="RECIPE", help="its name")
+    sub.add_argument("--window", metavar="DATE", help="first day of the window; default: the newest one with rows")
+    sub.add_argument("--dataset", metavar="VERSION", help="a pinned dataset version; default: the current one")
+    begin = "begin with these weights: a version or an alias of the recipe's project, or a checkpoint file"
+    sub.add_argument("--from", dest="warm_start", metavar="VERSION_OR_CHECKPOINT", help=begin)
+    sub.add_argument("--profile", metavar="NAME", help="launch as this profile does; its store must be the same")
+    setting = "a setting of the recipe for this run alone, as optim.lr=1e-3; repeat for more"
+    sub.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=C", help=setting)
+    sub.add_argument("--detach", action="store_true", help="put it into the daemon's queue and do not wait for it")
+
+    sub = command("deliver", _deliver, "Check a whole delivery, and put it into the inbox, where the sensor sees it.")
+    sub.add_argument("directory", type=Path, metavar="DIR", help="the delivery; it stays as it is")
+    sub.add_argument("--name", metavar="NAME", help="its name in the inbox; default: that of DIR")
+
+    sub = command("status", _status, "What waits, runs and failed, and why; what each window, slice and delivery has.")
+    sub.add_argument("--json", action="store_true", help="everything, for programs")
 
     sub = command("ui", _ui, "Open Dagster's web page on this code location and storage.")
     sub.add_argument("--port", type=int, default=3000)
@@ -80,13 +105,39 @@ def _reference(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from training_assets.demo import Stopped, demo
+    from training_assets.demo import demo
+    from training_assets.in_process import Stopped
 
     try:
         return demo(arguments.data, arguments.recipe, arguments.window)
     except Stopped as stopped:
         print(f"stopped: {stopped}", file=sys.stderr)
         return 1
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from training_assets.commands.train import Asked, train
+    from training_assets.in_process import Stopped
+
+    fields = ("recipe", "window", "dataset", "warm_start", "profile", "detach")
+    asked = Asked(**{name: getattr(arguments, name) for name in fields}, overrides=tuple(arguments.overrides))
+    try:
+        return train(asked)
+    except Stopped as stopped:
+        print(f"stopped: {stopped}", file=sys.stderr)
+        return 1
+
+
+def _deliver(arguments: argparse.Namespace) -> int:
+    from training_assets.commands.deliver import deliver
+
+    return deliver(arguments.directory, arguments.name)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from training_assets.commands.status import status
+
+    return status(arguments.json)
 
 
 def _ui(arguments: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from training_assets.dashboard import DASHBOARD_FILE
 from training_assets.facts import production_sha256, slices_of
 from training_assets.gates import GateResult
 from training_assets.places import Places
+from training_assets.recipes import overridden
 from training_assets.records import Checkpoint, Evaluation, ExportedModel
 from training_assets.stores.events import Outbox, Subject, gate_events
 from training_assets.stores.registry import Registry
@@ -28,9 +29,9 @@ Gate = Callable[..., GateResult]
 def recipe_checks(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetChecksDefinition]:
     checks = _Checks(recipe, windows)
     return [
-        checks.of_report(gates.targets_met, lambda found: (found.report, found.slices, recipe)),
-        checks.of_report(gates.no_regression, lambda found: (found.report, found.slices, recipe, found.production)),
-        checks.of_report(gates.calibrated, lambda found: (found.report, recipe), blocking=False),
+        checks.of_report(gates.targets_met, lambda one: (one.report, one.slices, one.recipe)),
+        checks.of_report(gates.no_regression, lambda one: (one.report, one.slices, one.recipe, one.production)),
+        checks.of_report(gates.calibrated, lambda one: (one.report, one.recipe), blocking=False),
         checks.of_latency(gates.latency_within_budget),
         checks.of_exports(gates.exports_match_eager),
         checks.of_exports(gates.quantization_loss_within_budget, blocking=False),
@@ -39,10 +40,12 @@ def recipe_checks(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinitio
 
 @dataclass(frozen=True)
 class _Judged:
-    """What gates of a report may ask: ``production`` is the sha256 of the checkpoint in production."""
+    """What gates of a report may ask: the ``recipe`` with the run's own settings, and the sha256 of the checkpoint in
+    ``production``."""
 
     report: EvalReport
     slices: Slices
+    recipe: TrainConfig
     production: str | None
 
 
@@ -66,7 +69,8 @@ class _Checks:
             outbox: dg.ResourceParam[Outbox],
         ) -> dg.AssetCheckResult:
             production = production_sha256(registry, self.recipe.project)
-            judged = _Judged(eval_report.report, slices_of(eval_report, places), production)
+            used = overridden(self.recipe, eval_report.overrides)
+            judged = _Judged(eval_report.report, slices_of(eval_report, places), used, production)
             return self._of_report(context, gate(*asked(judged)), eval_report, places, outbox)
 
         return check
@@ -82,7 +86,7 @@ class _Checks:
             places: dg.ResourceParam[Places],
             outbox: dg.ResourceParam[Outbox],
         ) -> dg.AssetCheckResult:
-            result = gate(exported_model.exports, self.recipe)
+            result = gate(exported_model.exports, overridden(self.recipe, eval_report.overrides))
             return self._of_report(context, result, eval_report, places, outbox)
 
         return check
@@ -97,7 +101,7 @@ class _Checks:
         ) -> dg.AssetCheckResult:
             exports = exported_model.exports
             subject = Subject.of(self.recipe, context.partition_key, checkpoint.run_id, exports.checkpoint_sha256)
-            return _result(context, gate(exports, self.recipe), subject, outbox)
+            return _result(context, gate(exports, overridden(self.recipe, checkpoint.overrides)), subject, outbox)
 
         return check
 

@@ -13,6 +13,7 @@ from training_assets.assets.dataset import dataset_assets
 from training_assets.assets.evaluation import evaluation_chain
 from training_assets.assets.release import release_chain
 from training_assets.assets.shards import shard_assets
+from training_assets.assets.slices import mined_slice, slice_eval_asset
 from training_assets.assets.training import training_chain
 from training_assets.checks import recipe_checks
 from training_assets.launchers import launcher_named
@@ -22,8 +23,11 @@ from training_assets.policies import with_policies
 from training_assets.profiles import Profile, load_profile
 from training_assets.progress import progress_logger
 from training_assets.recipes import BrokenRecipe, load_recipes
+from training_assets.schedules import schedules
+from training_assets.sensors import sensors
 from training_assets.stores.dvc import DvcStore
 from training_assets.stores.events import Outbox
+from training_assets.stores.inbox import inbox_of
 from training_assets.stores.record_store import RecordStore
 from training_assets.stores.registry import Registry
 from training_assets.stores.sinks import sinks_of
@@ -42,16 +46,26 @@ def build_defs(
     recipes, broken = load_recipes(recipes_dir or profile.recipes, profile.launch)
     windows = window_partitions(profile.windows)
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
-        *dataset_assets(),
+        *dataset_assets(windows),
         *shard_assets(windows),
+        mined_slice,
         *map(_broken_recipe, broken),
     ]
     for recipe in recipes.values():
         assets += _chain(recipe, windows)
+    following = [jobs.staging_job(), *jobs.recipe_jobs(recipes.values())]
     return dg.Definitions(
         assets=with_policies(assets, recipes),
         asset_checks=[check for recipe in recipes.values() for check in recipe_checks(recipe, windows)],
-        jobs=[jobs.dataset_job(), jobs.staging_job(), *jobs.recipe_jobs(recipes.values())],
+        jobs=[
+            jobs.dataset_job(),
+            jobs.slice_job(recipes.values()),
+            *following,
+            jobs.sweep_request_job(recipes.values()),
+            jobs.retention_job(),
+        ],
+        schedules=schedules(recipes, profile),
+        sensors=sensors(recipes, profile, following),
         resources={**_resources(profile), **(resource_overrides or {})},
         loggers={"console": progress_logger},
         # The heavy work runs in launched processes: a process for each step would only add its start.
@@ -64,6 +78,7 @@ def _chain(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> l
         *training_chain(recipe, windows),
         *evaluation_chain(recipe, windows),
         *release_chain(recipe, windows),
+        slice_eval_asset(recipe),
     ]
 
 
@@ -72,6 +87,7 @@ def _resources(profile: Profile) -> dict[str, Any]:
     return {
         "profile": profile,
         "places": places,
+        "inbox": inbox_of(profile.inbox),
         "launcher": launcher_named(profile.launcher, profile.network_interface),
         "io_manager": RecordStore(places),
         "dvc": DvcStore(profile.store),

@@ -1,30 +1,31 @@
 """``make demo``: from a delivery to a registered model, through Dagster, with progress a person can follow.
 
-Only the order of things and what is said; materialising is ``refresh.py``, the summary ``summary.py``.
+Only the order of things; materialising is ``in_process.py``, the summary ``summary.py``.
 """
 
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from uuid import uuid4
 
 import dagster as dg
 
-from trainer.contract.delivery import FILES
+from trainer.contract.delivery import FILES, file_digests
 from trainer.contract.errors import ContractError, Problem
-from trainer.contract.slices import read_slices
+from trainer.contract.files import digest_of
 from trainer.contract.train_config import TrainConfig
-from training_assets import partitions
 from training_assets.definitions import build_defs
 from training_assets.home import instance
-from training_assets.jobs import CHAIN, DATASET_ASSETS, DATASET_JOB, STAGING_JOB, job_name
+from training_assets.in_process import Stopped, refresh_dataset, run_chain, say, stage_windows
+from training_assets.jobs import DATASET_ASSETS
 from training_assets.places import Places
+from training_assets.planning import chosen_window, misfits
 from training_assets.profiles import REPOSITORY, Profile, load_profile
 from training_assets.recipes import load_recipes
 from training_assets.records import DatasetVersion
 from training_assets.refresh import Refresher
+from training_assets.stores.inbox import DeliveryFound, Inbox, inbox_of
 from training_assets.stores.record_store import WHOLE, RecordStore
 from training_assets.summary import print_dataset, print_recipe
 
@@ -35,12 +36,11 @@ def demo(data: Path | None, recipe: str | None, window: str | None) -> int:
     """Materialise everything for the newest window of a delivery; 0 when each fitting recipe is registered."""
     began = time.monotonic()
     profile = load_profile()
-    make_current(data or made_scenes(), profile.delivery)
-    say(f"delivery {profile.delivery.resolve()}")
+    delivery = put_into_inbox(data or made_scenes(), inbox_of(profile.inbox))
+    say(f"delivery {profile.inbox}/{delivery.name}")
     with instance() as dagster_instance:
         refresher = Refresher(build_defs(profile=profile), dagster_instance)
-        refresher.observe_delivery(profile.delivery)
-        worked = refresh(refresher, DATASET_JOB, [[dg.AssetKey(name) for name in DATASET_ASSETS]])
+        worked = refresh_dataset(refresher, delivery, DATASET_ASSETS)
         dataset = RecordStore(Places(profile.store)).read(dg.AssetKey("dataset_version"), WHOLE, DatasetVersion)
         window = chosen_window(profile, dataset, window)
         chosen = fitting_recipes(profile, dataset, recipe)
@@ -56,10 +56,6 @@ def demo(data: Path | None, recipe: str | None, window: str | None) -> int:
     return 0
 
 
-class Stopped(Exception):
-    """A run did not succeed; the message says what to look at."""
-
-
 def made_scenes() -> Path:
     """The synthetic delivery, made when it is not there."""
     if not all((SCENES / name).is_file() for name in FILES):
@@ -70,43 +66,19 @@ def made_scenes() -> Path:
     return SCENES
 
 
-def make_current(delivery: Path, link: Path) -> None:
-    """Let ``link`` (what the graph reads) point at ``delivery``, so that the web page sees the same one.
+def put_into_inbox(delivery: Path, inbox: Inbox) -> DeliveryFound:
+    """``delivery`` as it is in the inbox; its name there says its content, so that a changed one is another.
 
     Raises:
-        ContractError: there is no delivery there, or something else than a link is in the way.
+        ContractError: there is no delivery there.
     """
     missing = [
         Problem(str(delivery / name), "nothing", "this file") for name in FILES if not (delivery / name).is_file()
     ]
     if missing:
         raise ContractError(f"{delivery} is not a delivery", missing, "DATA must be the directory that holds these.")
-    if link.resolve() == delivery.resolve():
-        return
-    if link.exists() and not link.is_symlink():
-        problem = Problem(str(link), "a directory", "a link to the current delivery (or the delivery itself as --data)")
-        raise ContractError("the profile's delivery cannot be replaced", [problem])
-    link.parent.mkdir(parents=True, exist_ok=True)
-    fresh = link.with_name(f".{link.name}-{uuid4().hex[:8]}")
-    fresh.symlink_to(delivery.resolve(), target_is_directory=True)
-    fresh.replace(link)
-
-
-def chosen_window(profile: Profile, dataset: DatasetVersion, asked: str | None) -> str:
-    """The window to train: the asked one, or the newest that has rows.
-
-    Raises:
-        ContractError: the asked one is no window, or no window has rows.
-    """
-    known = set(partitions.window_partitions(profile.windows).get_partition_keys())
-    with_rows = [name for name in dataset.windows if name in known]
-    expected = f"one of the windows with rows: {', '.join(with_rows) or 'there are none'}"
-    if asked is not None and asked not in known:
-        raise ContractError("no such window", [Problem("--window", asked, expected)])
-    if not with_rows:
-        found = f"rows in {', '.join(dataset.windows)} only"
-        raise ContractError("no window to train", [Problem("delivery", found, f"rows since {profile.windows.start}")])
-    return asked or max(with_rows)
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", delivery.resolve().name).strip("-_")[:60]
+    return inbox.put(delivery, f"{stem or 'delivery'}-{digest_of(file_digests(delivery))[:8]}")
 
 
 def fitting_recipes(profile: Profile, dataset: DatasetVersion, asked: str | None) -> list[TrainConfig]:
@@ -120,8 +92,8 @@ def fitting_recipes(profile: Profile, dataset: DatasetVersion, asked: str | None
         say(f"left out: {left_out.report}")
     if asked is not None and asked not in recipes:
         raise ContractError("no such recipe", [Problem("--recipe", asked, f"one of {', '.join(sorted(recipes))}")])
-    slices = read_slices(Places(profile.store).absolute(dataset.directory) / "slices.yaml")
-    reasons = {name: one.misfits(slices, dataset.labels) for name, one in recipes.items() if asked in (None, name)}
+    places = Places(profile.store)
+    reasons = {name: misfits(one, dataset, places) for name, one in recipes.items() if asked in (None, name)}
     for name, why in reasons.items():
         say(f"recipe {name}: {'fits this delivery' if not why else 'does not fit: ' + '; '.join(why)}")
     fitting = [recipes[name] for name, why in reasons.items() if not why]
@@ -131,68 +103,3 @@ def fitting_recipes(profile: Profile, dataset: DatasetVersion, asked: str | None
         ]
         raise ContractError("no recipe fits this delivery", problems, f"Add one to {profile.recipes}.")
     return fitting
-
-
-def stage_windows(refresher: Refresher, profile: Profile, recipes: Sequence[TrainConfig], window: str) -> bool:
-    """Stage the windows that the recipes look back on, in one run."""
-    definition = partitions.window_partitions(profile.windows)
-    known = set(definition.get_partition_keys())
-    count = max(one.window.count for one in recipes)
-    names = [name for name in partitions.rolling_names(definition, window, count) if name in known]
-    key = dg.AssetKey("staged_shards")
-    stale = [name for name in names if refresher.out_of_date([key], name)]
-    if stale:
-        span = [name for name in names if stale[0] <= name <= stale[-1]]
-        say(f"staging {len(span)} windows, {span[0]} to {span[-1]}")
-        finish(refresher.run(STAGING_JOB, [key], span))
-    return bool(stale)
-
-
-def run_chain(refresher: Refresher, recipe: TrainConfig, window: str) -> bool:
-    """The recipe's chain for one window. Its training set first: when that is as before, nothing is trained."""
-    keys = [dg.AssetKey([recipe.name, name]) for name in CHAIN]
-    return refresh(refresher, job_name(recipe.name), [keys[:1], keys[1:]], window)
-
-
-def refresh(
-    refresher: Refresher, job: str, steps: Sequence[Sequence[dg.AssetKey]], partition: str | None = None
-) -> bool:
-    """Materialise what is out of date, step by step: what one step leaves unchanged, the next need not run for.
-
-    Asked again after each run: an asset is out of date only once its upstream asset has other content than before.
-    """
-    worked = False
-    for keys in steps:
-        while stale := refresher.out_of_date(keys, partition):
-            now = refresher.runnable(stale, keys)
-            for one in now:
-                say(f"{one.key.to_user_string()}: {one.reason}")
-            finish(refresher.run(job, [one.key for one in now], [partition] if partition else []))
-            worked = True
-    return worked
-
-
-def finish(result: dg.ExecuteInProcessResult) -> None:
-    """
-    Raises:
-        Stopped: the run did not succeed; names the gate or the asset, and what it said.
-    """
-    if result.success:
-        return
-    failed = [e for e in result.get_asset_check_evaluations() if not e.passed and e.blocking]
-    if failed:
-        gates = ", ".join(f"{e.asset_key.to_user_string()}: {e.check_name}" for e in failed)
-        said = "; ".join(e.description or "" for e in failed)
-        pages = {str(e.metadata["dashboard"].value) for e in failed if "dashboard" in e.metadata}
-        raise Stopped("\n".join([f"gate not passed: {gates}. {said}", *(f"dashboard: {page}" for page in pages)]))
-    messages = []
-    for event in result.filter_events(lambda event: event.is_step_failure):
-        error = event.step_failure_data.error_display_string if event.step_failure_data else ""
-        failure = event.step_failure_data.user_failure_data if event.step_failure_data else None
-        text = failure.description if failure is not None and failure.description else error
-        messages.append(f"{(event.step_key or '').replace('__', '/')}: {text}")
-    raise Stopped("\n".join(messages) or f"run {result.run_id} failed")
-
-
-def say(text: str) -> None:
-    print(f"• {text}", flush=True)

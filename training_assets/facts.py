@@ -13,6 +13,7 @@ from trainer.contract.train_config import TrainConfig
 from training_assets import gates
 from training_assets.lineage import Counts, count, frames_of
 from training_assets.places import Places
+from training_assets.recipes import overridden
 from training_assets.records import Checkpoint, DatasetVersion, Evaluation, TrainingSet
 from training_assets.stores.entries import CHECKPOINT, PRODUCTION, ShardRef
 from training_assets.stores.registry import Registry
@@ -51,7 +52,7 @@ def facts_of(
 ) -> Facts:
     directory = places.absolute(evaluation.directory)
     return Facts(
-        config=recipe,
+        config=overridden(recipe, checkpoint.overrides),
         slices=slices_of(evaluation, places),
         dataset=checkpoint.training_set.dataset,
         training_set=checkpoint.training_set,
@@ -74,10 +75,14 @@ def general(scores: SplitScore) -> list[str]:
 def judge(
     recipe: TrainConfig, evaluation: Evaluation, exports: Exports, places: Places, registry: Registry
 ) -> list[gates.GateResult]:
-    """Every gate, asked of the report as it lies on disk: a record is no proof of what was scored."""
+    """Every gate, asked of the report as it lies on disk: a record is no proof of what was scored.
+
+    The limits are today's, with what this run overrode.
+    """
     report = EvalReport.model_validate_json((places.absolute(evaluation.directory) / "eval_report.json").read_bytes())
     production = production_sha256(registry, recipe.project)
-    return gates.all_gates(report, exports, slices_of(evaluation, places), recipe, production)
+    used = overridden(recipe, evaluation.overrides)
+    return gates.all_gates(report, exports, slices_of(evaluation, places), used, production)
 
 
 def slices_of(evaluation: Evaluation, places: Places) -> Slices:

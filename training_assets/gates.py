@@ -90,6 +90,28 @@ def targets_met(report: EvalReport, slices: Slices, config: TrainConfig) -> Gate
     return _gate("targets_met", rows)
 
 
+def slice_targets_met(report: EvalReport, config: TrainConfig) -> GateResult:
+    """Production's targets on a mined slice, of which ``report`` has nothing else.
+
+    As against production, a difference within noise does not fail: where the interval reaches the target nothing is
+    decided, nor where the slice has nothing to measure a metric by.
+    """
+    score = report.splits[JUDGED_SPLIT]
+    rows = [_target(metric, score, limit) for metric, limit in config.slice_targets.items()]
+    return _gate("slice_targets_met", [_decided(row, score) for row in rows], "warn")
+
+
+def _decided(row: GateRow, score: SliceScore) -> GateRow:
+    if row.passed is not False:
+        return row
+    if row.value is None or row.limit is None:
+        return row.model_copy(update={"passed": None, "verdict": _absence(row.metric, score, row.slice)})
+    low, high = score.intervals.get(row.metric, (row.value, row.value))
+    if low <= row.limit <= high:
+        return row.model_copy(update={"passed": None, "verdict": f"within noise ({low:.3g}…{high:.3g})"})
+    return row
+
+
 def no_regression(report: EvalReport, slices: Slices, config: TrainConfig, production: str | None = None) -> GateResult:
     """No metric worse than production's by more than is allowed, on the same samples, overall and on each slice.
 

@@ -1,22 +1,29 @@
 """Jobs: which assets a person launches together. What is in them is in ``assets/``."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from trainer.contract.train_config import TrainConfig
+from training_assets.assets.checkpoint import training_version
 from training_assets.assets.dataset import GOLDEN_FILES, golden_key
+from training_assets.control import (
+    DATASET_JOB,
+    RETENTION_JOB,
+    SLICE_JOB,
+    STAGING_JOB,
+    SWEEP_REQUEST_JOB,
+    VERSION_TAG,
+    job_name,
+)
+from training_assets.ops import clear_store
+from training_assets.stores.events import Outbox, weekly_sweep
 
-DATASET_JOB = "dataset_job"
-STAGING_JOB = "staging_job"
 DATASET_ASSETS = ("dataset_version", "reference_profile", "eval_shards")
 CHAIN = ("training_set", "checkpoint", "exported_model", "eval_report", "model_card", "registry_entry")
 """The assets of one recipe and window, in their order."""
-
-
-def job_name(recipe: str) -> str:
-    return f"{recipe}_job"
 
 
 def dataset_job() -> UnresolvedAssetJobDefinition:
@@ -35,13 +42,55 @@ def staging_job() -> UnresolvedAssetJobDefinition:
     return dg.define_asset_job(STAGING_JOB, selection=selection, description="Stages the shards of windows.")
 
 
+def slice_job(recipes: Iterable[TrainConfig]) -> UnresolvedAssetJobDefinition:
+    """A mined slice: staged, and every recipe's production model on it."""
+    evaluations = ([recipe.name, "slice_eval"] for recipe in recipes)
+    return dg.define_asset_job(
+        SLICE_JOB,
+        selection=dg.AssetSelection.assets("mined_slice", *evaluations),
+        description="Stages a mined slice and evaluates the production models on it.",
+    )
+
+
 def recipe_jobs(recipes: Iterable[TrainConfig]) -> list[UnresolvedAssetJobDefinition]:
     """For each recipe: from the staged windows to a registered model."""
     return [
         dg.define_asset_job(
             job_name(recipe.name),
             selection=dg.AssetSelection.assets(*([recipe.name, name] for name in CHAIN)),
-            description=f"Trains, judges and registers {recipe.name} for a window. {recipe.description}",
+            tags={VERSION_TAG: training_version(recipe)},
+            description=f"Trains, judges and registers {recipe.name} for a window: choose it and launch. In the"
+            f" configuration, `{recipe.name}__checkpoint` takes overrides, weights to begin with and another profile,"
+            f" `{recipe.name}__training_set` a pinned dataset version and slices. {recipe.description}",
         )
         for recipe in recipes
     ]
+
+
+def sweep_request_job(recipes: Iterable[TrainConfig]) -> dg.JobDefinition:
+    """Tells the recipes that want a sweep each week; a week in which it was told is not told again."""
+    asking = [recipe for recipe in recipes if recipe.automation.sweep_weekly]
+
+    @dg.op(description="An event `sweep.requested` for each recipe with `automation.sweep_weekly`, once a week.")
+    def request_sweeps(context: dg.OpExecutionContext, outbox: dg.ResourceParam[Outbox]) -> None:
+        year, week, _ = datetime.now(UTC).isocalendar()
+        outbox.emit([weekly_sweep(recipe, f"{year}-W{week:02}") for recipe in asking], context.log.warning)
+        context.log.info(f"a sweep is wanted for {', '.join(recipe.name for recipe in asking) or 'no recipe'}")
+
+    @dg.job(name=SWEEP_REQUEST_JOB, description="Tells which recipes want a sweep this week.")
+    def job() -> None:
+        request_sweeps()
+
+    return job
+
+
+def retention_job() -> dg.JobDefinition:
+    @dg.job(
+        name=RETENTION_JOB,
+        description="Tells what nothing refers to any more, and with `dry_run: false` takes it away. Never what a"
+        " registered version's lineage names.",
+    )
+    def job() -> None:
+        clear_store()
+
+    return job

@@ -196,7 +196,12 @@ def _tally(verdicts: Iterable[bool | None]) -> str:
 
 def _run(entry: RegistryEntry) -> list[str]:
     run = entry.lineage.run
-    optional = {"Dagster run": run.dagster_run_id, "warm started from": run.warm_started_from}
+    optional = {
+        "Dagster run": run.dagster_run_id,
+        "launched with profile": run.profile,
+        "set for this run alone:": ", ".join(run.overrides),
+        "warm started from": run.warm_started_from,
+    }
     return [
         f"id {run.run_id}, {run.world_size} ranks, seeds {', '.join(map(str, run.seeds))}",
         f"config digest {run.config_digest}",

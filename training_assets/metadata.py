@@ -9,6 +9,8 @@ import dagster as dg
 
 from trainer.contract.results import Epoch
 
+SKIPPED = "skipped"
+"""What an observation calls the reason why a partition was passed over."""
 IMAGE_LIMIT = 180_000
 WIDTHS = (1280, 960, 640, 480, 320)
 QUALITY = 80

@@ -11,7 +11,7 @@ from training_assets.profiles import Windows
 CRON = {"weekly": "0 0 * * 1", "daily": "0 0 * * *"}
 
 slices = dg.DynamicPartitionsDefinition(name="slices")
-"""Auto-mined slices; a key is the name of ``<delivery>/slices/<key>.manifest``."""
+"""Auto-mined slices; a key is the name of ``slices/<key>.manifest`` in the inbox."""
 
 
 def window_partitions(windows: Windows) -> dg.TimeWindowPartitionsDefinition:

@@ -25,12 +25,20 @@ class Places:
     def dataset(self, version: str) -> Path:
         return self.root / "datasets" / version
 
+    @property
+    def fetched(self) -> Path:
+        """Copies of what lies in an inbox that is not on this machine."""
+        return self.root / "fetched"
+
     def launch(self, what: str, run_id: str) -> Path:
         """Scratch and logs of a launched command that leaves its results elsewhere."""
         return self.root / "launches" / f"{what}-{run_id}"
 
     def training_set(self, recipe: str, window: str, digest: str) -> Path:
         return self.root / "training_sets" / recipe / f"{window}-{digest[:8]}"
+
+    def slice_evaluation(self, recipe: str, name: str) -> Path:
+        return self.root / "slice_evals" / recipe / name
 
     def run(self, run_name: str, run_id: str) -> Path:
         return self.root / "runs" / run_directory(run_name, run_id)

@@ -21,6 +21,7 @@ KINDS: Mapping[str, set[str]] = {
     "val": {"json"},
     "test": {"json"},
     "slices": {"yaml"},
+    "windows": {"json"},
     "dataset_version": {"dvc"},
     "reference_profile": {"evidently", "html"},
     "staged_shards": {"webdataset"},

@@ -31,34 +31,42 @@ class ProgressHandler(logging.Handler):
             return
         text = self.line(record)
         if text:
-            print(f"{time.monotonic() - STARTED:6.0f} s  {text}", file=sys.stdout, flush=True)
+            show(text)
 
     def line(self, record: logging.LogRecord) -> str | None:
         details = getattr(record, "dagster_meta", None) or {}
-        event = details.get("dagster_event")
         message = str(details.get("orig_message") or record.getMessage())
-        if event is None:
-            step = details.get("step_key")
-            return f"  {message}" if step and record.levelno >= logging.INFO else None
-        return self.event_line(event, message)
+        return line_of(details.get("dagster_event"), details.get("step_key"), record.levelno, message)
 
-    def event_line(self, event: dg.DagsterEvent, message: str) -> str | None:
-        step = (event.step_key or "").replace("__", "/")
-        kind = event.event_type
-        if kind == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            found = event.asset_check_evaluation_data
-            return f"  check {found.check_name}: {'passed' if found.passed else 'FAILED'}"
-        if step.endswith(GATES) and kind != dg.DagsterEventType.STEP_FAILURE:
-            return None
-        if kind == dg.DagsterEventType.STEP_START:
-            return f"{step} …"
-        if kind == dg.DagsterEventType.STEP_SUCCESS:
-            return f"{step} done in {event.step_success_data.duration_ms / 1000:.1f} s"
-        if kind == dg.DagsterEventType.STEP_UP_FOR_RETRY:
-            return f"{step} failed and is tried again"
-        if kind == dg.DagsterEventType.STEP_FAILURE:
-            return f"{step} FAILED"
+
+def line_of(event: dg.DagsterEvent | None, step_key: str | None, level: int, message: str) -> str | None:
+    """How an event, or without one a message of a step, reads; None: it is not shown."""
+    if event is None:
+        return f"  {message}" if step_key and level >= logging.INFO else None
+    return event_line(event)
+
+
+def event_line(event: dg.DagsterEvent) -> str | None:
+    step = (event.step_key or "").replace("__", "/")
+    kind = event.event_type
+    if kind == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+        found = event.asset_check_evaluation_data
+        return f"  check {found.check_name}: {'passed' if found.passed else 'FAILED'}"
+    if step.endswith(GATES) and kind != dg.DagsterEventType.STEP_FAILURE:
         return None
+    if kind == dg.DagsterEventType.STEP_START:
+        return f"{step} …"
+    if kind == dg.DagsterEventType.STEP_SUCCESS:
+        return f"{step} done in {event.step_success_data.duration_ms / 1000:.1f} s"
+    if kind == dg.DagsterEventType.STEP_UP_FOR_RETRY:
+        return f"{step} failed and is tried again"
+    if kind == dg.DagsterEventType.STEP_FAILURE:
+        return f"{step} FAILED"
+    return None
+
+
+def show(text: str) -> None:
+    print(f"{time.monotonic() - STARTED:6.0f} s  {text}", file=sys.stdout, flush=True)
 
 
 @dg.logger({}, "Begin and end of each asset, and what it says.")

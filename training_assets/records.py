@@ -6,11 +6,13 @@ The big files are in the store and never pass through Dagster. Nothing here read
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from trainer.contract.eval_report import EvalReport
 from trainer.contract.files import digest_of
+from trainer.contract.pinned import NO_ROWS
 from trainer.contract.results import Exports, TrainResult
+from training_assets.gates import GateResult
 from training_assets.stores.source import CodeVersion
 
 
@@ -21,10 +23,15 @@ class Record(BaseModel):
 
 
 class DatasetVersion(Record):
-    """A pinned delivery. ``windows`` counts the rows of the train split in each window."""
+    """A pinned delivery. ``windows`` counts the rows of the train split in each window.
+
+    ``directory`` holds the checked rows (``trainer.contract.pinned``). ``delivery`` is the directory that their images
+    lay in; what was fetched from elsewhere may be removed later.
+    """
 
     version: str
     directory: str
+    delivery: str
     files: dict[str, str]
     dvc_hash: str
     rows: dict[str, int]
@@ -43,11 +50,15 @@ class ShardFile(Record):
 
 
 class ShardList(Record):
-    """What ``python -m trainer shard --list`` wrote for one window (or one split, then ``window`` names it)."""
+    """What ``python -m trainer shard --list`` wrote for one window (or one split, then ``window`` names it).
+
+    ``manifest_sha256`` is the digest of the rows that were staged.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     window: str | None = None
+    manifest_sha256: str
     samples: int
     shards: tuple[ShardFile, ...]
     bytes_staged: int
@@ -55,9 +66,22 @@ class ShardList(Record):
     label_counts: dict[str, int]
     attribute_counts: dict[str, Any]
 
+    @classmethod
+    def empty(cls, window: str) -> "ShardList":
+        """The list of a window without rows."""
+        nothing: dict[str, Any] = {"samples": 0, "shards": (), "bytes_staged": 0, "bytes_reused": 0}
+        return cls(window=window, manifest_sha256=NO_ROWS, label_counts={}, attribute_counts={}, **nothing)
+
     @property
     def digest(self) -> str:
         return digest_of([shard.key for shard in self.shards])
+
+
+class MinedSlice(ShardList):
+    """The shards of a mined slice, and when its first and its last frame were captured."""
+
+    captured_from: AwareDatetime
+    captured_until: AwareDatetime
 
 
 class EvalShards(Record):
@@ -86,7 +110,11 @@ class TrainingSet(Record):
 
 
 class Checkpoint(Record):
-    """A finished training, and the code that did it."""
+    """A finished training, and the code that did it.
+
+    ``overrides`` (``a.b=c``) are what it changed of its recipe; whoever judges it goes by them. ``warm_started_from``
+    is PROJECT@VERSION or the sha256 of a checkpoint.
+    """
 
     run_id: str
     directory: str
@@ -95,6 +123,9 @@ class Checkpoint(Record):
     training_set: TrainingSet
     dagster_run_id: str
     code: CodeVersion
+    overrides: tuple[str, ...] = ()
+    profile: str = ""
+    warm_started_from: str | None = None
 
 
 class ExportedModel(Record):
@@ -105,11 +136,23 @@ class ExportedModel(Record):
 
 
 class Evaluation(Record):
-    """One evaluation of a checkpoint; ``data`` holds the slices and shards that it was scored on."""
+    """One evaluation of a checkpoint; ``data`` holds the slices and shards that it was scored on.
+
+    ``overrides`` are the checkpoint's.
+    """
 
     directory: str
     data: str
     report: EvalReport
+    overrides: tuple[str, ...] = ()
+
+
+class SliceEvaluation(Evaluation):
+    """The version in production on a mined slice. ``targets`` is not passed where it is below the recipe's."""
+
+    production: str
+    targets: GateResult
+    dagster_run_id: str
 
 
 class ModelCard(Record):

@@ -5,17 +5,18 @@ code version differs, or an upstream asset has another data version than the one
 that was materialised again with the same content leaves its downstream assets up to date.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.definitions.data_version import DATA_VERSION_TAG, CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContext
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from training_assets.assets.dataset import GOLDEN_FILES, golden_key, observed_digest
+from training_assets.assets.dataset import GOLDEN_FILES, golden_key
+from training_assets.stores.inbox import DeliveryFound
 
 
 class _Loading(LoadingContext):
@@ -49,10 +50,10 @@ class Refresher:
         self.defs = defs
         self.instance = instance
 
-    def observe_delivery(self, delivery: Path) -> None:
-        """Tell Dagster what the delivery's files hold now; says nothing where it knows already."""
-        for part in GOLDEN_FILES:
-            version = observed_digest(delivery, part)
+    def observe_delivery(self, delivery: DeliveryFound) -> None:
+        """Tell Dagster what the delivery's files hold; says nothing where it knows already."""
+        for part, file in GOLDEN_FILES.items():
+            version = delivery.digests[file]
             key = golden_key(part)
             if self._status().get_current_data_version(key).value != version:
                 observation = dg.AssetObservation(key, tags={DATA_VERSION_TAG: version})
@@ -60,14 +61,7 @@ class Refresher:
 
     def out_of_date(self, keys: Sequence[dg.AssetKey], partition: str | None = None) -> list[OutOfDate]:
         """Those of ``keys`` that are to be materialised, in the given order."""
-        resolver = self._status()
-        found = []
-        for key in keys:
-            status = resolver.get_status(key, partition)
-            if status != StaleStatus.FRESH:
-                causes = ", ".join(cause.reason for cause in resolver.get_stale_causes(key, partition))
-                found.append(OutOfDate(key, causes or "never materialised"))
-        return found
+        return out_of_date(self.defs.resolve_asset_graph(), self.instance, keys, partition)
 
     def runnable(self, found: Sequence[OutOfDate], keys: Sequence[dg.AssetKey]) -> list[OutOfDate]:
         """Those of ``found`` that one run can do now; ``keys`` are all that is kept up to date, upstream first.
@@ -89,20 +83,44 @@ class Refresher:
                 unsettled.add(key)
         return running
 
-    def run(self, job: str, keys: Sequence[dg.AssetKey], partitions: Sequence[str] = ()) -> dg.ExecuteInProcessResult:
+    def run(
+        self,
+        job: str,
+        keys: Sequence[dg.AssetKey],
+        partitions: Sequence[str] = (),
+        run_config: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> dg.ExecuteInProcessResult:
         """Materialise ``keys`` in one run of ``job``; several partitions need a single-run backfill policy."""
         ends = (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
         several = len(partitions) > 1
+        span = dict(zip(ends, (partitions[0], partitions[-1]), strict=True)) if several else {}
         return self.defs.resolve_job_def(job).execute_in_process(
             instance=self.instance,
-            run_config={"loggers": {"console": {}}},
+            run_config={**(run_config or {}), "loggers": {"console": {}}},
             asset_selection=list(keys),
             partition_key=partitions[0] if len(partitions) == 1 else None,
-            tags=dict(zip(ends, (partitions[0], partitions[-1]), strict=True)) if several else None,
+            tags={**(tags or {}), **span},
             raise_on_error=False,
         )
 
     def _status(self) -> CachingStaleStatusResolver:
-        # Made anew for each question: it keeps what it has read.
-        graph = self.defs.resolve_asset_graph()
-        return CachingStaleStatusResolver(self.instance, graph, _Loading(self.instance))
+        return _resolver(self.defs.resolve_asset_graph(), self.instance)
+
+
+def out_of_date(
+    graph: BaseAssetGraph, instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], partition: str | None = None
+) -> list[OutOfDate]:
+    """Those of ``keys`` that are to be materialised, in the given order."""
+    resolver = _resolver(graph, instance)
+    found = []
+    for key in keys:
+        if resolver.get_status(key, partition) != StaleStatus.FRESH:
+            causes = ", ".join(cause.reason for cause in resolver.get_stale_causes(key, partition))
+            found.append(OutOfDate(key, causes or "never materialised"))
+    return found
+
+
+def _resolver(graph: BaseAssetGraph, instance: dg.DagsterInstance) -> CachingStaleStatusResolver:
+    # Made anew for each question: it keeps what it has read.
+    return CachingStaleStatusResolver(instance, graph, _Loading(instance))

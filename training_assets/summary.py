@@ -45,7 +45,7 @@ def print_dataset(profile: Profile, dataset: DatasetVersion) -> None:
     rows = ", ".join(f"{split} {count}" for split, count in dataset.rows.items())
     print(f"\nDataset version {dataset.version[:12]} (DVC {dataset.dvc_hash}): {rows}")
     print(f"  windows with rows: {len(dataset.windows)}, {min(dataset.windows)} to {max(dataset.windows)}")
-    pages = "dataset.json, reference_profile.json, drift_val.html, drift_test.html"
+    pages = "facts.json, reference_profile.json, drift_val.html, drift_test.html"
     print(f"  {_shown(profile.store / dataset.directory)}: {pages}")
 
 

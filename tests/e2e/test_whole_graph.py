@@ -34,7 +34,7 @@ FORMS = (
 
 @dataclass(frozen=True)
 class Installation:
-    """A store, a Dagster home and a current delivery of its own; commands run as a person would run them."""
+    """A store, a Dagster home and an inbox of its own; commands run as a person would run them."""
 
     root: Path
 
@@ -46,7 +46,7 @@ class Installation:
         places = {
             "DAGSTER_HOME": str(self.root / "dagster_home"),
             "TRAINING_ASSETS_STORE": str(self.store),
-            "TRAINING_ASSETS_DELIVERY": str(self.root / "delivery"),
+            "TRAINING_ASSETS_INBOX": str(self.root / "inbox"),
         }
         return subprocess.run(
             [sys.executable, "-m", *map(str, command)],

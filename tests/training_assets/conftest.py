@@ -4,7 +4,7 @@ import functools
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,21 +62,28 @@ def profile(tmp_path: Path, delivery: Path, recipe: Path, pinned: Path) -> Profi
 
 
 def profile_below(tmp_path: Path, delivery: Path, recipe: Path, pinned: Path) -> Profile:
-    """Paths below ``tmp_path``; the delivery is a copy that the test may change."""
-    shutil.copytree(delivery, tmp_path / "delivery")
+    """Paths below ``tmp_path``; the delivery in the inbox is a copy that the test may change."""
+    shutil.copytree(delivery, tmp_path / "inbox" / "delivery")
+    complete(tmp_path / "inbox" / "delivery")
     shutil.copytree(pinned, tmp_path / "store")
     (tmp_path / "recipes").mkdir()
     shutil.copy(recipe, tmp_path / "recipes")
     return Profile.model_validate(
         {
             "name": "test",
-            "delivery": tmp_path / "delivery",
+            "inbox": str(tmp_path / "inbox"),
             "store": tmp_path / "store",
             "recipes": tmp_path / "recipes",
             "launcher": "local",
             "windows": {"start": "2025-12-29"},
         }
     )
+
+
+def complete(delivery: Path) -> None:
+    """Say that ``delivery`` is complete; to be said again after each change of it."""
+    (delivery / "_SUCCESS").unlink(missing_ok=True)
+    (delivery / "_SUCCESS").touch()
 
 
 class FakeTrainer:
@@ -258,6 +265,8 @@ class Graph:
 
     def __init__(self, profile: Profile, instance: dg.DagsterInstance, **overrides: object) -> None:
         self.profile, self.instance = profile, instance
+        self.inbox = Path(profile.inbox)
+        self.delivery = self.inbox / "delivery"
         self.places = Places(profile.store)
         self.records = RecordStore(self.places)
         with warnings.catch_warnings():
@@ -265,12 +274,25 @@ class Graph:
             self.defs = build_defs(profile=profile, resource_overrides=overrides)
             self.job = self.defs.resolve_implicit_global_asset_job_def()
 
+    def edit(self, file: str, change: Callable[[str], str]) -> None:
+        """Change a file of the delivery, which then is complete again."""
+        path = self.delivery / file
+        path.write_text(change(path.read_text()))
+        complete(self.delivery)
+
     def run(
-        self, *keys: str, window: str | None = None, windows: tuple[str, str] | None = None
+        self,
+        *keys: str,
+        window: str | None = None,
+        windows: tuple[str, str] | None = None,
+        config: Mapping[str, Mapping[str, object]] | None = None,
     ) -> dg.ExecuteInProcessResult:
+        """Materialise ``keys``; ``config`` has the configuration of some of them."""
         ends = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+        ops = {key.replace("/", "__"): {"config": dict(value)} for key, value in (config or {}).items()}
         return self.job.execute_in_process(
             instance=self.instance,
+            run_config={"ops": ops},
             asset_selection=[key_of(key) for key in keys],
             partition_key=window,
             tags=dict(zip(ends, windows, strict=True)) if windows else None,
@@ -372,6 +394,7 @@ def facts(tmp_path: Path) -> Callable[..., Facts]:
     dataset = DatasetVersion(
         version="5" * 64,
         directory="datasets/5",
+        delivery="/inbox/five",
         files={},
         dvc_hash="77.dir",
         rows={"train": 40},

@@ -110,7 +110,7 @@ def server(graph: Any, profile: Any, tmp_path: Path) -> Iterator[Server]:
         **os.environ,
         "DAGSTER_HOME": str(home),
         "TRAINING_ASSETS_STORE": str(profile.store),
-        "TRAINING_ASSETS_DELIVERY": str(profile.delivery),
+        "TRAINING_ASSETS_INBOX": profile.inbox,
         "TRAINING_ASSETS_RECIPES": str(profile.recipes),
     }
     server = Server(environment)

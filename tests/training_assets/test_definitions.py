@@ -81,7 +81,7 @@ def test_the_command_line_materialises_a_string_selection(profile: Any, tmp_path
         **os.environ,
         "DAGSTER_HOME": str(tmp_path),
         "TRAINING_ASSETS_STORE": str(profile.store),
-        "TRAINING_ASSETS_DELIVERY": str(profile.delivery),
+        "TRAINING_ASSETS_INBOX": profile.inbox,
         "TRAINING_ASSETS_RECIPES": str(profile.recipes),
     }
     # An expression, not a plain key: it goes through the parser that an older antlr breaks.

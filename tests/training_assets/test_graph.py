@@ -22,16 +22,15 @@ def prepared(graph: Any) -> Any:
     return graph
 
 
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
+def edit(graph: Any, file: str, old: str, new: str) -> None:
+    assert old in (graph.delivery / file).read_text()
+    graph.edit(file, lambda text: text.replace(old, new, 1))
 
 
 def test_dataset_version_counts_what_the_delivery_holds(graph: Any) -> None:
     assert graph.run("dataset_version").success
     record = graph.record("dataset_version", DatasetVersion)
-    assert record.version == read_delivery(graph.profile.delivery).digest
+    assert record.version == read_delivery(graph.delivery).digest
     assert record.rows == {"train": 48, "val": 8, "test": 8}
     assert sum(record.windows.values()) == 48
     assert record.labels["boxes"] == record.labels["semantic"] == 64
@@ -42,9 +41,8 @@ def test_dataset_version_counts_what_the_delivery_holds(graph: Any) -> None:
 
 
 def test_a_bad_delivery_is_refused_with_every_problem_and_not_retried(graph: Any, failure: Any) -> None:
-    manifest = graph.profile.delivery / "golden_val.manifest"
-    edit(manifest, '"category": "car"', '"category": "tram"')
-    edit(manifest, "val001", "val000")
+    edit(graph, "golden_val.manifest", '"category": "car"', '"category": "tram"')
+    edit(graph, "golden_val.manifest", "val001", "val000")
     result = graph.run("dataset_version")
     assert not result.success
     assert "'tram'" in failure(result)
@@ -91,7 +89,7 @@ def test_a_second_materialisation_stages_nothing(graph: Any) -> None:
 
 def test_staging_refuses_a_delivery_that_is_not_the_pinned_one(graph: Any, failure: Any) -> None:
     assert graph.run("dataset_version").success
-    edit(graph.profile.delivery / "golden_train.manifest", "CC0-1.0", "CC-BY-4.0")
+    edit(graph, "golden_train.manifest", "CC0-1.0", "CC-BY-4.0")
     result = graph.run("staged_shards", window=WINDOWS[0])
     assert "golden_train.manifest. Materialise dataset_version first" in failure(result)
 

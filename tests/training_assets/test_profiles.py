@@ -9,20 +9,21 @@ from trainer.contract.errors import ContractError
 from training_assets.profiles import REPOSITORY, load_profile, parse_profile
 from training_assets.recipes import load_recipes
 
-GOOD = {"delivery": "d", "store": "s", "recipes": "r", "launcher": "local", "windows": {"start": "2024-01-01"}}
+GOOD = {"inbox": "d", "store": "s", "recipes": "r", "launcher": "local", "windows": {"start": "2024-01-01"}}
 
 
 def test_the_local_profile_lies_under_var_of_the_repository() -> None:
     profile = load_profile("local", {})
-    assert (profile.delivery, profile.store) == (REPOSITORY / "var/delivery", REPOSITORY / "var/store")
+    assert (profile.inbox, profile.store) == (str(REPOSITORY / "var/inbox"), REPOSITORY / "var/store")
     assert profile.recipes == REPOSITORY / "recipes"
 
 
-def test_the_environment_moves_the_store_and_the_delivery() -> None:
-    environment = {"TRAINING_ASSETS_STORE": "/elsewhere/store", "TRAINING_ASSETS_DELIVERY": "relative/delivery"}
+def test_the_environment_moves_the_store_and_the_inbox() -> None:
+    environment = {"TRAINING_ASSETS_STORE": "/elsewhere/store", "TRAINING_ASSETS_INBOX": "relative/inbox"}
     profile = load_profile("local", environment)
     assert profile.store == Path("/elsewhere/store")
-    assert profile.delivery == REPOSITORY / "relative/delivery"
+    assert profile.inbox == str(REPOSITORY / "relative/inbox")
+    assert load_profile("local", {"TRAINING_ASSETS_INBOX": "s3://bucket/in"}).inbox == "s3://bucket/in"
 
 
 def test_a_value_from_the_environment_stays_text_whatever_it_holds() -> None:

@@ -1,29 +1,24 @@
 """A second materialisation does what changed, and nothing else."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pytest
 
 from trainer.contract.errors import ContractError
-from training_assets.demo import (
-    Stopped,
-    chosen_window,
-    fitting_recipes,
-    make_current,
-    refresh,
-    run_chain,
-    stage_windows,
-)
-from training_assets.jobs import DATASET_ASSETS, DATASET_JOB
+from training_assets.demo import fitting_recipes, put_into_inbox
+from training_assets.in_process import Stopped, refresh_dataset, run_chain, stage_windows
+from training_assets.jobs import DATASET_ASSETS
+from training_assets.planning import chosen_window
 from training_assets.recipes import load_recipes
 from training_assets.records import DatasetVersion
 from training_assets.refresh import Refresher
+from training_assets.stores.inbox import LocalInbox
 
 WINDOW = "2026-01-12"
-DATASET_KEYS = [dg.AssetKey(name) for name in DATASET_ASSETS if name != "reference_profile"]
+DATASET_NAMES = [name for name in DATASET_ASSETS if name != "reference_profile"]
 
 
 class Demo:
@@ -37,8 +32,8 @@ class Demo:
     def run(self) -> list[str]:
         """The assets that were materialised."""
         before = {record.run_id for record in self.graph.instance.get_runs()}
-        self.refresher.observe_delivery(self.graph.profile.delivery)
-        refresh(self.refresher, DATASET_JOB, [DATASET_KEYS])
+        delivery = LocalInbox(self.graph.inbox).find("delivery")
+        refresh_dataset(self.refresher, delivery, DATASET_NAMES)
         stage_windows(self.refresher, self.graph.profile, [self.recipe], WINDOW)
         run_chain(self.refresher, self.recipe, WINDOW)
         runs = [run.run_id for run in self.graph.instance.get_runs() if run.run_id not in before]
@@ -65,8 +60,7 @@ def test_nothing_is_run_when_nothing_changed(demo: Demo, graph: Any) -> None:
 
 
 def test_another_slices_file_is_judged_anew_but_not_trained_anew(demo: Demo, graph: Any) -> None:
-    path = graph.profile.delivery / "slices.yaml"
-    path.write_text(path.read_text().replace("min_samples: 2", "min_samples: 3"))
+    graph.edit("slices.yaml", lambda text: text.replace("min_samples: 2", "min_samples: 3"))
     made = demo.run()
     assert "dataset_version" in made
     assert "tiny/eval_report" in made
@@ -75,8 +69,7 @@ def test_another_slices_file_is_judged_anew_but_not_trained_anew(demo: Demo, gra
 
 
 def test_a_row_that_is_taken_away_is_trained_anew(demo: Demo, graph: Any) -> None:
-    path = graph.profile.delivery / "golden_train.manifest"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    graph.edit("golden_train.manifest", lambda text: "".join(text.splitlines(keepends=True)[:-1]))
     made = demo.run()
     assert {"dataset_version", "staged_shards", "tiny/training_set", "tiny/checkpoint", "tiny/registry_entry"} <= set(
         made
@@ -102,17 +95,18 @@ def test_a_failed_gate_stops_with_its_name(graph: Any, trainer: Any, profile: An
         Demo(other).run()
 
 
-def test_the_current_delivery_is_a_link_that_moves(delivery: Path, tmp_path: Path) -> None:
-    link = tmp_path / "var" / "delivery"
-    make_current(delivery, link)
-    assert link.resolve() == delivery.resolve()
+def test_a_delivery_is_in_the_inbox_once_and_under_another_name_once_it_changed(delivery: Path, tmp_path: Path) -> None:
+    inbox = LocalInbox(tmp_path / "inbox")
+    shutil.copytree(delivery, tmp_path / "my data")
+    first = put_into_inbox(tmp_path / "my data", inbox)
+    assert put_into_inbox(tmp_path / "my data", inbox) == first
+    assert first.name.startswith("my-data-")
+    with open(tmp_path / "my data" / "slices.yaml", "a") as slices:
+        slices.write("# changed\n")
+    second = put_into_inbox(tmp_path / "my data", inbox)
+    assert inbox.newest() == second != first
     with pytest.raises(ContractError, match=r"golden_train.manifest: found nothing"):
-        make_current(tmp_path, link)
-    assert link.resolve() == delivery.resolve()
-    link.unlink()
-    link.mkdir()
-    with pytest.raises(ContractError, match="cannot be replaced"):
-        make_current(delivery, link)
+        put_into_inbox(tmp_path, inbox)
 
 
 def test_recipes_that_do_not_fit_are_named_with_their_reasons(
@@ -143,11 +137,11 @@ def test_lineage_prints_every_delivered_frame_and_promotion_moves_production(
 ) -> None:
     from training_assets.__main__ import main
 
-    for name in ("store", "delivery", "recipes"):
+    for name in ("store", "inbox", "recipes"):
         monkeypatch.setenv(f"TRAINING_ASSETS_{name.upper()}", str(getattr(graph.profile, name)))
     assert main(["lineage", "tests@1.0.0", "--frames"]) == 0
     printed = capsys.readouterr().out
-    rows = (graph.profile.delivery / "golden_train.manifest").read_text().splitlines()
+    rows = (graph.delivery / "golden_train.manifest").read_text().splitlines()
     assert all(json.loads(row)["sha256"] in printed for row in rows)
     assert main(["lineage", "tests@production"]) == 2
     assert main(["promote", "tests@1.0.0", "--reason", "looks good"]) == 0

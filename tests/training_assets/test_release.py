@@ -84,7 +84,7 @@ def test_a_green_chain_is_registered_with_its_lineage_down_to_the_frames(green: 
     entry = registry.find(f"tests@{record.version}")
     assert entry.version == "1.0.0"
     assert not registry.verify(entry)
-    manifests = [graph.profile.delivery / f"golden_{split}.manifest" for split in ("train", "val", "test")]
+    manifests = [graph.delivery / f"golden_{split}.manifest" for split in ("train", "val", "test")]
     delivered = {json.loads(line)["sha256"] for path in manifests for line in path.read_text().splitlines()}
     assert {frame.sha256 for frame in frames(entry, graph.profile.store)} == delivered
     assert entry.lineage.run.dagster_run_id == green.result.run_id
@@ -206,7 +206,7 @@ def test_another_models_report_is_not_taken_for_this_ones(staged: Any, failure: 
 
 def test_a_mined_slice_is_staged_judged_with_production_and_then_trained_on(staged: Any, delivery: Path) -> None:
     rows = [json.loads(line) for line in (delivery / "golden_train.manifest").read_text().splitlines()]
-    slices = staged.profile.delivery / "slices"
+    slices = staged.inbox / "slices"
     (slices / "images").mkdir(parents=True)
     content = b"\x89PNG" + (delivery / rows[0]["source-ref"]).read_bytes()[4:]
     (slices / "images" / "mined.png").write_bytes(content)
@@ -225,6 +225,7 @@ def test_a_mined_slice_is_staged_judged_with_production_and_then_trained_on(stag
     assert staged.metadata("tiny/slice_eval", "wet-nights")["production"] == "1.0.0"
 
 
-def test_a_slices_name_that_leaves_the_delivery_is_refused(staged: Any, failure: Any) -> None:
-    staged.instance.add_dynamic_partitions("slices", ["../golden_val"])
-    assert "expected a manifest that mining delivered" in failure(staged.run("mined_slice", window="../golden_val"))
+def test_a_slices_name_that_leaves_the_inbox_is_refused(staged: Any, failure: Any) -> None:
+    staged.instance.add_dynamic_partitions("slices", ["../delivery/golden_val", "nothing"])
+    assert "found the character '/'" in failure(staged.run("mined_slice", window="../delivery/golden_val"))
+    assert "a manifest that mining delivered" in failure(staged.run("mined_slice", window="nothing"))

@@ -116,7 +116,8 @@ def darken(delivery: Path, first_day: str) -> None:
 def test_a_window_of_darkened_images_ends_its_real_training_at_the_drift_gate(
     graph: Any, profile: Any, failure: Any
 ) -> None:
-    darken(profile.delivery, WINDOWS[1])
+    darken(graph.delivery, WINDOWS[1])
+    graph.edit("golden_train.manifest", str)
     path = profile.recipes / "tiny.yaml"
     recipe = yaml.safe_load(path.read_text())
     asked = {"window": {"count": 1, "min_samples": 4}, "guards": {"drift": {"every": 1, "abort": 0.8}}}

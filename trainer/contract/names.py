@@ -7,6 +7,9 @@ from pathlib import PurePosixPath
 
 RUN_ID = re.compile(r"^[a-z0-9]{8}$")
 SEMVER = re.compile(r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$")
+LONGEST_NAME = 100
+PLAIN_NAME = f"1 to {LONGEST_NAME} of the characters A-Z, a-z, 0-9, '_', '-' and '.', a letter or digit first, no '..'"
+"""What the name of a delivery or a mined slice must be: it is a file's name, a partition's key and a run's tag."""
 
 
 def new_run_id() -> str:
@@ -28,3 +31,17 @@ def next_version(existing: list[str]) -> str:
     """The semantic version after the newest of ``existing``: the minor number counts registrations."""
     newest = max((tuple(int(part) for part in version.split(".")) for version in existing), default=None)
     return "1.0.0" if newest is None else f"{newest[0]}.{newest[1] + 1}.0"
+
+
+def flaw_of_name(name: str) -> str | None:
+    """What is found in ``name`` that is no ``PLAIN_NAME``; None for a good one."""
+    odd = re.search(r"[^A-Za-z0-9_.-]", name)
+    if not name:
+        return "nothing"
+    if len(name) > LONGEST_NAME:
+        return f"{len(name)} characters: {name[:40]!r}…"
+    if odd:
+        return f"the character {odd.group()!r} in {name!r}"
+    if ".." in name:
+        return f"'..' in {name!r}"
+    return None if name[0].isalnum() else f"{name[0]!r} at the beginning of {name!r}"

@@ -9,6 +9,7 @@ reads from it costs one short read, however many shards there are.
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,7 +79,7 @@ class DataSpec(_Model):
         return digest_of({split: [Path(path).stem for path in paths] for split, paths in self.splits.items()})
 
 
-def shard_key(rows: list[Row], masks: dict[str, str]) -> str:
+def shard_key(rows: list[Row], masks: Mapping[str, str | None]) -> str:
     """The content address of a shard of ``rows``; ``masks`` maps a sample to its mask's sha256."""
     content: list[Any] = [[row.to_json(), masks.get(row.sample_id)] for row in rows]
     return digest_of({"format": FORMAT, "rows": content})[:32]

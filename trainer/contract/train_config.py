@@ -304,6 +304,25 @@ class Release(_Model):
     )
 
 
+class Automation(_Model):
+    """What is started for this recipe without anybody asking (docs/automation.md). Nothing is by default."""
+
+    on_delivery: bool = Field(default=False, description="Train the newest window when a delivery was checked.")
+    nightly: bool = Field(
+        default=False, description="Train the newest window each night that something is out of date."
+    )
+    weekly: bool = Field(default=False, description="Run the whole chain each week, from the newest delivery on.")
+    on_weak_slice: Literal["nothing", "train", "sweep", "data_request"] = Field(
+        default="data_request",
+        description="When production is below target on a mined slice: train the newest window with the slice from "
+        "production's weights, or tell that a sweep or more data is wanted.",
+    )
+    slice_targets: dict[str, FiniteFloat] = Field(
+        default={}, description="Least value of metrics on a mined slice, of errors the largest; none: release.targets."
+    )
+    sweep_weekly: bool = Field(default=False, description="Tell each week that a sweep is wanted.")
+
+
 class TrainConfig(_Model):
     """A recipe: ``recipes/<name>.yaml``, and ``train.yaml`` beside each run that used it."""
 
@@ -323,6 +342,7 @@ class TrainConfig(_Model):
     launch: Launch = Launch()
     telemetry: Telemetry = Telemetry()
     release: Release = Release()
+    automation: Automation = Automation()
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
@@ -342,9 +362,15 @@ class TrainConfig(_Model):
         """sha256 of all that decides what a training computes from its data, not where it runs or how it is judged."""
         # Gates judge a training, but early stopping decides how long it is.
         judging = {name for name in Guards.model_fields if name != "early_stopping"}
-        elsewhere = dict.fromkeys(("description", "owner", "launch", "telemetry", "window", "release"), True)
+        names = ("description", "owner", "launch", "telemetry", "window", "release", "automation")
+        elsewhere = dict.fromkeys(names, True)
         parts = {"guards": judging, "data": {"workers", "cache_mb"}}
         return digest_of(self.model_dump(mode="json", exclude={**elsewhere, **parts}))
+
+    @property
+    def slice_targets(self) -> Mapping[str, float]:
+        """What is asked of production on a mined slice."""
+        return self.automation.slice_targets or self.release.targets
 
     def misfits(self, slices: Slices, labels: Mapping[str, int]) -> list[str]:
         """Why this recipe cannot be trained on a delivery with these label names and counts; empty when it can."""
@@ -391,12 +417,18 @@ def read_config(path: Path, overrides: Iterable[str] = (), environment: Mapping[
     value = read_yaml(path)
     if not isinstance(value, dict):
         raise ContractError(f"{path} is not a recipe", [Problem(str(path), repr(value), "a mapping")])
-    for key, text, source in [*_environment_overrides(environment), *_given_overrides(overrides)]:
-        _put(value, key, parse_yaml(text, source), source)
-    try:
-        return TrainConfig.model_validate(value)
-    except ValidationError as error:
-        raise ContractError(f"{path} is not a usable recipe", problems_of(error, str(path))) from None
+    given = [*_environment_overrides(environment), *_given_overrides(overrides)]
+    return _overridden(value, given, f"{path} is not a usable recipe", str(path))
+
+
+def with_overrides(config: TrainConfig, overrides: Iterable[str]) -> TrainConfig:
+    """``config`` with ``a.b=c`` applied.
+
+    Raises:
+        ContractError: names each field that is wrong.
+    """
+    value, name = config.model_dump(mode="json"), f"recipe {config.name}"
+    return _overridden(value, _given_overrides(overrides), f"{name} cannot be overridden so", name)
 
 
 Override = tuple[list[str], str, str]
@@ -418,6 +450,15 @@ def _given_overrides(overrides: Iterable[str]) -> list[Override]:
             raise ContractError("an override is not usable", [Problem("--set", override, "the form a.b=c")])
         result.append((key.strip().split("."), text, f"--set {override}"))
     return result
+
+
+def _overridden(value: dict[str, Any], overrides: Iterable[Override], title: str, file: str) -> TrainConfig:
+    for key, text, source in overrides:
+        _put(value, key, parse_yaml(text, source), source)
+    try:
+        return TrainConfig.model_validate(value)
+    except ValidationError as error:
+        raise ContractError(title, problems_of(error, file)) from None
 
 
 def _put(value: dict[str, Any], key: list[str], new: Any, source: str) -> None:

@@ -3,16 +3,19 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from trainer.contract.delivery import Delivery, read_delivery
+from trainer.contract.delivery import DeliveryReader, manifest_name
 from trainer.contract.files import atomic_open, inside, write_text
-from trainer.contract.manifest import Row
+from trainer.contract.manifest import SPLITS, Row, count_lines, read_manifest
+from trainer.contract.pinned import split_manifests
 from trainer.contract.reference_profile import PROFILE_FILE, ReferenceProfile, feature_of, page_of
+from trainer.contract.slices import SLICES_FILE, Slices, read_slices
 from trainer.data.features import Features, column, sample_features
 from trainer.data.order import spread
 
@@ -20,14 +23,16 @@ MOST_SAMPLES = 5000
 """Samples of a split that are looked at, evenly spread over its manifest."""
 
 
-def write_profile(root: Path, out: Path, say: Callable[[str], None]) -> ReferenceProfile:
+def write_profile(root: Path, out: Path, say: Callable[[str], None], pinned: Path | None = None) -> ReferenceProfile:
     """Write ``out/reference_profile.json`` and ``out/drift_{val,test}.html`` (Evidently) for the delivery in ``root``.
+
+    With ``pinned``, the directory of a dataset version, the rows are that version's; ``root`` has its pictures alone.
 
     Raises:
         ContractError: the delivery is not in order.
     """
-    delivery = read_delivery(root, check_images=False)
-    rows = {split: _features(delivery, _some(rows)) for split, rows in delivery.rows.items()}
+    slices = read_slices((pinned or root) / SLICES_FILE)
+    rows = {split: _features(root, chosen, slices) for split, chosen in _chosen(root, pinned).items()}
     names = sorted({name for row in rows["train"] for name in row})
     columns = {split: {name: column(part, name) for name in names} for split, part in rows.items()}
     out.mkdir(parents=True, exist_ok=True)
@@ -43,18 +48,31 @@ def write_profile(root: Path, out: Path, say: Callable[[str], None]) -> Referenc
     return profile
 
 
-def _some(rows: Sequence[Row]) -> list[Row]:
-    return [rows[place] for place in spread(len(rows), MOST_SAMPLES)]
+def _chosen(root: Path, pinned: Path | None) -> dict[str, list[Row]]:
+    """The rows of each split that are looked at; no others are kept in memory."""
+    if pinned is None:
+        files = {split: [root / manifest_name(split)] for split in SPLITS}
+        rows = ((sample.split, sample.row) for sample in DeliveryReader(root, check_images=False))
+    else:
+        files = {split: split_manifests(pinned, split) for split in SPLITS}
+        rows = ((split, row) for split in SPLITS for path in files[split] for _, row in read_manifest(path, []))
+    wanted = {split: set(spread(sum(map(count_lines, paths)), MOST_SAMPLES)) for split, paths in files.items()}
+    places = {split: count() for split in SPLITS}
+    chosen: dict[str, list[Row]] = {split: [] for split in SPLITS}
+    for split, row in rows:
+        if next(places[split]) in wanted[split]:
+            chosen[split].append(row)
+    return chosen
 
 
-def _features(delivery: Delivery, rows: Sequence[Row]) -> list[Features]:
+def _features(root: Path, rows: Sequence[Row], slices: Slices) -> list[Features]:
     def one(row: Row) -> Features:
         image = mask = None
         if row.source_ref is not None:
-            image = np.asarray(cv2.imread(str(inside(delivery.root, row.source_ref)), cv2.IMREAD_COLOR_RGB))
+            image = np.asarray(cv2.imread(str(inside(root, row.source_ref)), cv2.IMREAD_COLOR_RGB))
         if row.semantic_ref is not None:
-            mask = cv2.imread(str(inside(delivery.root, row.semantic_ref)), cv2.IMREAD_UNCHANGED)
-        return sample_features(image, mask, row, delivery.slices)
+            mask = cv2.imread(str(inside(root, row.semantic_ref)), cv2.IMREAD_UNCHANGED)
+        return sample_features(image, mask, row, slices)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         return list(pool.map(one, rows))

@@ -13,7 +13,7 @@ import os
 import tarfile
 from bisect import bisect_right
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -21,10 +21,11 @@ from typing import IO, Any
 import numpy as np
 
 from trainer.contract.errors import ContractError, Problem
-from trainer.contract.files import atomic_open, inside, sha256_of, write_text
+from trainer.contract.files import OutsideRoot, atomic_open, inside, sha256_of, write_text
 from trainer.contract.manifest import Row
 from trainer.contract.shard_index import (
     Member,
+    ShardHead,
     ShardIndex,
     ShardSample,
     index_text,
@@ -48,48 +49,69 @@ class DamagedShard(OSError):
 class StagedShard:
     """A shard in the store, and whether this call wrote it or found it."""
 
-    index: ShardIndex
+    head: ShardHead
     path: Path
     reused: bool
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """The rows of one shard, its content address, and the shard itself where it is in the store already."""
+
+    key: str
+    rows: list[Row]
+    staged: StagedShard | None
+
+
 def stage(
-    rows: Sequence[Row],
-    root: Path,
-    out: Path,
-    *,
-    samples_per_shard: int = SAMPLES_PER_SHARD,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    rows: Sequence[Row], root: Path, out: Path, *, samples_per_shard: int = SAMPLES_PER_SHARD
 ) -> list[StagedShard]:
     """Write ``rows`` (their files are below ``root``) as shards into ``out``; shards that are there are kept.
 
     Raises:
         ContractError: a file is not what its row says.
     """
-    staged = []
+    return [staged_chunk(chunk, root, out) for chunk in chunks(rows, root, out, samples_per_shard)]
+
+
+def chunks(rows: Sequence[Row], root: Path, out: Path, samples_per_shard: int = SAMPLES_PER_SHARD) -> list[Chunk]:
+    """``rows`` as they make shards. Below ``root`` it reads only masks whose digest their rows do not name."""
+    found = []
     for start in range(0, len(rows), samples_per_shard):
-        chunk = list(rows[start : start + samples_per_shard])
-        staged.append(_stage_one(chunk, root, out))
-        progress(start + len(chunk), len(rows))
-    return staged
+        chosen = list(rows[start : start + samples_per_shard])
+        key = shard_key(chosen, {row.sample_id: _mask_digest(row, root) for row in chosen if row.semantic_ref})
+        found.append(Chunk(key, chosen, _staged(out / f"{key}.json")))
+    return found
 
 
-def _stage_one(rows: list[Row], root: Path, out: Path) -> StagedShard:
-    key = shard_key(rows, {row.sample_id: _mask_digest(row, root) for row in rows if row.semantic_ref})
-    path = out / f"{key}.json"
-    if path.exists():
-        index = read_index(path)
-        if (out / index.tar_name).is_file() and (out / index.tar_name).stat().st_size == index.bytes:
-            return StagedShard(index, path, reused=True)
-        path.unlink(missing_ok=True)  # two stagings of one shard may both find it incomplete
-    index = _write_tar(key, rows, root, out)
+def staged_chunk(chunk: Chunk, root: Path, out: Path) -> StagedShard:
+    if chunk.staged is not None:
+        return chunk.staged
+    path = out / f"{chunk.key}.json"
+    path.unlink(missing_ok=True)  # two stagings of one shard may both find it incomplete
+    index = _write_tar(chunk.key, chunk.rows, root, out)
     # The index goes last: a shard without one does not exist.
     write_text(path, index_text(index))
-    return StagedShard(index, path, reused=False)
+    return StagedShard(read_head(path), path, reused=False)
 
 
-def _mask_digest(row: Row, root: Path) -> str:
-    return row.semantic_sha256 or sha256_of(inside(root, str(row.semantic_ref)))
+def _staged(path: Path) -> StagedShard | None:
+    try:
+        os.utime(path)  # before it is looked at: what was asked for lately is not cleared away
+    except FileNotFoundError:
+        return None
+    head = read_head(path)
+    tar = path.with_name(head.tar_name)
+    whole = tar.is_file() and tar.stat().st_size == head.bytes
+    return StagedShard(head, path, reused=True) if whole else None
+
+
+def _mask_digest(row: Row, root: Path) -> str | None:
+    """None when it is not there: no shard has that, and whoever writes one finds out."""
+    try:
+        return row.semantic_sha256 or sha256_of(inside(root, str(row.semantic_ref)))
+    except (OSError, OutsideRoot):
+        return None
 
 
 class _HashingStream(io.RawIOBase):

@@ -2,18 +2,16 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainer.contract.delivery import SLICES_FILE, count_labels, manifest_name, read_delivery
 from trainer.contract.errors import ContractError, Problem
-from trainer.contract.files import OutsideRoot, inside, write_json, write_text
+from trainer.contract.files import OutsideRoot, inside, sha256_of, write_json, write_text
 from trainer.contract.manifest import LABEL_FIELDS, Row, read_manifest
 from trainer.contract.shard_index import DATA_FILE, DataSpec
-from trainer.contract.windows import Cadence, window_named, window_of
-from trainer.data.shards import StagedShard, stage
+from trainer.data.shards import StagedShard, chunks, stage, staged_chunk
 
 Print = Callable[[str], None]
 
@@ -46,38 +44,29 @@ def write_data_spec(out: Path, shards: dict[str, list[StagedShard]]) -> None:
     write_text(out / DATA_FILE, DataSpec(splits=splits).model_dump_json(indent=2) + "\n")
 
 
-def stage_manifest(
-    manifest: Path, windows: Sequence[str], cadence: Cadence, out: Path, lists: Path, say: Print
-) -> None:
-    """Stage the rows of each window of ``manifest`` and write ``lists/<window>.json`` for each.
+def stage_manifest(manifest: Path, root: Path, out: Path, lists: Path, say: Print) -> None:
+    """Stage the rows of ``manifest``, whose files are below ``root``, and write ``lists/<its stem>.json``.
 
-    Without windows: all rows, and one list named after the manifest (``train`` for ``golden_train.manifest``).
+    For shards that are in ``out`` nothing below ``root`` is needed.
 
     Raises:
-        ContractError: a row is bad, given twice, or names a file that is not there or not what the row says; a window
-            is none.
+        ContractError: a row is bad, given twice, or names a file that is not there or not what the row says.
     """
-    problems = list(_window_problems(windows, cadence))
+    name, problems = manifest.stem, list[Problem]()
     numbered = list(_read(manifest, problems))
-    problems += chain.from_iterable(_file_problems(manifest, number, row) for number, row in numbered)
+    rows = [row for _, row in numbered]
+    found = chunks(rows, root, out)
+    fresh = {row.sample_id for chunk in found if chunk.staged is None for row in chunk.rows}
+    for number, row in numbered:
+        problems += _file_problems(manifest, root, number, row) if row.sample_id in fresh else ()
     problems += _repeats(manifest, numbered)
     if problems:
-        raise ContractError(f"{manifest} is refused", problems, "Nothing was staged.")
-    rows = [row for _, row in numbered]
-    for name, chosen in _chosen(rows, manifest.stem.removeprefix("golden_"), windows, cadence):
-        staged = stage(chosen, manifest.parent, out)
-        summary = _summary(name, chosen, staged)
-        write_json(lists / f"{name}.json", summary)
-        staged_bytes, reused = summary["bytes_staged"], summary["bytes_reused"]
-        say(f"{name}: {len(chosen)} samples, {staged_bytes} bytes staged, {reused} bytes already there")
-
-
-def _window_problems(windows: Sequence[str], cadence: Cadence) -> Iterator[Problem]:
-    for window in windows:
-        try:
-            window_named(window, cadence)
-        except ValueError as error:
-            yield Problem("--window", str(error), f"the first day of a {cadence} window, as 2026-01-05")
+        raise ContractError(f"{manifest} is refused", problems, "Nothing of it was staged.")
+    staged = [staged_chunk(chunk, root, out) for chunk in found]
+    summary = _summary(name, rows, staged)
+    write_json(lists / f"{name}.json", {**summary, "manifest_sha256": sha256_of(manifest)})
+    staged_bytes, reused = summary["bytes_staged"], summary["bytes_reused"]
+    say(f"{name}: {len(rows)} samples, {staged_bytes} bytes staged, {reused} bytes already there")
 
 
 def _read(manifest: Path, problems: list[Problem]) -> Iterator[tuple[int, Row]]:
@@ -87,17 +76,16 @@ def _read(manifest: Path, problems: list[Problem]) -> Iterator[tuple[int, Row]]:
         problems.append(Problem(str(manifest), str(error.strerror), "a manifest that can be read"))
 
 
-def _file_problems(manifest: Path, number: int, row: Row) -> Iterator[Problem]:
+def _file_problems(manifest: Path, root: Path, number: int, row: Row) -> Iterator[Problem]:
     for field, reference in (("source-ref", row.source_ref), ("semantic-ref", row.semantic_ref)):
         if reference is None:
             continue
         try:
-            there = inside(manifest.parent, reference).is_file()
+            there = inside(root, reference).is_file()
         except OutsideRoot:
             there = False
         if not there:
-            expected = "a file that exists inside the manifest's directory"
-            yield Problem(str(manifest), f"'{reference}'", expected, number, field)
+            yield Problem(str(manifest), f"'{reference}'", f"a file that exists inside {root}", number, field)
 
 
 def _repeats(manifest: Path, numbered: Sequence[tuple[int, Row]]) -> Iterator[Problem]:
@@ -106,17 +94,6 @@ def _repeats(manifest: Path, numbered: Sequence[tuple[int, Row]]) -> Iterator[Pr
         if first.setdefault(row.sample_id, number) != number:
             found = f"'{row.sample_id}', also on line {first[row.sample_id]}"
             yield Problem(str(manifest), found, "a sample_id used once", number, "sample_id")
-
-
-def _chosen(rows: list[Row], name: str, windows: Sequence[str], cadence: Cadence) -> Iterable[tuple[str, list[Row]]]:
-    if not windows:
-        yield name, rows
-    by_window: dict[str, list[Row]] = {}
-    for row in rows:
-        by_window.setdefault(window_of(row.captured_at, cadence).name, []).append(row)
-    for window in windows:
-        chosen = by_window.get(window_named(window, cadence).name, [])
-        yield window, sorted(chosen, key=lambda row: (row.captured_at, row.sample_id))
 
 
 def _summary(name: str, rows: list[Row], staged: list[StagedShard]) -> dict[str, Any]:
@@ -128,11 +105,10 @@ def _summary(name: str, rows: list[Row], staged: list[StagedShard]) -> dict[str,
         "window": name,
         "samples": len(rows),
         "shards": [
-            {"key": s.index.key, "sha256": s.index.sha256, "bytes": s.index.bytes, "samples": len(s.index.samples)}
-            for s in staged
+            {"key": s.head.key, "sha256": s.head.sha256, "bytes": s.head.bytes, "samples": s.head.count} for s in staged
         ],
-        "bytes_staged": sum(s.index.bytes for s in staged if not s.reused),
-        "bytes_reused": sum(s.index.bytes for s in staged if s.reused),
+        "bytes_staged": sum(s.head.bytes for s in staged if not s.reused),
+        "bytes_reused": sum(s.head.bytes for s in staged if s.reused),
         "label_counts": {
             **{kind: sum(row.has_label(kind) for row in rows) for kind in LABEL_FIELDS},
             **{f"boxes.{category}": n for category, n in _boxes(rows).items()},

@@ -2,30 +2,38 @@
 
 import shutil
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+from pydantic import Field
 
-from trainer.contract.delivery import FILES, Delivery, count_labels, file_digests, read_delivery
+from trainer.contract.delivery import DeliveryReader, Progress, Sample, file_digests
 from trainer.contract.errors import ContractError
 from trainer.contract.files import sha256_of, write_json
+from trainer.contract.pinned import NO_ROWS, RowWriter, WindowRows
 from trainer.contract.reference_profile import PROFILE_FILE, page_of, read_profile
-from trainer.contract.windows import Cadence, window_of
 from training_assets import metadata
-from training_assets.assets.shards import same_delivery
+from training_assets.dataset_facts import FeatureTable, Tally
 from training_assets.launchers import Launcher, LaunchSpec
 from training_assets.launchers.session import new_attempt, run_to_end
+from training_assets.partitions import window_partitions
 from training_assets.places import Places
+from training_assets.planning import RECORD_FILE, dataset_of
 from training_assets.profiles import Profile
 from training_assets.records import DatasetVersion
+from training_assets.staging import Stager
 from training_assets.stores.dvc import DvcStore
+from training_assets.stores.inbox import DeliveryFound, Inbox
+from training_assets.stores.record_store import WHOLE, RecordStore
 from training_assets.versions import CONTRACT, code_version
 
 GOLDEN = {"train": "golden_train.manifest", "val": "golden_val.manifest", "test": "golden_test.manifest"}
 GOLDEN_FILES = {**GOLDEN, "slices": "slices.yaml"}
+GOLDEN_WINDOWS = dg.AssetKey(["golden", "windows"])
+FACTS_FILE = "facts.json"
 HERE = "training_assets/assets/dataset.py"
 PROFILE_SOURCES = (CONTRACT, *(f"trainer/data/{name}.py" for name in ("features", "order", "profile")), HERE)
 PROGRESS_SECONDS = 5.0
@@ -36,13 +44,14 @@ def golden_key(part: str) -> dg.AssetKey:
     return dg.AssetKey(["golden", part])
 
 
-def dataset_assets() -> list[dg.AssetsDefinition]:
-    return [golden, dataset_version, reference_profile]
+def dataset_assets(windows: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    return [golden, dataset_version, _golden_windows(windows), reference_profile]
 
 
-def observed_digest(delivery: Path, part: str) -> str:
-    """The data version of ``golden/<part>``: the sha256 of its file."""
-    return sha256_of(delivery / GOLDEN_FILES[part])
+class DatasetConfig(dg.Config):
+    """Which delivery."""
+
+    delivery: str = Field(default="", description="Its name in the inbox; empty: the newest complete one.")
 
 
 @dg.multi_observable_source_asset(
@@ -52,69 +61,106 @@ def observed_digest(delivery: Path, part: str) -> str:
         for part, file in GOLDEN_FILES.items()
     ],
 )
-def golden(profile: dg.ResourceParam[Profile]) -> Iterator[dg.ObserveResult]:
+def golden(config: DatasetConfig, inbox: dg.ResourceParam[Inbox]) -> Iterator[dg.ObserveResult]:
     """The delivery's files; their data versions are their sha256."""
+    found = delivered(inbox, config.delivery)
     for part, file in GOLDEN_FILES.items():
-        path = profile.delivery / file
-        if not path.is_file():
-            raise dg.Failure(f"found no {path}, expected a delivery with {', '.join(FILES)}", allow_retries=False)
-        found: dict[str, Any] = {"bytes": path.stat().st_size, "path": dg.MetadataValue.path(str(path.resolve()))}
-        version = dg.DataVersion(observed_digest(profile.delivery, part))
-        yield dg.ObserveResult(asset_key=golden_key(part), data_version=version, metadata=found)
+        version = dg.DataVersion(found.digests[file])
+        yield dg.ObserveResult(asset_key=golden_key(part), data_version=version, metadata={"delivery": found.name})
 
 
-@dg.asset(deps=[golden_key(part) for part in GOLDEN_FILES], code_version=code_version(CONTRACT, HERE))
+@dg.asset(
+    deps=[golden_key(part) for part in GOLDEN_FILES],
+    code_version=code_version(CONTRACT, "training_assets/dataset_facts.py", HERE),
+)
 def dataset_version(
     context: dg.AssetExecutionContext,
+    config: DatasetConfig,
     profile: dg.ResourceParam[Profile],
+    inbox: dg.ResourceParam[Inbox],
     places: dg.ResourceParam[Places],
     dvc: dg.ResourceParam[DvcStore],
-) -> dg.MaterializeResult[DatasetVersion]:
+) -> Iterator[dg.AssetObservation | dg.MaterializeResult[DatasetVersion]]:
     """The delivery, wholly checked and pinned with DVC: every row, every image, no sample in two splits.
 
-    Its data version is the digest of the delivery; `restore` brings any pinned version back byte for byte.
+    Its data version is the digest of the delivery; `restore` brings any pinned version back byte for byte. Its rows
+    are kept by window, and each window whose rows changed is observed as `golden/windows`.
     """
-    delivery = checked_delivery(profile.delivery, _reporter(context))
-    version = delivery.digest
-    directory = places.dataset(version)
-    pinned = dvc.pin(profile.delivery.resolve(), version)
+    root = inbox.fetch(delivered(inbox, config.delivery), places.fetched, _reporter(context, "fetched", "files"))
+    scratch = places.launch("dataset", context.run.run_id) / new_attempt()
+    rows, features = RowWriter(scratch, profile.windows.cadence), FeatureTable()
+    reader, tally = checked_delivery(root, _reporter(context, "checked", "samples"), rows.add, features.add)
+    directory = places.dataset(reader.digest)
+    pinned = dvc.pin(root, reader.digest)
     context.log.info(f"pinned as {pinned.dvc_hash}")
-    facts = _facts(delivery, profile.windows.cadence)
-    directory.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(delivery.root / "slices.yaml", directory / "slices.yaml")
-    _write_features(delivery, directory / "features.parquet")
+    windows = rows.finish(directory)
+    shutil.rmtree(scratch)
+    shutil.copyfile(root / "slices.yaml", directory / "slices.yaml")
+    features.write(directory / "features.parquet")
     record = DatasetVersion(
-        version=version,
+        version=reader.digest,
         directory=places.relative(directory),
-        files=file_digests(delivery.root),
+        delivery=str(root),
+        files=reader.files,
         dvc_hash=pinned.dvc_hash,
-        rows={split: len(rows) for split, rows in delivery.rows.items()},
-        labels=dict(count_labels(row for _, row in delivery.all_rows())) | _label_kinds(delivery),
-        windows=facts["windows"],
-        licences=facts["licences"],
+        rows=dict(tally.rows),
+        labels=tally.labels,
+        windows={name: window.rows for name, window in windows.items()},
+        licences=dict(tally.licences.most_common()),
     )
-    write_json(directory / "dataset.json", {**record.model_dump(mode="json"), **facts})
-    return dg.MaterializeResult(
-        value=record, data_version=dg.DataVersion(version), metadata=_dataset_metadata(record, facts, directory)
+    write_json(directory / RECORD_FILE, record.model_dump(mode="json"))
+    write_json(directory / FACTS_FILE, tally.facts())
+    # What is observed is there before it is observed, and the version is materialised last: killed in between, it is
+    # out of date and made again, and nothing was staged of rows that Dagster does not know of.
+    RecordStore(places).write(context.asset_key, WHOLE, record)
+    yield from observed_windows(context.instance, profile, windows)
+    yield dg.MaterializeResult(
+        value=record,
+        data_version=dg.DataVersion(record.version),
+        metadata=_dataset_metadata(record, tally.facts(), directory),
     )
+
+
+def _golden_windows(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        GOLDEN_WINDOWS,
+        deps=["dataset_version"],
+        partitions_def=windows,
+        description="The rows of train in each window, as `dataset_version` found them; data version = their sha256.",
+    )
+
+
+def observed_windows(
+    instance: dg.DagsterInstance, profile: Profile, windows: Mapping[str, WindowRows]
+) -> Iterator[dg.AssetObservation]:
+    """An observation for each window whose rows are others than Dagster knows, one that lost all of them included."""
+    known = instance.event_log_storage.get_latest_tags_by_partition(
+        GOLDEN_WINDOWS, dg.DagsterEventType.ASSET_OBSERVATION, [DATA_VERSION_TAG]
+    )
+    for name in window_partitions(profile.windows).get_partition_keys():
+        now = windows.get(name, WindowRows(0, NO_ROWS))
+        if known.get(name, {}).get(DATA_VERSION_TAG, NO_ROWS) != now.sha256:
+            yield dg.AssetObservation(
+                GOLDEN_WINDOWS, partition=name, tags={DATA_VERSION_TAG: now.sha256}, metadata={"rows": now.rows}
+            )
 
 
 @dg.asset(code_version=code_version(*PROFILE_SOURCES))
 def reference_profile(
     context: dg.AssetExecutionContext,
     dataset_version: DatasetVersion,
-    profile: dg.ResourceParam[Profile],
     places: dg.ResourceParam[Places],
     launcher: dg.ResourceParam[Launcher],
+    dvc: dg.ResourceParam[DvcStore],
 ) -> dg.MaterializeResult[None]:
     """Features of the train split: what the drift gate of each training compares its batches with.
 
     With it come Evidently's pages on how val and test differ from train.
     """
-    same_delivery(profile.delivery, dataset_version)
     out, scratch = places.absolute(dataset_version.directory), places.launch("profile", context.run.run_id)
-    command = ("profile", str(profile.delivery.resolve()), "--out", str(out))
-    run_to_end(context, launcher, LaunchSpec(command, scratch, new_attempt(), threads=PROFILE_THREADS))
+    with Stager(context, launcher, places, dvc).pictures(dataset_version) as pictures:
+        command = ("profile", str(pictures), "--pinned", str(out), "--out", str(out))
+        run_to_end(context, launcher, LaunchSpec(command, scratch, new_attempt(), threads=PROFILE_THREADS))
     reference = read_profile(out / PROFILE_FILE)
     others = reference.distances.values()
     rows = [
@@ -134,72 +180,59 @@ def reference_profile(
     )
 
 
-def checked_delivery(root: Path, progress: Callable[[int, int], None]) -> Delivery:
-    """The delivery, or a failure that holds the whole report and is not retried."""
+def delivered(inbox: Inbox, name: str) -> DeliveryFound:
+    """The delivery ``name``, or the newest, or a failure that is not retried."""
     try:
-        return read_delivery(root, progress=progress)
+        return inbox.find(name)
+    except ContractError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+
+
+def checked_delivery(root: Path, progress: Progress, *takers: Callable[[Sample], None]) -> tuple[DeliveryReader, Tally]:
+    """Read the delivery through, handing each sample to ``takers`` too.
+
+    Raises:
+        dg.Failure: holds the whole report, and is not retried.
+    """
+    try:
+        reader = DeliveryReader(root, progress=progress)
+        tally = Tally(reader.slices)
+        for sample in reader:
+            for take in (tally.add, *takers):
+                take(sample)
     except ContractError as error:
         raise dg.Failure(str(error), metadata={"problems": len(error.problems)}, allow_retries=False) from None
+    if changed := [name for name, digest in file_digests(root).items() if digest != reader.files[name]]:
+        raise dg.Failure(
+            f"delivery {root} changed while it was checked: found other contents in {', '.join(changed)}, expected"
+            " files that nobody writes to. Deliver it again under another name.",
+            allow_retries=False,
+        )
+    return reader, tally
 
 
-def _reporter(context: dg.AssetExecutionContext) -> Callable[[int, int], None]:
+def pinned_dataset(version: str, places: Places, dvc: DvcStore) -> DatasetVersion:
+    """The record of a pinned version, which may be given by its first characters.
+
+    Raises:
+        dg.Failure: there is no such version, or its rows are not kept.
+    """
+    try:
+        return dataset_of(places, dvc, version)
+    except ContractError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+
+
+def _reporter(context: dg.AssetExecutionContext, done_to: str, what: str) -> Progress:
     last = time.monotonic()
 
     def report(done: int, total: int) -> None:
         nonlocal last
         if done == total or time.monotonic() - last > PROGRESS_SECONDS:
             last = time.monotonic()
-            context.log.info(f"checked {done} of {total} samples")
+            context.log.info(f"{done_to} {done} of {total} {what}")
 
     return report
-
-
-def _facts(delivery: Delivery, cadence: Cadence) -> dict[str, Any]:
-    """Counts by window, slice, attribute, licence and origin, and labels of each split."""
-    everything = [row for _, row in delivery.all_rows()]
-    attributes: dict[str, Counter[str]] = {}
-    for row in everything:
-        for name, value in row.attributes.items():
-            attributes.setdefault(name, Counter())[str(value)] += 1
-    return {
-        "windows": dict(
-            sorted(Counter(window_of(r.captured_at, cadence).name for r in delivery.rows["train"]).items())
-        ),
-        "slices": {
-            one.name: {split: sum(map(one.holds, rows)) for split, rows in delivery.rows.items()}
-            for one in delivery.slices.slices
-        },
-        "classes": {split: dict(count_labels(rows)) for split, rows in delivery.rows.items()},
-        "attributes": {name: dict(found.most_common()) for name, found in sorted(attributes.items())},
-        "licences": dict(Counter(row.licence for row in everything).most_common()),
-        "origins": dict(Counter(row.origin for row in everything).most_common()),
-        "captured_at": dict(Counter(row.captured_at_source for row in everything)),
-    }
-
-
-def _label_kinds(delivery: Delivery) -> dict[str, int]:
-    """How many rows were annotated with each kind of label: what ``TrainConfig.misfits`` asks."""
-    rows = [row for _, row in delivery.all_rows()]
-    return {kind: sum(row.has_label(kind) for row in rows) for kind in ("boxes", "semantic", "lanes", "tracks")}
-
-
-def _write_features(delivery: Delivery, path: Path) -> None:
-    import pandas as pd
-
-    pd.DataFrame([_features(delivery, split, row) for split, row in delivery.all_rows()]).to_parquet(path, index=False)
-
-
-def _features(delivery: Delivery, split: str, row: Any) -> dict[str, Any]:
-    facts = delivery.facts.get(row.sample_id)  # none without an image
-    boxes = Counter(box.category for box in row.boxes or ())
-    return {
-        "sample_id": row.sample_id,
-        "split": split,
-        **{f"attributes.{name}": str(value) for name, value in row.attributes.items()},
-        **({name: getattr(facts, name) for name in ("luma_mean", "luma_std", "width", "height")} if facts else {}),
-        "boxes": sum(boxes.values()),
-        **{f"boxes.{category}": count for category, count in boxes.items()},
-    }
 
 
 def _dataset_metadata(record: DatasetVersion, facts: dict[str, Any], directory: Path) -> dict[str, Any]:

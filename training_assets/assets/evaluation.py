@@ -11,7 +11,8 @@ from trainer.contract.files import digest_of
 from trainer.contract.results import EXPORTS_FILE, Exports, Measured
 from trainer.contract.shard_index import DataSpec
 from trainer.contract.train_config import TrainConfig
-from training_assets import metadata, partitions
+from training_assets import metadata
+from training_assets.assets.dataset import golden_key
 from training_assets.assets.training import write_data_directory
 from training_assets.dashboard import write_dashboard
 from training_assets.facts import facts_of
@@ -21,6 +22,7 @@ from training_assets.launchers.session import new_attempt, run_to_end
 from training_assets.places import Places
 from training_assets.records import Checkpoint, DatasetVersion, EvalShards, Evaluation, ExportedModel, ShardList
 from training_assets.stores.entries import CHECKPOINT, PRODUCTION
+from training_assets.stores.record_store import RecordStore
 from training_assets.stores.registry import Registry
 from training_assets.timings import timing_table
 from training_assets.versions import CONTRACT, code_version
@@ -40,7 +42,7 @@ THREADS = 2
 
 
 def evaluation_chain(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    return [_exported_model(recipe, windows), _eval_report(recipe, windows), _slice_eval(recipe)]
+    return [_exported_model(recipe, windows), _eval_report(recipe, windows)]
 
 
 def _exported_model(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
@@ -78,6 +80,7 @@ def _eval_report(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition
         key=[recipe.name, "eval_report"],
         partitions_def=windows,
         ins={name: dg.AssetIn([recipe.name, name]) for name in ("checkpoint", "exported_model")},
+        deps=[golden_key("slices")],
         code_version=code_version(*EVALUATION_SOURCES),
         description="`eval_report.json`: metrics on val and test, overall and on every slice; `dashboard.html` shows"
         " them beside production's, with latency. Carries the gates.",
@@ -87,26 +90,27 @@ def _eval_report(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition
         checkpoint: Checkpoint,
         exported_model: ExportedModel,
         eval_shards: EvalShards,
-        dataset_version: DatasetVersion,
         places: dg.ResourceParam[Places],
         launcher: dg.ResourceParam[Launcher],
         registry: dg.ResourceParam[Registry],
     ) -> dg.MaterializeResult[Evaluation]:
+        dataset = RecordStore(places).dataset()
         run_directory = places.absolute(checkpoint.directory)
         production = registry.resolve(recipe.project, PRODUCTION)
         against = None if production is None else registry.directory(production) / CHECKPOINT
         # What it is judged on and compared with: another slices.yaml, another production is another evaluation.
-        asked = [eval_shards.digest, dataset_version.files["slices.yaml"], production and production.reference]
+        asked = [eval_shards.digest, dataset.files["slices.yaml"], production and production.reference]
         name = digest_of(asked)[:8]
         record = evaluate(
             context,
             launcher,
             places,
-            dataset_version,
+            dataset,
             checkpoint=run_directory / checkpoint.result.best_checkpoint,
             splits={"val": eval_shards.val, "test": eval_shards.test},
             out=run_directory / f"evaluation-{name}",
             against=against,
+            overrides=checkpoint.overrides,
         )
         # Here and not behind the gates: when one stops the run, this is what people look at.
         page = write_dashboard(facts_of(recipe, checkpoint, record, exported_model.exports, places, registry))
@@ -119,46 +123,6 @@ def _eval_report(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition
     return eval_report
 
 
-def _slice_eval(recipe: TrainConfig) -> dg.AssetsDefinition:
-    @dg.asset(
-        key=[recipe.name, "slice_eval"],
-        partitions_def=partitions.slices,
-        code_version=code_version(*EVALUATION_SOURCES),
-        description="The production model on a slice that was mined.",
-    )
-    def slice_eval(
-        context: dg.AssetExecutionContext,
-        mined_slice: ShardList,
-        dataset_version: DatasetVersion,
-        places: dg.ResourceParam[Places],
-        launcher: dg.ResourceParam[Launcher],
-        registry: dg.ResourceParam[Registry],
-    ) -> dg.MaterializeResult[Evaluation]:
-        entry = registry.resolve(recipe.project, PRODUCTION)
-        if entry is None:
-            raise dg.Failure(
-                f"project {recipe.project} has no production model, so there is nothing to evaluate on this slice."
-                " Promote one: python -m training_assets promote PROJECT@VERSION",
-                allow_retries=False,
-            )
-        record = evaluate(
-            context,
-            launcher,
-            places,
-            dataset_version,
-            checkpoint=registry.directory(entry) / CHECKPOINT,
-            splits={"test": mined_slice},
-            out=places.root / "slice_evals" / recipe.name / f"{context.partition_key}-{entry.version}",
-        )
-        return dg.MaterializeResult(
-            value=record,
-            data_version=dg.DataVersion(digest_of(record.report.model_dump(mode="json"))),
-            metadata={"production": entry.version, **evaluation_metadata(record, places)},
-        )
-
-    return slice_eval
-
-
 def evaluate(
     context: dg.AssetExecutionContext,
     launcher: Launcher,
@@ -169,6 +133,7 @@ def evaluate(
     splits: dict[str, ShardList],
     out: Path,
     against: Path | None = None,
+    overrides: tuple[str, ...] = (),
 ) -> Evaluation:
     """Launch ``trainer evaluate`` on ``splits``, with the pinned slices, beside the checkpoint ``against``."""
     data = out / "data"
@@ -179,7 +144,8 @@ def evaluate(
     command = ("evaluate", str(checkpoint), "--data", str(data), "--out", str(out), *chosen, *compared)
     run_to_end(context, launcher, LaunchSpec(command, out, new_attempt(), threads=THREADS))
     report = EvalReport.model_validate_json((out / "eval_report.json").read_bytes())
-    return Evaluation(directory=places.relative(out), data=places.relative(data), report=report)
+    directory = places.relative(out)
+    return Evaluation(directory=directory, data=places.relative(data), report=report, overrides=overrides)
 
 
 def evaluation_metadata(record: Evaluation, places: Places) -> dict[str, Any]:

@@ -14,13 +14,14 @@ from trainer.contract.errors import ContractError
 from trainer.contract.eval_report import EvalReport
 from trainer.contract.files import digest_of, sha256_of, write_text
 from trainer.contract.results import EXPORTS_FILE, Exports
-from trainer.contract.train_config import TrainConfig
+from trainer.contract.train_config import TrainConfig, read_config
 from training_assets import gates, metadata
 from training_assets.assets.evaluation import overall
 from training_assets.dashboard import DASHBOARD_FILE, write_dashboard
 from training_assets.facts import facts_of, judge, shards_of
 from training_assets.model_card import model_card
 from training_assets.places import Places
+from training_assets.recipes import overridden
 from training_assets.records import Checkpoint, Evaluation, ExportedModel, ModelCard, Registered
 from training_assets.stores.entries import (
     CHECKPOINT,
@@ -192,12 +193,21 @@ def lineage_of(recipe: TrainConfig, checkpoint: Checkpoint, evaluation: Evaluati
         run=RunLineage(
             run_id=checkpoint.run_id,
             dagster_run_id=checkpoint.dagster_run_id,
-            config=recipe.model_dump(mode="json"),
+            config=_settings(recipe, checkpoint, places).model_dump(mode="json"),
             config_digest=result.config_digest,
             seeds=(result.seed,),
             world_size=result.world_size,
+            warm_started_from=checkpoint.warm_started_from,
+            overrides=checkpoint.overrides,
+            profile=checkpoint.profile or None,
         ),
     )
+
+
+def _settings(recipe: TrainConfig, checkpoint: Checkpoint, places: Places) -> TrainConfig:
+    """What the run was trained with, and the limits that it is judged by now."""
+    trained = read_config(places.absolute(checkpoint.directory) / "train.yaml", environment={})
+    return trained.model_copy(update={"release": overridden(recipe, checkpoint.overrides).release})
 
 
 def released_files(

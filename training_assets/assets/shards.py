@@ -1,140 +1,98 @@
 """Rows staged as shards on fast storage. Which of them a recipe trains on is decided in ``training.py``."""
 
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
+from dagster._core.execution.plan.execute_step import (
+    _build_data_version_tags,
+    _get_code_version,
+    _get_input_provenance_data,
+)
 
-from trainer.contract.delivery import FILES, file_digests
-from trainer.contract.files import digest_of
-from training_assets import metadata, partitions
-from training_assets.launchers import Launcher, LaunchSpec
-from training_assets.launchers.session import new_attempt, run_to_end
+from training_assets import metadata
+from training_assets.assets.dataset import GOLDEN_WINDOWS
+from training_assets.launchers import Launcher
 from training_assets.places import Places
-from training_assets.profiles import Profile
 from training_assets.records import DatasetVersion, EvalShards, ShardList
+from training_assets.staging import Stager
+from training_assets.stores.dvc import DvcStore
+from training_assets.stores.record_store import RecordStore
 from training_assets.versions import CONTRACT, code_version
 
-SOURCES = (CONTRACT, "trainer/data/shards.py", "training_assets/assets/shards.py")
-THREADS = 2
+SOURCES = (CONTRACT, "trainer/data/shards.py", "training_assets/staging.py", "training_assets/assets/shards.py")
 
 
 def shard_assets(windows: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    return [_staged_shards(windows), eval_shards, mined_slice]
+    return [_staged_shards(windows), eval_shards]
 
 
 def _staged_shards(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
     @dg.asset(
         partitions_def=windows,
+        deps=[GOLDEN_WINDOWS],
         backfill_policy=dg.BackfillPolicy.single_run(),
+        output_required=False,
         code_version=code_version(*SOURCES),
     )
     def staged_shards(
         context: dg.AssetExecutionContext,
-        dataset_version: DatasetVersion,
-        profile: dg.ResourceParam[Profile],
         places: dg.ResourceParam[Places],
         launcher: dg.ResourceParam[Launcher],
-    ) -> dg.MaterializeResult[dict[str, ShardList]]:
+        dvc: dg.ResourceParam[DvcStore],
+    ) -> Iterator[dg.AssetMaterialization | dg.MaterializeResult[ShardList]]:
         """The window's rows of the train split as WebDataset shards, each frame staged once.
 
-        Shards are content-addressed: windows that share rows with what is there write nothing. A range of windows
-        is staged by one launch; its data version is then that of the whole range.
+        Shards are content-addressed: windows that share rows with what is there write nothing. A range of windows is
+        staged by one launch, and each window has a data version of its own.
         """
-        same_delivery(profile.delivery, dataset_version)
-        keys = list(context.partition_keys)
-        windows = [argument for key in keys for argument in ("--window", key)]
-        arguments = ("--split", "train", "--cadence", profile.windows.cadence, *windows)
-        lists = stage(context, launcher, places, profile, arguments, keys)
-        for key, staged in lists.items():
-            context.add_asset_metadata(shard_metadata(staged), asset_key=context.asset_key, partition_key=key)
-        version = digest_of([lists[key].digest for key in keys])
-        return dg.MaterializeResult(value=lists, data_version=dg.DataVersion(version))
+        dataset = RecordStore(places).dataset()
+        lists = Stager(context, launcher, places, dvc).windows(dataset, context.partition_keys)
+        if len(lists) > 1:
+            yield from materialised(context, places, lists)
+            return
+        (staged,) = lists.values()
+        yield dg.MaterializeResult(
+            value=staged, data_version=dg.DataVersion(staged.digest), metadata=shard_metadata(staged)
+        )
 
     return staged_shards
+
+
+def materialised(
+    context: dg.AssetExecutionContext, places: Places, lists: Mapping[str, ShardList]
+) -> Iterator[dg.AssetMaterialization]:
+    """Keep the record of each window of a range, and tell Dagster of it as it tells of a single window itself.
+
+    Dagster's own result of a range has one data version for all of it: late data for one window would then make every
+    training set out of date that uses any other.
+    """
+    step, key = context.get_step_execution_context(), context.asset_key
+    code, inputs = _get_code_version(key, step), _get_input_provenance_data(key, step)
+    for window, staged in lists.items():
+        RecordStore(places).write(key, window, staged)
+        version = dg.DataVersion(staged.digest)
+        yield dg.AssetMaterialization(
+            key,
+            partition=window,
+            metadata=shard_metadata(staged),
+            tags=_build_data_version_tags(version, code, inputs, data_version_is_user_provided=True),
+        )
 
 
 @dg.asset(code_version=code_version(*SOURCES))
 def eval_shards(
     context: dg.AssetExecutionContext,
     dataset_version: DatasetVersion,
-    profile: dg.ResourceParam[Profile],
     places: dg.ResourceParam[Places],
     launcher: dg.ResourceParam[Launcher],
+    dvc: dg.ResourceParam[DvcStore],
 ) -> dg.MaterializeResult[EvalShards]:
     """The val and the test split as shards."""
-    same_delivery(profile.delivery, dataset_version)
-    splits = {s: stage(context, launcher, places, profile, ("--split", s), [s])[s] for s in ("val", "test")}
+    splits = Stager(context, launcher, places, dvc).splits(dataset_version, "val", "test")
     record = EvalShards(val=splits["val"], test=splits["test"])
     found = {f"{split}/{name}": value for split, part in splits.items() for name, value in shard_metadata(part).items()}
     return dg.MaterializeResult(value=record, data_version=dg.DataVersion(record.digest), metadata=found)
-
-
-@dg.asset(partitions_def=partitions.slices, code_version=code_version(*SOURCES))
-def mined_slice(
-    context: dg.AssetExecutionContext,
-    dataset_version: DatasetVersion,
-    profile: dg.ResourceParam[Profile],
-    places: dg.ResourceParam[Places],
-    launcher: dg.ResourceParam[Launcher],
-) -> dg.MaterializeResult[ShardList]:
-    """One auto-mined slice (`<delivery>/slices/<name>.manifest`) as shards."""
-    name = context.partition_key
-    manifest = slice_manifest(profile.delivery, name)
-    arguments = ("--split", "train", "--manifest", str(manifest))
-    staged = stage(context, launcher, places, profile, arguments, [name])[name]
-    return dg.MaterializeResult(
-        value=staged, data_version=dg.DataVersion(staged.digest), metadata=shard_metadata(staged)
-    )
-
-
-def stage(
-    context: dg.AssetExecutionContext,
-    launcher: Launcher,
-    places: Places,
-    profile: Profile,
-    arguments: tuple[str, ...],
-    names: list[str],
-) -> dict[str, ShardList]:
-    """Launch ``trainer shard`` on the delivery; the list that it wrote for each of ``names``."""
-    attempt = new_attempt()
-    directory = places.launch("shard", context.run.run_id)
-    lists = directory / "attempts" / attempt
-    out = ("--out", str(places.shards), "--list", str(lists))
-    command = ("shard", str(profile.delivery.resolve()), *out, *arguments)
-    run_to_end(context, launcher, LaunchSpec(command, directory, attempt, threads=THREADS))
-    return {name: ShardList.model_validate_json((lists / f"{name}.json").read_bytes()) for name in names}
-
-
-def same_delivery(delivery: Path, pinned: DatasetVersion) -> None:
-    """Refuse to stage what was not checked and pinned.
-
-    Raises:
-        dg.Failure: names the files that changed.
-    """
-    found = file_digests(delivery) if all((delivery / name).is_file() for name in FILES) else {}
-    changed = [name for name in FILES if found.get(name) != pinned.files[name]]
-    if changed:
-        raise dg.Failure(
-            f"the delivery {delivery} is not the pinned dataset_version {pinned.version[:12]}: found other contents in"
-            f" {', '.join(changed)}. Materialise dataset_version first: it checks and pins the new delivery.",
-            allow_retries=False,
-        )
-
-
-def slice_manifest(delivery: Path, name: str) -> Path:
-    """The manifest of a mined slice; dynamic partition keys come unchecked, so the name is checked here.
-
-    Raises:
-        dg.Failure: not a plain name, or there is no such manifest.
-    """
-    path = delivery / "slices" / f"{name}.manifest"
-    if Path(name).name != name or name.startswith(".") or not path.is_file():
-        raise dg.Failure(
-            f"partition '{name}': found no {path}, expected a manifest that mining delivered under this name",
-            allow_retries=False,
-        )
-    return path
 
 
 def shard_metadata(staged: ShardList) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from training_assets.launchers.base import Handle, LaunchSpec, Status
 from training_assets.launchers.devices import processes_of, refuse_misfit, visible_gpus
 from training_assets.launchers.ends import PORT_TAKEN, End, end_of, status_of
 from training_assets.launchers.memory import OomKills, oom_kills
-from training_assets.launchers.processes import GRACE, stop_tree
+from training_assets.launchers.processes import GRACE, marked, stop_tree
 
 STARTS = 5
 """How often an attempt is started anew because its free port was taken before torchrun could listen on it."""
@@ -41,6 +41,7 @@ class LocalLauncher:
         if spec.launch is not None:
             refuse_misfit(spec.launch, visible_gpus(self._environment(spec)))
         (spec.attempt_dir / environment.FLIGHT_RECORDER).mkdir(parents=True, exist_ok=True)
+        self._end_forgotten(spec)
         child = self._start(spec)
         handle = Handle(str(child.process.pid), spec, time.time())
         self._children[handle.id] = child
@@ -75,6 +76,17 @@ class LocalLauncher:
         child = self._children[handle.id]
         stop_tree(child.process.pid, (ATTEMPT_VARIABLE, handle.spec.attempt), self.grace)
         child.process.wait()
+
+    def _end_forgotten(self, spec: LaunchSpec) -> None:
+        """End earlier attempts at this run that outlived the step that watched them: it was killed.
+
+        A run directory holds one training at a time. Asked to stop it saves a checkpoint, which this attempt goes on
+        from.
+        """
+        for earlier in (log.stem for log in spec.log.parent.glob("*.log")):
+            if earlier != spec.attempt and (left := marked((ATTEMPT_VARIABLE, earlier))):
+                leader = min(left, key=lambda process: process.create_time())
+                stop_tree(leader.pid, (ATTEMPT_VARIABLE, earlier), self.grace)
 
     def _start(self, spec: LaunchSpec) -> _Child:
         port, kills = spec.port or _free_port(), oom_kills()

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -24,6 +25,7 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 SELECTED_BY = "TRAINING_ASSETS_PROFILE"
 PREFIX = "TRAINING_ASSETS_"
+LAUNCHING = ("launcher", "launch", "network_interface")
 REFERENCE = re.compile(r"\$\{([^}:]*)(?::-([^}]*))?\}")
 
 
@@ -54,17 +56,45 @@ class Events(_Model):
     source: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{1,256}$")] = "training-assets"
 
 
+class Schedules(_Model):
+    """When the schedules start, as cron says it: minute, hour, day, month, weekday. Switching them on is Dagster's."""
+
+    nightly: str = "0 1 * * *"
+    weekly: str = "0 3 * * 6"
+    sweep: str = "0 5 * * 0"
+    retention: str = "0 6 * * 0"
+    timezone: str = "UTC"
+
+    @field_validator("nightly", "weekly", "sweep", "retention")
+    @classmethod
+    def _is_cron(cls, value: str) -> str:
+        from dagster._utils.schedules import is_valid_cron_schedule
+
+        if not is_valid_cron_schedule(value):
+            raise ValueError("five fields as cron has them: '0 1 * * *' is each night at 1 o'clock")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError("a name of the IANA time zones, like Europe/Berlin")
+        return value
+
+
 class Profile(_Model):
     """One profile. Relative paths are relative to the repository.
 
+    ``inbox`` is where deliveries and mined slices arrive: a directory, or ``s3://bucket/prefix``.
     ``launch`` has fields of a recipe's ``launch`` that this profile decides for all recipes;
     ``TRAIN__LAUNCH__<FIELD>`` in the environment wins over it. ``network_interface`` is what ranks talk over
     (``eth0``). ``checkpoint_store`` is a URI (``s3://bucket/prefix``) that running trainings copy finished checkpoints
     to, for hosts whose own disks do not outlive them. ``events`` says where events go besides ``events.jsonl``.
+    ``sensor_seconds`` is how often sensors look.
     """
 
     name: str
-    delivery: Path
+    inbox: str
     store: Path
     recipes: Path
     launcher: str
@@ -73,6 +103,8 @@ class Profile(_Model):
     network_interface: str | None = None
     checkpoint_store: str | None = None
     events: Events | None = None
+    schedules: Schedules = Schedules()
+    sensor_seconds: Annotated[int, Field(ge=1)] = 30
 
     @field_validator("launch")
     @classmethod
@@ -82,9 +114,10 @@ class Profile(_Model):
 
     @model_validator(mode="after")
     def _absolute(self) -> "Profile":
-        for field in ("delivery", "store", "recipes"):
-            # Not resolved: the delivery is a link that the next delivery replaces.
+        for field in ("store", "recipes"):
             object.__setattr__(self, field, REPOSITORY / getattr(self, field).expanduser())
+        if "://" not in self.inbox:
+            object.__setattr__(self, "inbox", str(REPOSITORY / Path(self.inbox).expanduser()))
         return self
 
 
@@ -100,6 +133,21 @@ def load_profile(name: str | None = None, environment: Mapping[str, str] = os.en
     if name not in known:
         raise ContractError("no such profile", [Problem(SELECTED_BY, f"'{name}'", f"one of {known}")])
     return parse_profile(read_yaml(path), path, environment)
+
+
+def profile_to_launch_with(name: str, ours: Profile) -> Profile:
+    """``ours`` with the launcher, launch and network interface of the profile called ``name``.
+
+    Raises:
+        ContractError: no such profile, or it keeps another store: what it makes would not be found here.
+    """
+    other = load_profile(name)
+    if other.store != ours.store:
+        problem = Problem(
+            f"profile {name}", str(other.store), f"{ours.store}, the store of profile {ours.name}", field="store"
+        )
+        raise ContractError("this profile cannot launch for another store", [problem], "Start the graph under it.")
+    return ours.model_copy(update={field: getattr(other, field) for field in LAUNCHING})
 
 
 def parse_profile(value: Any, path: Path, environment: Mapping[str, str]) -> Profile:

@@ -66,7 +66,10 @@ class TrainingSetLineage(_Model):
 
 
 class RunLineage(_Model):
-    """The training run. ``config`` is the whole recipe as it was used, ``config_digest`` its ``TrainConfig.digest``."""
+    """The training run. ``config`` is the whole recipe as it was used, ``config_digest`` its ``TrainConfig.digest``.
+
+    ``overrides`` are what of it was set for this run alone; ``profile`` is what it was launched with.
+    """
 
     run_id: Text
     dagster_run_id: str | None = None
@@ -75,6 +78,8 @@ class RunLineage(_Model):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     world_size: Annotated[int, Field(ge=1)]
     warm_started_from: str | None = Field(default=None, description="PROJECT@VERSION or the sha256 of a checkpoint.")
+    overrides: tuple[str, ...] = ()
+    profile: str | None = None
 
 
 class Lineage(_Model):

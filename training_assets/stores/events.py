@@ -9,72 +9,41 @@ An event's id is the digest of what happened: the same thing said again, by a ch
 was killed, is the same event and is not sent again. Only a kill between sending and the mark of it sends one twice.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from trainer.contract.eval_report import OVERALL, Metrics
+from trainer.contract.errors import Problem
+from trainer.contract.eval_report import OVERALL
 from trainer.contract.files import digest_of
-from trainer.contract.manifest import Sha256
 from trainer.contract.results import Verdict
 from trainer.contract.train_config import TrainConfig
-from training_assets.gates import GateResult, GateRow, Severity
+from training_assets.gates import GateResult, GateRow
 from training_assets.stores.entries import CHECKPOINT
+from training_assets.stores.event_types import (
+    CandidateBelowTarget,
+    DataRequested,
+    Event,
+    GateFailed,
+    ModelRegistered,
+    SliceRefused,
+    SweepRequested,
+)
 from training_assets.stores.exclusive import create_exclusively, locked
 from training_assets.stores.registry import Registry
 
+TOLD_PROBLEMS = 20
+"""Of a report, in its event: an entry of a bus may have 256 kB."""
 
-class _Model(BaseModel):
+
+class _Envelope(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-
-class _Event(_Model):
-    """What every event says. ``checkpoint_sha256`` is None where the run ended without a checkpoint."""
-
-    format: Literal[1] = 1
-    id: Sha256
-    at: AwareDatetime
-    message: str
-    project: str
-    recipe: str
-    window: str
-    run_id: str
-    checkpoint_sha256: Sha256 | None
-
-
-class ModelRegistered(_Event):
-    """A version is in the registry. ``metrics`` are overall, by split."""
-
-    type: Literal["model.registered"] = "model.registered"
-    version: str
-    aliases: tuple[str, ...]
-    metrics: dict[str, Metrics]
-
-
-class GateFailed(_Event):
-    """A gate is not passed; ``rows`` are its failed comparisons. A gate inside the training has none."""
-
-    type: Literal["gate.failed"] = "gate.failed"
-    gate: str
-    severity: Severity
-    rows: tuple[GateRow, ...]
-
-
-class CandidateBelowTarget(_Event):
-    """A trained model misses targets of slices: a search for better settings, or more data, is wanted."""
-
-    type: Literal["candidate.below_target"] = "candidate.below_target"
-    slices: Annotated[tuple[GateRow, ...], Field(min_length=1)]
-
-
-Event = ModelRegistered | GateFailed | CandidateBelowTarget
-
-
-class _Envelope(_Model):
     event: Annotated[Event, Field(discriminator="type")]
     sinks: tuple[str, ...]
 
@@ -153,6 +122,56 @@ def registration_events(registry: Registry, project: str) -> Iterator[Event]:
         )
 
 
+def slice_refused(name: str, digest: str, report: str, problems: Iterable[Problem]) -> SliceRefused:
+    """``report`` names the refusal: the same slice refused again has another."""
+    found = tuple(str(problem) for problem in problems)
+    return SliceRefused(
+        id=digest_of(["slice.refused", name, digest, report]),
+        at=datetime.now(UTC),
+        message=f"slice {name!r} is refused: {len(found)} problem{'' if len(found) == 1 else 's'}, see {report}",
+        slice=name,
+        manifest_sha256=digest,
+        report=report,
+        problems=found[:TOLD_PROBLEMS],
+    )
+
+
+def wanted_for_slice(
+    kind: Literal["sweep", "data_request"],
+    recipe: TrainConfig,
+    name: str,
+    production: str,
+    evaluated: str,
+    gate: GateResult,
+) -> SweepRequested | DataRequested:
+    """What is wanted because ``production`` misses targets on the slice ``name``, whose frames are ``evaluated``."""
+    event: type[SweepRequested | DataRequested] = SweepRequested if kind == "sweep" else DataRequested
+    what = "a sweep" if kind == "sweep" else "more data"
+    return event(
+        id=digest_of([kind, recipe.name, name, production, evaluated]),
+        at=datetime.now(UTC),
+        message=f"{what} is wanted for {recipe.name}: {recipe.project}@{production} is below target on slice {name}",
+        project=recipe.project,
+        recipe=recipe.name,
+        cause="slice",
+        slice=name,
+        production=production,
+        rows=tuple(row for row in gate.rows if row.passed is False),
+    )
+
+
+def weekly_sweep(recipe: TrainConfig, week: str) -> SweepRequested:
+    """The sweep that ``recipe`` wants each week; ``week`` names it, and it is told once."""
+    return SweepRequested(
+        id=digest_of(["sweep", recipe.name, "weekly", week]),
+        at=datetime.now(UTC),
+        message=f"a sweep is wanted for {recipe.name}, as each week",
+        project=recipe.project,
+        recipe=recipe.name,
+        cause="weekly",
+    )
+
+
 def _told(subject: Subject, kind: str, gate: str, rows: Sequence[GateRow] = ()) -> dict[str, Any]:
     """The fields that all events about ``subject`` have. The id has no time in it: it is that of what happened."""
     about = asdict(subject)
@@ -193,12 +212,14 @@ class Outbox:
         ``warn`` gets a line for what could not be delivered now: it stays, and the next call tries again.
         """
         for event in events:
-            envelope = _Envelope(event=event, sinks=tuple(sink.name for sink in self.sinks))
-            try:
-                create_exclusively(self._events / f"{event.id}.json", envelope.model_dump_json(indent=2).encode())
-            except FileExistsError:
-                continue  # It happened before, and was told then.
+            self.keep(event)
         self.deliver(warn)
+
+    def keep(self, event: Event) -> None:
+        """Write ``event`` down to be delivered; nothing is done where it happened before."""
+        envelope = _Envelope(event=event, sinks=tuple(sink.name for sink in self.sinks))
+        with contextlib.suppress(FileExistsError):
+            create_exclusively(self._events / f"{event.id}.json", envelope.model_dump_json(indent=2).encode())
 
     def deliver(self, warn: Callable[[str], object]) -> None:
         """Send to each sink what it has not got yet, the oldest first."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from trainer.contract.files import write_text
 from training_assets.places import Places
+from training_assets.records import DatasetVersion
 
 WHOLE = "whole"
 T = TypeVar("T", bound=BaseModel)
@@ -36,7 +37,7 @@ class RecordStore(dg.IOManager):
             return
         by_partition = obj if isinstance(obj, dict) else dict.fromkeys(_output_partitions(context), obj)
         for partition, record in by_partition.items():
-            write_text(self.path(context.asset_key, partition), record.model_dump_json(indent=2) + "\n")
+            self.write(context.asset_key, partition, record)
 
     def load_input(self, context: dg.InputContext) -> Any:
         wanted = context.dagster_type.typing_type
@@ -65,6 +66,13 @@ class RecordStore(dg.IOManager):
             return TypeAdapter(kind).validate_json(path.read_bytes())
         except ValidationError as error:
             raise MissingRecord(f"{name} was written by other code ({path}). Materialise it again.\n{error}") from None
+
+    def dataset(self) -> DatasetVersion:
+        """The dataset version that was pinned last, for assets that it does not make out of date."""
+        return self.read(dg.AssetKey("dataset_version"), WHOLE, DatasetVersion)
+
+    def write(self, key: dg.AssetKey, partition: str, record: BaseModel) -> None:
+        write_text(self.path(key, partition), record.model_dump_json(indent=2) + "\n")
 
     def path(self, key: dg.AssetKey, partition: str = WHOLE) -> Path:
         return self.places.records.joinpath(*key.path) / f"{partition}.json"

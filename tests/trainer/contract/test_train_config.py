@@ -6,7 +6,7 @@ import pytest
 
 from trainer.contract.errors import ContractError
 from trainer.contract.slices import parse_slices
-from trainer.contract.train_config import TrainConfig, read_config
+from trainer.contract.train_config import TrainConfig, read_config, with_overrides
 
 RECIPE = """\
 name: demo
@@ -52,6 +52,13 @@ def test_set_takes_lists_and_mappings_and_opens_sections(recipe):
     assert config.data.image_size == (32, 32)
     assert config.model.blocks == (1, 1, 1, 1)
     assert config.tasks["lanes"].classes == ("lane",)
+
+
+def test_a_recipe_that_was_read_is_overridden_as_one_that_is_read(recipe):
+    given = ["optim.lr=1e-5", "data.image_size=[32, 32]", "tasks.lanes={classes: [lane]}"]
+    assert with_overrides(read_config(recipe, environment={}), given) == read_config(recipe, given, {})
+    with pytest.raises(ContractError, match=r"recipe demo field 'optim\.lr': found 'fast'"):
+        with_overrides(read_config(recipe, environment={}), ["optim.lr=fast"])
 
 
 def test_the_environment_changes_a_recipe_in_any_case(recipe):
@@ -204,3 +211,17 @@ def test_gates_judge_a_training_but_early_stopping_is_part_of_what_it_is(recipe)
 def test_early_stopping_watches_a_metric_of_one_of_the_tasks(recipe):
     (problem,) = problems(recipe, "guards.early_stopping.monitor=lanes/F1")
     assert "guards.early_stopping.monitor 'lanes/F1' is not of one of the tasks" in problem.expected
+
+
+def test_what_starts_a_training_is_no_part_of_what_it_computes(recipe):
+    plain = read_config(recipe, environment={})
+    automatic = read_config(recipe, ["automation={on_delivery: true, on_weak_slice: train}"], environment={})
+    assert automatic.digest == plain.digest
+    assert plain.automation.on_delivery is False
+
+
+def test_a_mined_slice_is_judged_by_the_releases_targets_unless_it_has_its_own(recipe):
+    release = "release.targets={segmentation/mIoU: 0.5}"
+    own = "automation.slice_targets={segmentation/mIoU: 0.3}"
+    assert read_config(recipe, [release], environment={}).slice_targets == {"segmentation/mIoU": 0.5}
+    assert read_config(recipe, [release, own], environment={}).slice_targets == {"segmentation/mIoU": 0.3}

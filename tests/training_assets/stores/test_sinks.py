@@ -110,7 +110,7 @@ def test_a_bus_out_of_reach_is_said_to_be(s3: str, event: Event, monkeypatch: py
 
 
 def test_a_profile_always_has_the_file_and_a_bus_when_it_names_one() -> None:
-    given = {"delivery": "d", "store": "s", "recipes": "r", "launcher": "local", "windows": {"start": "2024-01-01"}}
+    given = {"inbox": "d", "store": "s", "recipes": "r", "launcher": "local", "windows": {"start": "2024-01-01"}}
     (file,) = sinks_of(plain := parse_profile(given, Path("p.yaml"), {}))
     assert isinstance(file, JsonLines)
     assert file.path == plain.store / "events.jsonl"

@@ -6,8 +6,8 @@ import dagster as dg
 import pytest
 
 from trainer.contract.train_config import TrainConfig
-from training_assets.assets.training import warm_start
 from training_assets.stores.registry import Registry
+from training_assets.warm_start import warm_start
 
 
 @pytest.fixture

@@ -1,0 +1,250 @@
+"""The training run: a recipe and a training set become the checkpoint that is best on val.
+
+What it is trained on is decided in ``training.py``, how good it is, is asked in ``evaluation.py``.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.data_version import CODE_VERSION_TAG
+from pydantic import Field
+
+from trainer.contract.errors import ContractError
+from trainer.contract.files import digest_of, sha256_of, write_json, write_text
+from trainer.contract.fitting import refuse_uneven_batch
+from trainer.contract.history import PastRun
+from trainer.contract.reference_profile import PROFILE_FILE
+from trainer.contract.results import TrainResult
+from trainer.contract.train_config import TrainConfig
+from trainer.contract.yaml_io import dump_yaml
+from training_assets import metadata, run_gates, telemetry
+from training_assets.launchers import Launcher, LaunchSpec, launcher_named
+from training_assets.launchers.session import new_attempt, run_with_pipes
+from training_assets.places import Places
+from training_assets.policies import GPU_POOL
+from training_assets.profiles import REPOSITORY, Profile, profile_to_launch_with
+from training_assets.recipes import launched_with, overridden
+from training_assets.records import Checkpoint, TrainingSet
+from training_assets.stores import source
+from training_assets.stores.events import Outbox, Subject, run_gate_events
+from training_assets.stores.registry import Registry
+from training_assets.versions import CONTRACT, code_version
+from training_assets.warm_start import warm_start, warm_started_from
+
+TRAINING_SOURCES = (
+    CONTRACT,
+    "trainer/data",
+    "trainer/engine",
+    "trainer/evaluation/evaluate.py",  # chooses the best checkpoint, as the metrics do
+    "trainer/metrics",
+    "trainer/models",
+    "trainer/tasks",
+)
+BASE36 = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+class TrainingConfig(dg.Config):
+    """How this one run differs from its recipe. Empty: it does not."""
+
+    overrides: list[str] = Field(
+        default=[],
+        description="Settings for this run alone, each as `a.b=c`: `optim.lr=1e-3`. Everything that comes after the "
+        "training, the gates too, goes by them, and the lineage has them.",
+    )
+    warm_start: str | None = Field(
+        default=None,
+        description="Begin with these weights: a version (`1.2.0`) or an alias (`production`) of the recipe's project, "
+        "or the absolute path of a checkpoint. It must be there.",
+    )
+    profile: str | None = Field(
+        default=None,
+        description="Launch as this profile does (`launcher`, `launch`, `network_interface`). Its store must be ours.",
+    )
+
+    @property
+    def all_overrides(self) -> tuple[str, ...]:
+        """With ``warm_start``, which is one more."""
+        warm = () if self.warm_start is None else (f"model.warm_start={json.dumps(self.warm_start)}",)
+        return (*self.overrides, *warm)
+
+
+def checkpoint_asset(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
+    key = dg.AssetKey([recipe.name, "checkpoint"])
+
+    @dg.asset(
+        key=key,
+        partitions_def=windows,
+        ins={"training_set": dg.AssetIn([recipe.name, "training_set"])},
+        code_version=training_version(recipe),
+        check_specs=run_gates.check_specs(key, windows),
+        pool=GPU_POOL,
+        description=f"The training run ({_devices_of(recipe)}): the checkpoint that is best on val.",
+    )
+    def checkpoint(
+        context: dg.AssetExecutionContext,
+        config: TrainingConfig,
+        training_set: TrainingSet,
+        profile: dg.ResourceParam[Profile],
+        places: dg.ResourceParam[Places],
+        launcher: dg.ResourceParam[Launcher],
+        registry: dg.ResourceParam[Registry],
+        outbox: dg.ResourceParam[Outbox],
+    ) -> Iterator[dg.MaterializeResult[Checkpoint] | dg.AssetCheckResult]:
+        try:
+            used = settings_of(recipe, config, profile)
+            launcher = launcher_of(config, profile, launcher)
+            _refuse_uneven_batch(used)
+        except ContractError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+        run_id = run_id_of(context.run, used, training_set)
+        subject = Subject.of(recipe, training_set.window, run_id)
+        directory = places.run(f"{recipe.name}-{training_set.window}", run_id)
+        # The recipe as it is now, the environment's overrides included: it is frozen for all attempts of the run.
+        write_text(directory / "recipe.yaml", dump_yaml(used.model_dump(mode="json")))
+        arguments = ("train", str(directory / "recipe.yaml"), "--data", str(places.absolute(training_set.directory)))
+        inputs = (
+            *gate_inputs(used, training_set, places, directory),
+            *warm_start(context, used, registry, directory, required=config.warm_start is not None),
+            *(("--copy-to", f"{places.checkpoint_store}/{directory.name}") if places.checkpoint_store else ()),
+        )
+        spec = LaunchSpec(
+            (*arguments, "--run-dir", str(directory), "--run-id", run_id, *inputs),
+            directory,
+            new_attempt(),
+            launch=used.launch,
+        )
+        code = source.code_version(REPOSITORY)
+        try:
+            run_with_pipes(context, launcher, spec)
+        except dg.Failure as failure:
+            if verdict := run_gates.verdict_that_ended(spec.attempt_dir):
+                outbox.emit(run_gate_events([verdict], subject), context.log.warning)
+                yield run_gates.check_result(key, verdict)
+            raise failure
+        result = TrainResult.model_validate_json((directory / "result.json").read_bytes())
+        record = Checkpoint(
+            run_id=result.run_id,
+            directory=places.relative(directory),
+            sha256=sha256_of(directory / result.best_checkpoint),
+            result=result,
+            training_set=training_set,
+            dagster_run_id=context.run.run_id,
+            code=code,
+            overrides=config.all_overrides,
+            profile=config.profile or profile.name,
+            warm_started_from=warm_started_from(directory, recipe.project),
+        )
+        subject = replace(subject, checkpoint_sha256=record.sha256)
+        outbox.emit(run_gate_events(result.gates, subject), context.log.warning)
+        yield dg.MaterializeResult(
+            value=record,
+            data_version=dg.DataVersion(record.sha256),
+            metadata=_metadata(record, directory),
+            # Not the asset's own where settings were overridden: Dagster then shows it as out of date, and the next
+            # nightly training is the recipe's again. Other weights to begin with are no other recipe.
+            tags={CODE_VERSION_TAG: training_version(overridden(recipe, config.overrides))},
+        )
+        yield from run_gates.check_results(key, result.gates)
+
+    return checkpoint
+
+
+def training_version(recipe: TrainConfig) -> str:
+    """Of the recipe and of the code that trains it: where it differs, a training would be another."""
+    return f"{recipe.digest[:12]}-{code_version(*TRAINING_SOURCES)}"
+
+
+def settings_of(recipe: TrainConfig, config: TrainingConfig, ours: Profile) -> TrainConfig:
+    """The recipe as this run uses it: launched as the profile says, then overridden.
+
+    Raises:
+        ContractError: names the override or the profile that cannot be used.
+    """
+    if config.profile:
+        recipe = launched_with(recipe, profile_to_launch_with(config.profile, ours))
+    return overridden(recipe, config.all_overrides)
+
+
+def _refuse_uneven_batch(recipe: TrainConfig) -> None:
+    """Before anything is launched, where the recipe itself says how many ranks there will be."""
+    if recipe.launch.processes is not None:
+        refuse_uneven_batch(recipe, recipe.launch.processes * recipe.launch.num_nodes)
+
+
+def launcher_of(config: TrainingConfig, ours: Profile, launcher: Launcher) -> Launcher:
+    """``launcher``, or that of the profile that the run asks for."""
+    if not config.profile:
+        return launcher
+    chosen = profile_to_launch_with(config.profile, ours)
+    return launcher_named(chosen.launcher, chosen.network_interface)
+
+
+def gate_inputs(recipe: TrainConfig, training_set: TrainingSet, places: Places, directory: Path) -> tuple[str, ...]:
+    """What the gates inside the run compare it with, as the trainer's arguments; what is not there is left out.
+
+    The profile is that of the dataset version which the training set was made from. It is no input of the asset: a
+    new delivery has a new profile, and would make every older window's checkpoint out of date.
+    """
+    arguments: list[str] = []
+    profile = places.absolute(training_set.dataset.directory) / PROFILE_FILE
+    if profile.is_file():
+        arguments += ["--profile", str(profile)]
+    if recipe.guards.early_stopping.median_rule:
+        records = sorted((places.records / recipe.name / "checkpoint").glob("*.json"))
+        runs = [json.loads(path.read_bytes())["result"] for path in records]
+        history = [PastRun.model_validate(run).model_dump() for run in runs]
+        write_json(directory / "history.json", history)
+        arguments += ["--history", str(directory / "history.json")]
+    return tuple(arguments)
+
+
+def _devices_of(recipe: TrainConfig) -> str:
+    launch = recipe.launch
+    nodes = f" on each of {launch.num_nodes} nodes" if launch.num_nodes > 1 else ""
+    return f"{launch.strategy}, devices {launch.devices}{nodes}"
+
+
+def run_id_of(run: dg.DagsterRun, recipe: TrainConfig, training_set: TrainingSet) -> str:
+    """The training's id: the same for every try of one Dagster run, so that a retried step resumes.
+
+    Derived rather than drawn: there is nothing to keep that a killed process could fail to write.
+    """
+    root = run.root_run_id or run.run_id
+    identity = digest_of([root, recipe.digest, training_set.window, training_set.digest])
+    number = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big")
+    return "".join(BASE36[number // 36**place % 36] for place in range(8))
+
+
+def _metadata(record: Checkpoint, directory: Path) -> dict[str, Any]:
+    result = record.result
+    best = next(
+        (epoch for epoch in reversed(result.epochs) if epoch.global_step == result.best_step), result.epochs[-1]
+    )
+    overall = {name: value for name, value in best.metrics.items() if name.count("/") == 1}
+    return {
+        "run_id": result.run_id,
+        "overrides": ", ".join(record.overrides) or "none",
+        "profile": record.profile,
+        "warm_started_from": record.warm_started_from or "nothing",
+        **metadata.numbers(overall, "val/"),
+        "samples_per_second": result.samples_per_second,
+        "train_seconds": result.train_seconds,
+        "global_step": result.global_step,
+        "world_size": result.world_size,
+        "parameters": result.parameters,
+        "resumed_from_step": result.resumed_from_step if result.resumed_from_step is not None else "not resumed",
+        "state_sha256": result.state_sha256,
+        "curve": metadata.loss_curve(result.epochs, result.monitor),
+        **telemetry.of_run(result.telemetry, directory),
+        "epochs": metadata.table(
+            ("epoch", "loss", result.monitor, "seconds"),
+            [(e.epoch, e.losses["total"], e.metrics.get(result.monitor), e.seconds) for e in result.epochs],
+        ),
+        "best_checkpoint": dg.MetadataValue.path(str(directory / result.best_checkpoint)),
+        "run_directory": dg.MetadataValue.path(str(directory)),
+    }

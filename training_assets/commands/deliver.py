@@ -1,0 +1,37 @@
+"""``deliver``: check a delivery wholly, then put it where the sensor sees it."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+from trainer.contract.delivery import DeliveryReader
+from training_assets.in_process import say
+from training_assets.profiles import load_profile
+from training_assets.stores.inbox import inbox_of
+
+
+def deliver(directory: Path, name: str | None) -> int:
+    """Put the delivery in ``directory`` into the inbox; what is there already under this name is kept if it is equal.
+
+    Raises:
+        ContractError: it is not a delivery, all its problems in one report; or another one has the name.
+    """
+    inbox = inbox_of(load_profile().inbox)
+    say(f"checking {directory}")
+    rows = Counter(sample.split for sample in DeliveryReader(directory, progress=_count("checked", "samples")))
+    say(f"it is sound: {', '.join(f'{split} {count}' for split, count in rows.items())}")
+    found = inbox.put(directory, name or directory.resolve().name, _count("put", "files"))
+    say(f"delivered as {inbox.uri}/{found.name}: the delivery sensor takes it from there")
+    return 0
+
+
+class _count:
+    """Progress on a terminal, on one line; silent elsewhere."""
+
+    def __init__(self, verb: str, what: str) -> None:
+        self.verb, self.what = verb, what
+
+    def __call__(self, done: int, total: int) -> None:
+        if sys.stdout.isatty():
+            end = "\n" if done == total else "\r"
+            print(f"  {self.verb} {done} of {total} {self.what}", end=end, flush=True)

@@ -1,0 +1,163 @@
+"""Schedules: what the clock starts. When is for the profile to say (``schedules``), for which recipes they say
+themselves (``automation``).
+
+What costs computing time is switched off until somebody switches it on in Dagster.
+"""
+
+from collections.abc import Mapping
+
+import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.events import RunFailureReason
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import PARTITION_NAME_TAG, RUN_FAILURE_REASON_TAG
+
+from trainer.contract.errors import ContractError
+from trainer.contract.train_config import TrainConfig
+from training_assets.assets.checkpoint import training_version
+from training_assets.control import (
+    DATASET_JOB,
+    PLAN_TAG,
+    RETENTION_JOB,
+    STAGING_JOB,
+    SWEEP_REQUEST_JOB,
+    VERSION_TAG,
+    Plan,
+    job_name,
+    run_tags,
+    staging_request,
+)
+from training_assets.places import Places
+from training_assets.planning import chosen_window, misfits, windows_behind
+from training_assets.profiles import Profile
+from training_assets.records import DatasetVersion
+from training_assets.refresh import out_of_date
+from training_assets.stores.inbox import Inbox
+from training_assets.stores.record_store import WHOLE, MissingRecord, RecordStore
+
+SWITCH = "Switched off at first, because it costs computing time: switch it on here, or with `dagster schedule start`."
+
+
+def schedules(recipes: Mapping[str, TrainConfig], profile: Profile) -> list[dg.ScheduleDefinition]:
+    return [_nightly(recipes, profile), _weekly(recipes, profile), _sweep(recipes, profile), _retention(profile)]
+
+
+def _nightly(recipes: Mapping[str, TrainConfig], profile: Profile) -> dg.ScheduleDefinition:
+    asking = [recipe for recipe in recipes.values() if recipe.automation.nightly]
+
+    @dg.schedule(
+        name="nightly",
+        job_name=STAGING_JOB,
+        cron_schedule=profile.schedules.nightly,
+        execution_timezone=profile.schedules.timezone,
+        description="Trains the newest window of each recipe with `automation.nightly` whose training is out of date."
+        f" {SWITCH}",
+    )
+    def nightly(
+        context: dg.ScheduleEvaluationContext, profile: dg.ResourceParam[Profile], places: dg.ResourceParam[Places]
+    ) -> dg.RunRequest | dg.SkipReason:
+        try:
+            dataset = RecordStore(places).read(dg.AssetKey("dataset_version"), WHOLE, DatasetVersion)
+            window = chosen_window(profile, dataset)
+        except (MissingRecord, ContractError) as why:
+            return dg.SkipReason(str(why))
+        graph = context.repository_def.asset_graph
+        plans, reasons = [], []
+        for recipe in asking:
+            if unfit := misfits(recipe, dataset, places):
+                reasons.append(f"{recipe.name} does not fit the data: {'; '.join(unfit)}")
+                continue
+            windows = windows_behind(profile, [recipe], window)
+            stale = stale_parts(graph, context.instance, recipe, windows)
+            if why_not := held_back(context.instance, recipe, window, stale):
+                reasons.append(f"{recipe.name}: {why_not}")
+            else:
+                plans.append(Plan(recipe=recipe.name, window=window, cause="nightly", because="; ".join(stale)))
+        if not plans:
+            return dg.SkipReason(". ".join(reasons) or "no recipe asks for it (automation.nightly)")
+        chosen = [recipe for recipe in asking if recipe.name in {plan.recipe for plan in plans}]
+        return staging_request(plans, windows_behind(profile, chosen, window))
+
+    return nightly
+
+
+def stale_parts(
+    graph: BaseAssetGraph, instance: dg.DagsterInstance, recipe: TrainConfig, windows: list[str]
+) -> list[str]:
+    """What of the training for the last of ``windows`` is out of date, and why: shards, training set, checkpoint.
+
+    Not what comes after the checkpoint: other limits or another slices.yaml ask for no new training.
+    """
+    staged, own = dg.AssetKey("staged_shards"), [dg.AssetKey([recipe.name, x]) for x in ("training_set", "checkpoint")]
+    found = [(f"staged_shards {name}", out_of_date(graph, instance, [staged], name)) for name in windows]
+    found += [(key.path[-1], out_of_date(graph, instance, [key], windows[-1])) for key in own]
+    return [f"{what}: {one.reason}" for what, parts in found for one in parts]
+
+
+def held_back(instance: dg.DagsterInstance, recipe: TrainConfig, window: str, stale: list[str]) -> str | None:
+    """Why a training that nobody asked for is not to be started now; None: it is."""
+    if not stale:
+        return f"window {window} is up to date"
+    waiting = dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)
+    for run in instance.get_runs(waiting):
+        if f"{PLAN_TAG}{recipe.name}" in run.tags or run.job_name == job_name(recipe.name):
+            return f"run {run.run_id} is under way"
+    tags = {PARTITION_NAME_TAG: window, VERSION_TAG: training_version(recipe)}
+    last = next(iter(instance.get_runs(dg.RunsFilter(job_name=job_name(recipe.name), tags=tags), limit=1)), None)
+    failed = last is not None and last.tags.get(RUN_FAILURE_REASON_TAG) == RunFailureReason.STEP_FAILURE.value
+    if last is not None and failed and all(part.startswith("checkpoint") for part in stale):
+        return f"run {last.run_id} failed on the same data with the same settings; another try would only repeat it"
+    return None
+
+
+def _weekly(recipes: Mapping[str, TrainConfig], profile: Profile) -> dg.ScheduleDefinition:
+    asking = [recipe.name for recipe in recipes.values() if recipe.automation.weekly]
+
+    @dg.schedule(
+        name="weekly",
+        job_name=DATASET_JOB,
+        cron_schedule=profile.schedules.weekly,
+        execution_timezone=profile.schedules.timezone,
+        description="The whole chain from the newest delivery on: checked and pinned again, staged, and the newest"
+        f" window trained of each recipe with `automation.weekly`. {SWITCH}",
+    )
+    def weekly(context: dg.ScheduleEvaluationContext, inbox: dg.ResourceParam[Inbox]) -> dg.RunRequest | dg.SkipReason:
+        if not asking:
+            return dg.SkipReason("no recipe asks for it (automation.weekly)")
+        if all(arrival.missing for arrival in inbox.arrivals()):
+            return dg.SkipReason(f"there is no complete delivery in {inbox.uri}")
+        return dg.RunRequest(tags=run_tags("weekly", f"weekly chain of {', '.join(asking)}"))
+
+    return weekly
+
+
+def _sweep(recipes: Mapping[str, TrainConfig], profile: Profile) -> dg.ScheduleDefinition:
+    asking = [recipe.name for recipe in recipes.values() if recipe.automation.sweep_weekly]
+
+    @dg.schedule(
+        name="weekly_sweep",
+        job_name=SWEEP_REQUEST_JOB,
+        cron_schedule=profile.schedules.sweep,
+        execution_timezone=profile.schedules.timezone,
+        description="Tells (`sweep.requested`) that better settings are to be searched for each recipe with"
+        f" `automation.sweep_weekly`. {SWITCH}",
+    )
+    def weekly_sweep(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if not asking:
+            return dg.SkipReason("no recipe asks for it (automation.sweep_weekly)")
+        return dg.RunRequest(tags=run_tags("weekly", f"weekly sweep of {', '.join(asking)}"))
+
+    return weekly_sweep
+
+
+def _retention(profile: Profile) -> dg.ScheduleDefinition:
+    return dg.ScheduleDefinition(
+        name="weekly_retention",
+        job_name=RETENTION_JOB,
+        cron_schedule=profile.schedules.retention,
+        execution_timezone=profile.schedules.timezone,
+        run_config={"ops": {"clear_store": {"config": {"dry_run": True}}}},
+        tags=run_tags("weekly", "weekly dry run of the retention"),
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Reports what nothing refers to any more; removes nothing (`dry_run`).",
+    )
