@@ -92,11 +92,16 @@ def plans_of(tags: Mapping[str, str]) -> list[Plan]:
     return [Plan.model_validate_json(value) for key, value in sorted(tags.items()) if key.startswith(PLAN_TAG)]
 
 
-def delivery_request(name: str, digest: str) -> dg.RunRequest:
-    """Check, pin and split the delivery ``name``; ``digest`` is that of its four files."""
+def delivery_request(name: str, digest: str, assets: Sequence[str]) -> dg.RunRequest:
+    """Check, pin and split the delivery ``name``; ``digest`` is that of its four files.
+
+    ``assets`` of the dataset job without ``golden/*``: they were observed before, and the newest delivery may be
+    another one.
+    """
     return dg.RunRequest(
         run_key=digest,
         job_name=DATASET_JOB,
+        asset_selection=[dg.AssetKey(asset) for asset in assets],
         run_config=delivery_config(name),
         tags={**run_tags("delivery", f"delivery {name}"), DELIVERY_TAG: name},
     )

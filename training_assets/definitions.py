@@ -24,6 +24,7 @@ from training_assets.profiles import Profile, load_profile
 from training_assets.progress import progress_logger
 from training_assets.recipes import BrokenRecipe, load_recipes
 from training_assets.schedules import schedules
+from training_assets.sensors import sensors
 from training_assets.stores.dvc import DvcStore
 from training_assets.stores.events import Outbox
 from training_assets.stores.inbox import inbox_of
@@ -52,17 +53,19 @@ def build_defs(
     ]
     for recipe in recipes.values():
         assets += _chain(recipe, windows)
+    following = [jobs.staging_job(), *jobs.recipe_jobs(recipes.values())]
     return dg.Definitions(
         assets=with_policies(assets, recipes),
         asset_checks=[check for recipe in recipes.values() for check in recipe_checks(recipe, windows)],
         jobs=[
             jobs.dataset_job(),
-            jobs.staging_job(),
-            *jobs.recipe_jobs(recipes.values()),
+            jobs.slice_job(recipes.values()),
+            *following,
             jobs.sweep_request_job(recipes.values()),
             jobs.retention_job(),
         ],
         schedules=schedules(recipes, profile),
+        sensors=sensors(recipes, profile, following),
         resources={**_resources(profile), **(resource_overrides or {})},
         loggers={"console": progress_logger},
         # The heavy work runs in launched processes: a process for each step would only add its start.

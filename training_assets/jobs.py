@@ -12,6 +12,7 @@ from training_assets.assets.dataset import GOLDEN_FILES, golden_key
 from training_assets.control import (
     DATASET_JOB,
     RETENTION_JOB,
+    SLICE_JOB,
     STAGING_JOB,
     SWEEP_REQUEST_JOB,
     VERSION_TAG,
@@ -39,6 +40,16 @@ def staging_job() -> UnresolvedAssetJobDefinition:
     """Apart from the recipes' jobs: a range of windows is staged in one run, a window is trained in one."""
     selection = dg.AssetSelection.assets("staged_shards")
     return dg.define_asset_job(STAGING_JOB, selection=selection, description="Stages the shards of windows.")
+
+
+def slice_job(recipes: Iterable[TrainConfig]) -> UnresolvedAssetJobDefinition:
+    """A mined slice: staged, and every recipe's production model on it."""
+    evaluations = ([recipe.name, "slice_eval"] for recipe in recipes)
+    return dg.define_asset_job(
+        SLICE_JOB,
+        selection=dg.AssetSelection.assets("mined_slice", *evaluations),
+        description="Stages a mined slice and evaluates the production models on it.",
+    )
 
 
 def recipe_jobs(recipes: Iterable[TrainConfig]) -> list[UnresolvedAssetJobDefinition]:

@@ -6,7 +6,7 @@ The big files are in the store and never pass through Dagster. Nothing here read
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from trainer.contract.eval_report import EvalReport
 from trainer.contract.files import digest_of
@@ -75,6 +75,13 @@ class ShardList(Record):
     @property
     def digest(self) -> str:
         return digest_of([shard.key for shard in self.shards])
+
+
+class MinedSlice(ShardList):
+    """The shards of a mined slice, and when its first and its last frame were captured."""
+
+    captured_from: AwareDatetime
+    captured_until: AwareDatetime
 
 
 class EvalShards(Record):

@@ -156,7 +156,7 @@ def _retention(profile: Profile) -> dg.ScheduleDefinition:
         job_name=RETENTION_JOB,
         cron_schedule=profile.schedules.retention,
         execution_timezone=profile.schedules.timezone,
-        run_config={"ops": {"retention": {"config": {"dry_run": True}}}},
+        run_config={"ops": {"clear_store": {"config": {"dry_run": True}}}},
         tags=run_tags("weekly", "weekly dry run of the retention"),
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Reports what nothing refers to any more; removes nothing (`dry_run`).",

@@ -63,7 +63,7 @@ def test_a_plain_plan_configures_nothing_and_another_just_what_it_asks_for() -> 
 
 
 def test_a_delivery_is_named_in_its_run_and_known_by_its_digest() -> None:
-    request = delivery_request("drop-07", "d" * 64)
+    request = delivery_request("drop-07", "d" * 64, ["dataset_version"])
     assert request.run_key == "d" * 64
     assert request.tags["training_assets/delivery"] == "drop-07"
     assert request.run_config["ops"]["dataset_version"]["config"] == {"delivery": "drop-07"}

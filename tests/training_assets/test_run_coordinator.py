@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.run_coordinator import SubmitRunContext
 
 from training_assets.control import run_tags
@@ -35,7 +36,8 @@ def nothing() -> None:
 def test_a_run_without_a_cause_is_a_persons_or_a_backfills(
     instance: dg.DagsterInstance, tags: Mapping[str, str], expected: Mapping[str, str]
 ) -> None:
-    run = instance.create_run_for_job(nothing, tags=tags)
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("tests"), "tests")
+    run = instance.create_run_for_job(nothing, tags=tags, remote_job_origin=RemoteJobOrigin(repository, "nothing"))
     queued = instance.run_coordinator.submit_run(SubmitRunContext(run, workspace=None))
     assert queued.status == dg.DagsterRunStatus.QUEUED
     assert {name: queued.tags.get(name) for name in expected} == expected

@@ -47,9 +47,13 @@ def check_pictures(numbered: Numbered, root: Path, name: str, slices: Slices) ->
     Raises:
         ContractError: names every problem that was found.
     """
+
+    def check(item: tuple[int, Row]) -> list[Problem]:
+        number, row = item
+        return check_sample(root, name, number, row, slices)[1]
+
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        checked = pool.map(lambda item: check_sample(root, name, *item, slices), numbered)
-        problems = [problem for _, found in checked for problem in found]
+        problems = [problem for found in pool.map(check, numbered) for problem in found]
     if problems:
         raise _refusal(name, problems)
 

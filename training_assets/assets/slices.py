@@ -6,7 +6,7 @@ import dagster as dg
 
 from trainer.contract.errors import ContractError
 from trainer.contract.files import digest_of
-from trainer.contract.mined_slice import Numbered, check_pictures
+from trainer.contract.mined_slice import check_pictures
 from trainer.contract.names import PLAIN_NAME, flaw_of_name
 from trainer.contract.slices import SLICES_FILE, Slices, read_slices
 from trainer.contract.train_config import TrainConfig
@@ -16,7 +16,7 @@ from training_assets.assets.shards import SOURCES, shard_metadata
 from training_assets.launchers import Launcher
 from training_assets.mined_slices import TakenSlice
 from training_assets.places import Places
-from training_assets.records import ShardList, SliceEvaluation
+from training_assets.records import MinedSlice, ShardList, SliceEvaluation
 from training_assets.staging import Stager
 from training_assets.stores.dvc import DvcStore
 from training_assets.stores.entries import CHECKPOINT, PRODUCTION
@@ -27,12 +27,11 @@ from training_assets.stores.registry import Registry
 from training_assets.versions import code_version
 
 HERE = "training_assets/assets/slices.py"
+STAGED_BY = (*SOURCES, "training_assets/mined_slices.py", HERE)
 ON_TARGET = "on_target"
 
 
-@dg.asset(
-    partitions_def=partitions.slices, code_version=code_version(*SOURCES, HERE, "training_assets/mined_slices.py")
-)
+@dg.asset(partitions_def=partitions.slices, code_version=code_version(*STAGED_BY))
 def mined_slice(
     context: dg.AssetExecutionContext,
     inbox: dg.ResourceParam[Inbox],
@@ -40,7 +39,7 @@ def mined_slice(
     launcher: dg.ResourceParam[Launcher],
     dvc: dg.ResourceParam[DvcStore],
     outbox: dg.ResourceParam[Outbox],
-) -> dg.MaterializeResult[ShardList]:
+) -> dg.MaterializeResult[MinedSlice]:
     """One auto-mined slice (`slices/<name>.manifest` of the inbox) as shards, its images checked before."""
     name, into = context.partition_key, places.fetched / "slices"
     taken = _taken(inbox, name, places)
@@ -54,10 +53,13 @@ def mined_slice(
         raise dg.Failure(f"{error}\nreport: {report}", allow_retries=False) from None
     staged = Stager(context, launcher, places, dvc).manifests(manifest.parent, {name: manifest})[name]
     _refuse_another(taken, staged)
+    moments = [row.captured_at for _, row in rows]
+    record = MinedSlice(**dict(staged), captured_from=min(moments), captured_until=max(moments))
+    captured = f"{record.captured_from:%Y-%m-%d} to {record.captured_until:%Y-%m-%d}"
     return dg.MaterializeResult(
-        value=staged,
-        data_version=dg.DataVersion(staged.digest),
-        metadata={**shard_metadata(staged), "captured": _captured(rows)},
+        value=record,
+        data_version=dg.DataVersion(record.digest),
+        metadata={**shard_metadata(record), "captured": captured},
     )
 
 
@@ -67,7 +69,14 @@ def slice_eval_asset(recipe: TrainConfig) -> dg.AssetsDefinition:
     @dg.asset(
         key=key,
         partitions_def=partitions.slices,
-        check_specs=[dg.AssetCheckSpec(ON_TARGET, asset=key, description=_first_line(gates.slice_targets_met))],
+        check_specs=[
+            dg.AssetCheckSpec(
+                ON_TARGET,
+                asset=key,
+                partitions_def=partitions.slices,
+                description=_first_line(gates.slice_targets_met),
+            )
+        ],
         code_version=f"{digest_of(dict(recipe.slice_targets))[:12]}-{code_version(*EVALUATION_SOURCES, HERE)}",
         description="The production model on a mined slice, beside the recipe's targets for such slices.",
     )
@@ -151,11 +160,6 @@ def _pinned_slices(places: Places) -> Slices:
     if not records.has(dg.AssetKey("dataset_version")):
         return Slices()
     return read_slices(places.absolute(records.dataset().directory) / SLICES_FILE)
-
-
-def _captured(rows: Numbered) -> str:
-    moments = [row.captured_at for _, row in rows]
-    return f"{min(moments):%Y-%m-%d} to {max(moments):%Y-%m-%d}"
 
 
 def _first_line(function: object) -> str:

@@ -90,6 +90,7 @@ class Profile(_Model):
     ``TRAIN__LAUNCH__<FIELD>`` in the environment wins over it. ``network_interface`` is what ranks talk over
     (``eth0``). ``checkpoint_store`` is a URI (``s3://bucket/prefix``) that running trainings copy finished checkpoints
     to, for hosts whose own disks do not outlive them. ``events`` says where events go besides ``events.jsonl``.
+    ``sensor_seconds`` is how often sensors look.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Profile(_Model):
     checkpoint_store: str | None = None
     events: Events | None = None
     schedules: Schedules = Schedules()
+    sensor_seconds: Annotated[int, Field(ge=1)] = 30
 
     @field_validator("launch")
     @classmethod

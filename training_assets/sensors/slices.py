@@ -1,0 +1,111 @@
+"""The slice sensor: each new mined slice becomes a partition and a run, or is refused."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import dagster as dg
+from dagster._core.storage.tags import RUN_KEY_TAG
+
+from trainer.contract.errors import ContractError
+from trainer.contract.train_config import TrainConfig
+from training_assets import mined_slices, partitions
+from training_assets.control import SLICE_JOB, slice_request
+from training_assets.stores.entries import PRODUCTION
+from training_assets.stores.events import Outbox
+from training_assets.stores.inbox import Inbox, SliceFound
+from training_assets.stores.registry import Registry
+
+TICK_SECONDS = 10.0
+"""What a tick may take; the rest waits for the next one. Dagster gives up on a tick after 60 s."""
+MOST_RUNS = 200
+"""That one tick asks for: the daemon takes a moment for each, and the other sensors wait for it."""
+
+
+def slice_sensor(recipes: Mapping[str, TrainConfig], seconds: int) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="slice_sensor",
+        job_name=SLICE_JOB,
+        minimum_interval_seconds=seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Makes a partition of each new mined slice, stages it and evaluates the production models on it."
+        " A bad one is put aside with a report.",
+    )
+    def sensor(
+        context: dg.SensorEvaluationContext,
+        inbox: dg.ResourceParam[Inbox],
+        registry: dg.ResourceParam[Registry],
+        outbox: dg.ResourceParam[Outbox],
+    ) -> dg.SensorResult:
+        judged = [one.name for one in recipes.values() if registry.resolve(one.project, PRODUCTION) is not None]
+        assets = [dg.AssetKey("mined_slice"), *(dg.AssetKey([name, "slice_eval"]) for name in judged)]
+        with TemporaryDirectory() as scratch:
+            tick = _Tick(context.instance, inbox, outbox, assets, Path(scratch), context.cursor or "")
+            tick.run()
+        outbox.deliver(context.log.warning)
+        if not tick.requests:
+            return dg.SensorResult(skip_reason="; ".join(tick.notes) or "nothing new", cursor=tick.mark)
+        for note in tick.notes:
+            context.log.info(note)
+        return dg.SensorResult(
+            run_requests=tick.requests,
+            dynamic_partitions_requests=[partitions.slices.build_add_request(tick.names)],
+            cursor=tick.mark,
+        )
+
+    return sensor
+
+
+@dataclass
+class _Tick:
+    """Takes the slices that arrived after ``mark``, and moves it along."""
+
+    instance: dg.DagsterInstance
+    inbox: Inbox
+    outbox: Outbox
+    assets: list[dg.AssetKey]
+    scratch: Path
+    mark: str
+    requests: list[dg.RunRequest] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        deadline = time.monotonic() + TICK_SECONDS
+        settled = datetime.now(UTC) - timedelta(seconds=self.inbox.settle)
+        found = self.inbox.slices(self.mark)
+        for place, one in enumerate(found):
+            if one.arrived > settled:
+                self.notes.append(f"{one.name!r} arrived at {one.arrived:%H:%M:%S}: left to settle")
+                return
+            if time.monotonic() > deadline or len(self.requests) >= MOST_RUNS:
+                self.notes.append(f"{len(found) - place} more slices wait for the next tick")
+                return
+            self._take(one)
+            self.mark = one.mark
+
+    def _take(self, one: SliceFound) -> None:
+        version = self.inbox.slice_version(one.name)
+        try:
+            taken = mined_slices.take(self.inbox, one.name, self.scratch)
+        except FileNotFoundError:
+            return
+        run_key = mined_slices.run_key(self.inbox, taken)
+        if self.instance.get_run_ids(dg.RunsFilter(tags={RUN_KEY_TAG: run_key}), limit=1):
+            self.notes.append(f"{one.name}: the same content was taken up before")
+            return
+        try:
+            mined_slices.rows_of(self.inbox, taken)
+        except ContractError as error:
+            if self.inbox.slice_version(one.name) == version:
+                report = mined_slices.refuse(self.inbox, self.outbox, taken, error)
+                self.notes.append(f"{one.name!r} is refused: {report}")
+            return
+        if self.inbox.slice_version(one.name) != version:
+            self.notes.append(f"{one.name} changed while it was read: left for the next tick")
+            return
+        self.names.append(one.name)
+        self.requests.append(slice_request(one.name, run_key, self.assets))
