@@ -23,9 +23,7 @@ class RetentionConfig(dg.Config):
 
 
 @dg.op(out=dg.Out(dg.Nothing))
-def clear_store(
-    context: dg.OpExecutionContext, config: RetentionConfig, places: dg.ResourceParam[Places]
-) -> None:
+def clear_store(context: dg.OpExecutionContext, config: RetentionConfig, places: dg.ResourceParam[Places]) -> None:
     """Take away shards, training sets, runs, checkpoints and scratch that nothing refers to any more."""
     before = time.time() - config.keep_days * DAY
     things = inventory(places)
@@ -39,9 +37,7 @@ def clear_store(
 
 
 def report_metadata(found: Report, done: str) -> dict[str, dg.MetadataValue]:
-    rows = [
-        (kind, found.things[kind], found.bytes[kind], found.going[kind], found.bytes_going[kind]) for kind in KINDS
-    ]
+    rows = [(kind, found.things[kind], found.bytes[kind], found.going[kind], found.bytes_going[kind]) for kind in KINDS]
     return {
         "report": metadata.table(("kind", "things", "bytes", done, f"bytes {done}"), rows),
         "bytes": dg.MetadataValue.int(found.bytes.total()),

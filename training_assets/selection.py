@@ -136,8 +136,8 @@ def refuse_lacking(asked: Iterable[str], chosen: Selection) -> None:
     lacking = [f"{name}: {why}" for name, why in reasons.items() if why != COVERED]
     if lacking:
         raise dg.Failure(
-            f"window {chosen.asked[-1]} cannot be trained with these slices: {'; '.join(lacking)}. Choose a later window"
-            " for a slice that was captured after it, or leave the slice out.",
+            f"window {chosen.asked[-1]} cannot be trained with these slices: {'; '.join(lacking)}. Choose a later"
+            " window for a slice that was captured after it, or leave the slice out.",
             allow_retries=False,
         )
 
@@ -173,8 +173,8 @@ def _is_of(dataset: DatasetVersion, part: ShardList, split: str, places: Places)
 def _refuse_leak(dataset: DatasetVersion, train: Iterable[ShardList], test: ShardList, places: Places) -> None:
     if shared := _ids(train, places) & _ids([test], places):
         raise dg.Failure(
-            f"dataset version {dataset.version[:12]} cannot be trained on: found {len(shared)} of its samples in today's"
-            f" test split, as {min(shared)}, expected none. A model would be judged on what it learnt.",
+            f"dataset version {dataset.version[:12]} cannot be trained on: found {len(shared)} of its samples in"
+            f" today's test split, as {min(shared)}, expected none. A model would be judged on what it learnt.",
             allow_retries=False,
         )
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from trainer.contract.eval_report import Change, Comparison, EvalReport, SliceScore, SplitScore
 from trainer.contract.results import Exports
 from trainer.contract.slices import Slices, parse_slices
-from trainer.contract.train_config import TrainConfig
+from trainer.contract.train_config import Automation, TrainConfig
 from training_assets import gates
 from training_assets.gates import GateResult, GateRow
 
@@ -321,3 +321,35 @@ def test_a_better_model_never_fails_and_strictness_never_passes_more(
         assert passed
     lenient = gates.no_regression(found, slices(allowed_regression=allowed), config(), PRODUCTION).passed
     assert lenient or not passed
+
+
+def on_slice(value: float | None, interval: tuple[float, float] | None = None, limit: float = 0.5) -> GateRow:
+    found = report({AP: value} if value is not None else {})
+    intervals = {} if interval is None else {AP: interval}
+    split = found.splits["test"].model_copy(update={"intervals": intervals})
+    judged = found.model_copy(update={"splits": {"test": split}})
+    (row,) = gates.slice_targets_met(judged, config(targets={AP: limit})).rows
+    return row
+
+
+def test_production_is_below_target_on_a_mined_slice_where_noise_does_not_explain_it() -> None:
+    assert on_slice(0.6, (0.4, 0.8)).passed is True
+    assert on_slice(0.4, (0.3, 0.45)).passed is False
+    assert on_slice(0.4).passed is False, "without an interval the value decides"
+    noisy = on_slice(0.4, (0.2, 0.6))
+    assert (noisy.passed, noisy.verdict) == (None, "within noise (0.2…0.6)")
+    unknown = on_slice(None)
+    assert (unknown.passed, unknown.verdict) == (None, "the report does not have this metric")
+
+
+def test_an_error_is_below_target_on_a_mined_slice_when_it_is_too_large() -> None:
+    recipe = config(targets={FDE: 1.0})
+    found = report({FDE: 1.4})
+    assert not gates.slice_targets_met(found, recipe).passed
+    assert gates.slice_targets_met(report({FDE: 0.9}), recipe).passed
+
+
+def test_a_mined_slice_has_targets_of_its_own_where_the_recipe_says_so() -> None:
+    own = config(targets={AP: 0.9}).model_copy(update={"automation": Automation(slice_targets={AP: 0.3})})
+    assert gates.slice_targets_met(report({AP: 0.4}), own).passed
+    assert gates.slice_targets_met(report({AP: 0.4}), config()).rows == ()

@@ -26,7 +26,8 @@ DECODED_AHEAD = 64
 """Samples whose images are decoded before they are asked for."""
 
 Progress = Callable[[int, int], None]
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def manifest_name(split: str) -> str:
@@ -103,8 +104,9 @@ class DeliveryReader:
         self._progress = progress or (lambda done, total: None)
         self._problems: list[Problem] = []
         self._masks = hashlib.sha256()
-        self._ids = _Repeats()
-        self._images = _Repeats()
+        # Hashes alone, at eight bytes a row: what may be repeated is looked up in the files again.
+        self._ids = {split: array("q") for split in SPLITS}
+        self._images = {split: array("q") for split in SPLITS}
         _refuse_incomplete(root)
         self.slices = self._read_slices()
 
@@ -134,10 +136,11 @@ class DeliveryReader:
         file, digest, found = str(self.root / name), hashlib.sha256(), len(self._problems)
         horizon = datetime.now(UTC) + CLOCK_SKEW
         known = None if self.slices.labels.boxes is None else frozenset(self.slices.labels.boxes)
+        ids, images = self._ids[split], self._images[split]
         number = 0
         for number, content, row in read_lines(self.root / name, self._problems, digest.update):
-            self._ids.add(split, row.sample_id)
-            self._images.add(split, row.sha256)
+            ids.append(hash(row.sample_id))
+            images.append(hash(row.sha256))
             if row.captured_at > horizon:
                 self._problems.append(from_the_future(file, number, row, horizon))
             if known is not None and row.boxes:
@@ -170,7 +173,8 @@ class DeliveryReader:
 
     def _repeats(self) -> Iterator[Problem]:
         """A sample_id given twice anywhere, and an image (by sha256) that is in two splits."""
-        ids, images = self._ids.anywhere(), self._images.in_two_splits()
+        ids = _given_twice(self._ids.values())
+        images = _given_twice(set(hashes) for hashes in self._images.values())
         if not ids and not images:
             return
         by_id: dict[str, tuple[str, int]] = {}
@@ -187,23 +191,8 @@ class DeliveryReader:
                     yield Problem(str(file), found, "an image in one split only", number, "sha256")
 
 
-class _Repeats:
-    """Which values may be there more than once, at eight bytes a value: equal hashes are looked up in the files."""
-
-    def __init__(self) -> None:
-        self._hashes = {split: array("q") for split in SPLITS}
-
-    def add(self, split: str, value: str) -> None:
-        self._hashes[split].append(hash(value))
-
-    def anywhere(self) -> set[int]:
-        return _given_twice(list(self._hashes.values()))
-
-    def in_two_splits(self) -> set[int]:
-        return _given_twice([set(hashes) for hashes in self._hashes.values()])
-
-
 def _given_twice(parts: Iterable[Collection[int]]) -> set[int]:
+    """The hashes that are there more than once."""
     import numpy as np
 
     every = np.sort(np.concatenate([np.fromiter(part, np.int64, len(part)) for part in parts]))

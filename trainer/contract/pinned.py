@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainer.contract.delivery import Sample
-from trainer.contract.files import atomic_open
+from trainer.contract.files import write_bytes
 from trainer.contract.windows import Cadence, window_of
 
 WINDOWS = "windows"
@@ -58,10 +58,11 @@ class RowWriter:
 
     def add(self, sample: Sample) -> None:
         row = sample.row
-        # Sorting whole lines is then sorting by time and id; neither of them holds a tab.
-        line = f"{row.captured_at.isoformat()}\t{row.sample_id}\t".encode() + _content(sample) + b"\n"
-        self._held[self._file_of(sample)].append(line)
-        self._bytes += len(line)
+        # Before each line, its time and id: sorting lines sorts by them. Neither of them holds a tab.
+        key = f"{row.captured_at.isoformat()}\t{row.sample_id}\t".encode()
+        content = _content(sample)
+        self._held[self._file_of(sample)] += (key, content)
+        self._bytes += len(content)
         if self._bytes > HELD_BYTES:
             self._spill()
 
@@ -100,20 +101,16 @@ class RowWriter:
 
 def _content(sample: Sample) -> bytes:
     """The row's line; with the digest of its mask, where only the mask's own bytes told it."""
-    facts, row = sample.facts, sample.row
-    if facts is None or facts.semantic_sha256 is None or row.semantic_sha256 is not None:
-        return sample.content.strip()
-    named = row.model_copy(update={"semantic_sha256": facts.semantic_sha256})
-    return json.dumps(named.to_json(), ensure_ascii=False, allow_nan=False).encode()
+    facts, row, content = sample.facts, sample.row, sample.content
+    if facts is not None and facts.semantic_sha256 is not None and row.semantic_sha256 is None:
+        named = row.model_copy(update={"semantic_sha256": facts.semantic_sha256})
+        content = json.dumps(named.to_json(), ensure_ascii=False, allow_nan=False).encode()
+    return content if content.startswith(b"{") and content.endswith(b"}\n") else content.strip() + b"\n"
 
 
 def _write_sorted(scratch: Path, target: Path) -> WindowRows:
     with open(scratch, "rb") as lines:
-        ordered = sorted(lines)
-    digest = hashlib.sha256()
-    with atomic_open(target) as stream:
-        for line in ordered:
-            content = line.split(b"\t", 2)[2]
-            digest.update(content)
-            stream.write(content)
-    return WindowRows(len(ordered), digest.hexdigest())
+        ordered = [line.split(b"\t", 2)[2] for line in sorted(lines)]
+    content = b"".join(ordered)
+    write_bytes(target, content)
+    return WindowRows(len(ordered), hashlib.sha256(content).hexdigest())

@@ -1,9 +1,10 @@
-"""What a recipe trains on, for each window. How it is put together is ``selection.py``, the training ``checkpoint.py``."""
+"""What a recipe trains on. How it is put together is ``selection.py``, the training itself ``checkpoint.py``."""
 
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -117,7 +118,7 @@ def _paths(*parts: ShardList) -> tuple[str, ...]:
     return tuple(f"{shard.key}.json" for part in parts for shard in part.shards)
 
 
-def _metadata(chosen: Selection) -> dict[str, object]:
+def _metadata(chosen: Selection) -> dict[str, Any]:
     rows = [(name, part.samples if (part := chosen.windows.get(name)) else None) for name in chosen.asked]
     return {
         "samples": chosen.samples,

@@ -10,10 +10,12 @@ from tempfile import TemporaryDirectory
 import dagster as dg
 from dagster._core.storage.tags import RUN_KEY_TAG
 
-from trainer.contract.errors import ContractError
+from trainer.contract.errors import ContractError, Problem
+from trainer.contract.files import digest_of
 from trainer.contract.train_config import TrainConfig
 from training_assets import mined_slices, partitions
 from training_assets.control import SLICE_JOB, slice_request
+from training_assets.mined_slices import TakenSlice
 from training_assets.stores.entries import PRODUCTION
 from training_assets.stores.events import Outbox
 from training_assets.stores.inbox import Inbox, SliceFound
@@ -81,7 +83,7 @@ class _Tick:
             if one.arrived > settled:
                 self.notes.append(f"{one.name!r} arrived at {one.arrived:%H:%M:%S}: left to settle")
                 return
-            if time.monotonic() > deadline or len(self.requests) >= MOST_RUNS:
+            if place and (time.monotonic() > deadline or len(self.requests) >= MOST_RUNS):
                 self.notes.append(f"{len(found) - place} more slices wait for the next tick")
                 return
             self._take(one)
@@ -93,6 +95,9 @@ class _Tick:
             taken = mined_slices.take(self.inbox, one.name, self.scratch)
         except FileNotFoundError:
             return
+        except OSError as error:
+            self._refuse_unreadable(one.name, str(version), error)
+            return
         run_key = mined_slices.run_key(self.inbox, taken)
         if self.instance.get_run_ids(dg.RunsFilter(tags={RUN_KEY_TAG: run_key}), limit=1):
             self.notes.append(f"{one.name}: the same content was taken up before")
@@ -101,11 +106,19 @@ class _Tick:
             mined_slices.rows_of(self.inbox, taken)
         except ContractError as error:
             if self.inbox.slice_version(one.name) == version:
-                report = mined_slices.refuse(self.inbox, self.outbox, taken, error)
-                self.notes.append(f"{one.name!r} is refused: {report}")
+                self._refuse(taken, error)
             return
         if self.inbox.slice_version(one.name) != version:
             self.notes.append(f"{one.name} changed while it was read: left for the next tick")
             return
         self.names.append(one.name)
         self.requests.append(slice_request(one.name, run_key, self.assets))
+
+    def _refuse_unreadable(self, name: str, version: str, error: OSError) -> None:
+        taken = TakenSlice(name, digest_of([name, version]), Path())
+        problem = Problem(taken.shown, error.strerror or str(error), "a file that can be read")
+        self._refuse(taken, ContractError(f"slice {name} is refused", [problem]))
+
+    def _refuse(self, taken: TakenSlice, error: ContractError) -> None:
+        report = mined_slices.refuse(self.inbox, self.outbox, taken, error)
+        self.notes.append(f"{taken.name!r} is refused: {report}")

@@ -1,5 +1,6 @@
 """A delivery that breaks a rule is refused, in one report that names file, line and field."""
 
+import json
 import shutil
 import zlib
 
@@ -7,15 +8,16 @@ import cv2
 import numpy as np
 import pytest
 
-from trainer.contract.delivery import FILES, count_labels, read_delivery
+from trainer.contract import delivery
+from trainer.contract.delivery import FILES, DeliveryReader, count_labels, file_digests, read_delivery
 from trainer.contract.errors import ContractError
 
 
 def test_a_good_delivery_is_read_whole(kit):
     seen = []
-    delivery = read_delivery(kit.write(), progress=lambda done, total: seen.append((done, total)))
-    assert {split: len(rows) for split, rows in delivery.rows.items()} == {"train": 2, "val": 2, "test": 2}
-    assert count_labels(row for _, row in delivery.all_rows()) == {"car": 6, "semantic": 6}
+    read = read_delivery(kit.write(), progress=lambda done, total: seen.append((done, total)))
+    assert {split: len(rows) for split, rows in read.rows.items()} == {"train": 2, "val": 2, "test": 2}
+    assert count_labels(row for _, row in read.all_rows()) == {"car": 6, "semantic": 6}
     assert seen == [(done, 6) for done in range(1, 7)]
 
 
@@ -281,3 +283,57 @@ def test_an_image_too_large_to_decode_is_a_problem_and_no_crash(kit, only):
     content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
     kit.replace_image(kit.rows["train"][0], bytes(content))
     assert only(kit.problems()).field == "source-ref"
+
+
+def test_a_manifest_that_grows_while_it_is_read_is_refused_and_says_so(kit, only):
+    root = kit.write()
+    manifest = root / "golden_train.manifest"
+    reader = iter(DeliveryReader(root, check_images=False))
+    next(reader)
+    row = {**kit.rows["train"][0], "sample_id": "late", "sha256": "1" * 64}
+    with open(manifest, "a") as stream:
+        stream.write(json.dumps(row) + "\n")
+    with pytest.raises(ContractError) as caught:
+        list(reader)
+    problem = only(caught.value.problems)
+    assert problem.file == str(manifest)
+    assert "at its beginning" in problem.found
+    assert "nobody writes to" in problem.expected
+
+
+def test_a_delivery_is_read_sample_by_sample_and_its_version_is_known_at_the_end(kit):
+    reader = DeliveryReader(kit.write())
+    samples = list(reader)
+    assert [(one.split, one.line) for one in samples] == [(s, n) for s in ("train", "val", "test") for n in (1, 2)]
+    assert [one.content for one in samples[:2]] == (kit.root / "golden_train.manifest").read_bytes().splitlines(True)
+    assert reader.files == file_digests(kit.root)
+    assert reader.digest == read_delivery(kit.root).digest
+
+
+def test_rows_that_repeat_an_id_or_an_image_are_found_among_many(kit):
+    """More rows than are ever looked at one by one; the same image twice in one split is no mistake."""
+    template = kit.rows["train"][0]
+    kit.rows["train"] = [{**template, "sample_id": f"a{number}", "sha256": f"{number:064x}"} for number in range(500)]
+    kit.rows["train"] += [{**template, "sample_id": "a7"}, {**template, "sample_id": "twin", "sha256": f"{3:064x}"}]
+    kit.rows["val"][1]["sample_id"] = "a9"
+    kit.rows["test"][0]["sha256"] = f"{11:064x}"
+    with pytest.raises(ContractError) as caught:
+        read_delivery(kit.write(), check_images=False)
+    found = {(problem.file.rpartition("/")[2], problem.line, problem.field) for problem in caught.value.problems}
+    assert found == {
+        ("golden_train.manifest", 501, "sample_id"),
+        ("golden_val.manifest", 2, "sample_id"),
+        ("golden_test.manifest", 1, "sha256"),
+    }
+
+
+def test_images_are_decoded_a_few_ahead_of_the_reader_and_not_all_at_once(kit, monkeypatch):
+    monkeypatch.setattr(delivery, "DECODED_AHEAD", 2)
+    looked: list[str] = []
+    check = delivery.check_sample
+    monkeypatch.setattr(delivery, "check_sample", lambda *given: looked.append(given[3].sample_id) or check(*given))
+    reader = iter(DeliveryReader(kit.write()))
+    next(reader)
+    assert len(looked) <= 3
+    list(reader)
+    assert len(looked) == 6

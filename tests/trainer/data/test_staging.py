@@ -5,6 +5,7 @@ import pytest
 
 from trainer.__main__ import main
 from trainer.contract.errors import ContractError
+from trainer.contract.files import sha256_of
 from trainer.contract.shard_index import read_data_spec
 from trainer.data.loader import open_data
 from trainer.data.staging import data_directory
@@ -50,27 +51,33 @@ def test_the_data_digest_follows_the_samples(delivery, tmp_path):
     assert read_data_spec(data_directory(copy, tmp_path / "c", silent)).digest != first
 
 
-def test_windows_part_the_rows_and_each_frame_is_staged_once(delivery, tmp_path, capsys):
+def test_each_manifest_has_its_list_and_each_frame_is_staged_once(delivery, tmp_path):
     out, lists = tmp_path / "shards", tmp_path / "lists"
-    windows = ["--window", "2026-01-05", "--window", "2026-01-12", "--window", "2026-01-19"]
-    assert shard(delivery, "--out", out, "--list", lists, *windows) == 0
+    assert shard(delivery, "--out", out, "--list", lists) == 0
     first = {path.stem: json.loads(path.read_text()) for path in lists.iterdir()}
-    rows = [json.loads(line) for line in (delivery / "golden_train.manifest").read_text().splitlines()]
     assert {name: one["samples"] for name, one in first.items()} == {
-        name: sum(row["captured_at"][:10] >= name and row["captured_at"][:10] < end for row in rows)
-        for name, end in (("2026-01-05", "2026-01-12"), ("2026-01-12", "2026-01-19"), ("2026-01-19", "2026-01-26"))
-    }
-    assert first["2026-01-19"]["shards"] == []
-    shard(delivery, "--out", out, "--list", lists, *windows)
+        "golden_train": 48, "golden_val": 8, "golden_test": 8
+    }  # fmt: skip
+    assert first["golden_val"]["manifest_sha256"] == sha256_of(delivery / "golden_val.manifest")
+    shard(delivery, "--out", out, "--list", lists)
     again = {path.stem: json.loads(path.read_text()) for path in lists.iterdir()}
     assert sum(one["bytes_staged"] for one in again.values()) == 0
     assert sum(one["bytes_reused"] for one in again.values()) == sum(one["bytes_staged"] for one in first.values()) > 0
 
 
-def test_a_mined_slices_manifest_is_staged_under_its_name(delivery, tmp_path):
-    slices = delivery / "golden_val.manifest"
-    assert shard(delivery, "--out", tmp_path, "--list", tmp_path / "lists", "--manifest", slices) == 0
-    assert json.loads((tmp_path / "lists" / "val.json").read_text())["samples"] == 8
+def test_rows_may_lie_elsewhere_than_their_pictures_and_need_none_once_they_are_staged(delivery, tmp_path, capsys):
+    manifest = tmp_path / "2026-01-05.manifest"
+    shutil.copy(delivery / "golden_val.manifest", manifest)
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for row in rows:
+        row["semantic-sha256"] = sha256_of(delivery / row["semantic-ref"])
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ("--out", tmp_path / "shards", "--list", tmp_path / "lists", "--manifest", manifest)
+    assert shard(delivery, *arguments) == 0
+    assert shard(tmp_path / "no such directory", *arguments) == 0
+    assert json.loads((tmp_path / "lists" / "2026-01-05.json").read_text())["samples"] == 8
+    assert shard(tmp_path, "--out", tmp_path / "other", *arguments[2:]) == 2
+    assert f"a file that exists inside {tmp_path}" in capsys.readouterr().err
 
 
 def test_a_bad_row_stages_nothing(delivery, tmp_path, capsys):
@@ -92,9 +99,9 @@ def test_every_row_that_cannot_be_staged_is_named_before_anything_is(delivery, t
     rows[3]["semantic-ref"] = "../outside.png"
     rows[4]["source-ref"] = "s3://bucket/a.png"
     (copy / "golden_train.manifest").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert shard(copy, "--out", tmp_path / "out", "--list", tmp_path / "lists", "--window", "2026-01-06") == 2
+    assert shard(copy, "--out", tmp_path / "out", "--list", tmp_path / "lists") == 2
     said = capsys.readouterr().err
-    for word in ("manifest:2", "not_there", "outside", "s3://", "--window", "2026-01-05"):
+    for word in ("manifest:2", "not_there", "outside", "s3://"):
         assert word in said
     assert not (tmp_path / "out").exists()
 

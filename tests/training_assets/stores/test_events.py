@@ -8,21 +8,28 @@ from pathlib import Path
 
 import pytest
 
+from trainer.contract.errors import Problem
 from trainer.contract.results import Verdict
+from trainer.contract.train_config import read_config
 from training_assets.gates import GateResult, GateRow
 from training_assets.stores.entries import Draft
 from training_assets.stores.events import (
     CandidateBelowTarget,
+    DataRequested,
     Event,
     GateFailed,
     ModelRegistered,
     Outbox,
     Refused,
     Subject,
+    SweepRequested,
     Unreachable,
     gate_events,
     registration_events,
     run_gate_events,
+    slice_refused,
+    wanted_for_slice,
+    weekly_sweep,
 )
 from training_assets.stores.registry import Registry
 from training_assets.stores.sinks import JsonLines
@@ -200,3 +207,48 @@ def test_a_registration_that_was_killed_before_its_event_is_told_with_the_next(
     sink = Memory()
     assert emit(Outbox(registered.root, [sink]), list(registration_events(registered, "scenes"))) == []
     assert {event.version for event in sink.got} == {"1.0.0", "1.1.0"}  # type: ignore[union-attr]
+
+
+FAILED = (row("all", 0.1), row("all", -0.2))
+SLICE_GATE = GateResult(name="slice_targets_met", passed=False, severity="warn", rows=FAILED)
+
+
+def wanted(recipe: Path, kind: str = "sweep", frames: str = "abc") -> Event:
+    return wanted_for_slice(kind, read_config(recipe, environment={}), "fog", "1.2.0", frames, SLICE_GATE)
+
+
+def test_what_is_wanted_for_a_slice_names_it_the_version_and_the_targets_that_are_missed(recipe: Path) -> None:
+    event = wanted(recipe)
+    assert isinstance(event, SweepRequested)
+    assert (event.project, event.recipe, event.cause, event.slice) == ("tests", "tiny", "slice", "fog")
+    assert (event.production, [one.margin for one in event.rows]) == ("1.2.0", [-0.2])
+    assert event.message == "a sweep is wanted for tiny: tests@1.2.0 is below target on slice fog"
+    assert isinstance(wanted(recipe, "data_request"), DataRequested)
+
+
+def test_it_is_wanted_once_for_the_same_frames_and_version(recipe: Path, tmp_path: Path) -> None:
+    sink = Memory()
+    outbox = Outbox(tmp_path, [sink])
+    emit(outbox, [wanted(recipe), wanted(recipe), wanted(recipe, frames="other"), wanted(recipe, "data_request")])
+    assert [event.type for event in sink.got] == ["sweep.requested", "sweep.requested", "data.requested"]
+
+
+def test_a_weekly_sweep_is_wanted_once_a_week(recipe: Path, tmp_path: Path) -> None:
+    sink, config = Memory(), read_config(recipe, environment={})
+    for week in ("2026-01-05", "2026-01-05", "2026-01-12"):
+        emit(Outbox(tmp_path, [sink]), [weekly_sweep(config, week)])
+    assert len(sink.got) == 2
+
+
+def test_a_refused_slice_is_told_with_the_first_of_its_problems(tmp_path: Path) -> None:
+    problems = [Problem("slices/fog.manifest", str(n), "better", n) for n in range(1, 100)]
+    event = slice_refused("fog", "a" * 64, "report.txt", problems)
+    assert event.message == "slice 'fog' is refused: 99 problems, see report.txt"
+    assert len(event.problems) == 20
+    assert event.problems[0].startswith("slices/fog.manifest:1: found 1")
+    sink = Memory()
+    outbox = Outbox(tmp_path, [sink])
+    outbox.keep(event)
+    assert sink.got == []
+    outbox.deliver(lambda _: None)
+    assert sink.got == [event]

@@ -332,9 +332,12 @@ def test_a_refused_slice_goes_aside_with_its_report_and_each_refusal_is_kept(upl
     assert read("slices/_refused/fog-deadbeef-2.report.txt") == b"report 1"
 
 
-@pytest.mark.parametrize("name", ["a\nb", "x|y", "..", "n" * 300])
-def test_a_slice_of_any_name_can_be_refused(s3: str, name: str) -> None:
-    uploads = S3Uploads(s3.removeprefix("s3://"))
+@pytest.mark.parametrize("name", ["a\nb", "x|y", "a..b", "..", "n" * 300])
+def test_a_slice_of_any_name_can_be_refused(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if "\n" in name:  # a test server for S3 does not take it
+        uploads: Uploads = LocalUploads(tmp_path)
+    else:
+        uploads = S3Uploads(request.getfixturevalue("s3").removeprefix("s3://"))
     uploads.write(f"slices/{name}.manifest", b"bad")
     assert [one.name for one in uploads.inbox.slices()] == [name]
     uploads.inbox.refuse(name, "deadbeef" * 8, "no")

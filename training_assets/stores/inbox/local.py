@@ -1,5 +1,6 @@
 """An inbox in a directory, of this machine or mounted."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -68,17 +69,15 @@ class LocalInbox(Inbox):
                 # A directory that is moved here brings old files along: it arrives itself.
                 arrived = max(found.st_ctime_ns, (self.root / name).stat().st_ctime_ns)
                 stats[file] = Stat(arrived, found.st_mtime_ns, _version(found))
-            except (FileNotFoundError, NotADirectoryError):
+            except OSError:
                 continue
         return stats
 
     def _slices(self) -> Iterator[tuple[str, int]]:
         for entry in _entries(self.root / SLICES):
             if entry.name.endswith(MANIFEST) and not entry.name.startswith("."):
-                try:
+                with contextlib.suppress(OSError):  # gone meanwhile, or a link to nothing
                     yield entry.name.removesuffix(MANIFEST), entry.stat().st_ctime_ns
-                except FileNotFoundError:
-                    continue
 
     def _place(self, source: Path, name: str) -> None:
         target = self.root / name

@@ -1,0 +1,272 @@
+"""What comes after a run: staging after a delivery, training after staging, a plan or an event after a weak slice."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+
+from training_assets.control import Plan, plans_of, run_tags, staging_request
+from training_assets.records import Checkpoint, SliceEvaluation
+from training_assets.sensors import deliveries, follow_up
+from training_assets.stores.inbox import LocalInbox
+from training_assets.stores.registry import Registry
+
+WINDOW = "2026-01-12"
+DELIVERIES, SLICES, FOLLOW_UP = "delivery_sensor", "slice_sensor", "follow_up"
+
+
+@pytest.fixture(autouse=True)
+def _without_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference profile is computed with torch: seconds, and no sensor depends on it."""
+    at_once(monkeypatch)
+
+
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliveries, "DATASET_ASSETS", ("dataset_version", "eval_shards"))
+    monkeypatch.setattr(LocalInbox, "settle", -1.0)
+    monkeypatch.setattr(follow_up, "SETTLE_SECONDS", -1.0)
+
+
+def rewrite(graph: Any, **changes: object) -> Any:
+    """The graph again, with another recipe."""
+    path = graph.profile.recipes / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changes}))
+    return type(graph)(graph.profile, graph.instance, launcher=graph.defs.resources["launcher"])
+
+
+@pytest.fixture
+def automatic(graph: Any, daemon_of: Callable) -> Callable:
+    """A daemon over a graph whose recipe has this ``automation``; its runs are carried out with the fake trainer."""
+
+    def make(execute: bool = True, recipe: dict[str, object] | None = None, **automation: object) -> Any:
+        changed = rewrite(graph, **(recipe or {}), automation=automation)
+        daemon = daemon_of(changed.defs, graph.instance, execute=execute)
+        daemon.graph = changed
+        return daemon
+
+    return make
+
+
+def tick_all(daemon: Any, times: int = 1) -> list[str]:
+    """The jobs that were started, in order."""
+    before = len(daemon.runs())
+    for _ in range(times):
+        for name in (DELIVERIES, SLICES, FOLLOW_UP):
+            daemon.tick(name)
+    return [run.job_name for run in daemon.runs()[before:]]
+
+
+def mine(daemon: Any, name: str = "fog", day: str = "2026-01-13") -> None:
+    """A slice of one new frame."""
+    rows = [json.loads(line) for line in (daemon.graph.delivery / "golden_train.manifest").read_text().splitlines()]
+    slices = daemon.graph.inbox / "slices"
+    slices.mkdir(exist_ok=True)
+    shutil.copyfile(daemon.graph.delivery / rows[0]["source-ref"], slices / f"{name}.png")
+    row = {key: value for key, value in rows[0].items() if not key.startswith("semantic")}
+    row |= {"sample_id": name, "source-ref": f"{name}.png", "captured_at": f"{day}T12:00:00Z"}
+    (slices / f"{name}.manifest").write_text(json.dumps(row) + "\n")
+
+
+def test_a_delivery_ends_as_a_registered_model_and_then_nothing_more_starts(automatic: Callable) -> None:
+    daemon = automatic(on_delivery=True)
+    assert tick_all(daemon, 4) == ["dataset_job", "staging_job", "tiny_job"]
+    assert all(result.success for result in daemon.results)
+    assert Registry(daemon.graph.places.root).versions("tests") == ["1.0.0"]
+    dataset, staging, training = daemon.runs()
+    assert staging.tags["dagster/asset_partition_range_end"] == WINDOW
+    assert training.tags["training_assets/because"] == "delivery delivery"
+    assert {run.tags["dagster/priority"] for run in (dataset, staging, training)} == {"15"}
+    staged(daemon, plan(because="delivery two"))
+    assert daemon.tick(FOLLOW_UP).skip_message == f"tiny, {WINDOW}: up to date"
+
+
+def test_a_delivery_that_no_recipe_asks_for_is_only_checked(automatic: Callable) -> None:
+    daemon = automatic()
+    assert tick_all(daemon, 3) == ["dataset_job"]
+
+
+def test_a_delivery_that_the_recipe_does_not_fit_is_not_trained_on(automatic: Callable) -> None:
+    tasks = {"detection": {"classes": ["truck"]}, "segmentation": {"classes": ["road", "car"]}}
+    daemon = automatic(recipe={"tasks": tasks}, on_delivery=True)
+    daemon.tick(DELIVERIES)
+    assert "tiny does not fit delivery delivery: task detection does not know" in daemon.tick(FOLLOW_UP).skip_message
+
+
+def test_a_bad_delivery_is_followed_by_nothing(automatic: Callable) -> None:
+    daemon = automatic(on_delivery=True)
+    daemon.graph.edit("golden_val.manifest", lambda text: text.replace("val001", "val000"))
+    assert tick_all(daemon, 3) == ["dataset_job"]
+    assert not daemon.results[0].success
+
+
+@pytest.fixture(scope="module")
+def produced(make_graph: Callable, daemon_of: Callable) -> Iterator[Any]:
+    """A graph with a model in production, for tests that each mine a slice of their own."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        daemon = daemon_of((graph := rewrite(make_graph(instance), automation={"on_delivery": True})).defs, instance)
+        daemon.graph, daemon.execute = graph, True
+        with pytest.MonkeyPatch.context() as patched:
+            at_once(patched)
+            tick_all(daemon, 3)
+        Registry(graph.places.root).promote("tests", "1.0.0", by="test")
+        yield daemon
+
+
+@pytest.fixture
+def promoted(produced: Any, daemon_of: Callable) -> Callable:
+    """A daemon that goes on where the one before ended, with another ``automation``."""
+
+    def make(**automation: object) -> Any:
+        graph = rewrite(produced.graph, automation=automation)
+        daemon = daemon_of(graph.defs, graph.instance, execute=True)
+        daemon.graph, daemon.cursors = graph, produced.cursors
+        return daemon
+
+    return make
+
+
+HARD, EASY = {"segmentation/mIoU": 0.9}, {"segmentation/mIoU": 0.6}
+
+
+def test_a_slice_below_target_is_trained_on_from_productions_weights(promoted: Callable) -> None:
+    daemon = promoted(on_weak_slice="train", slice_targets=HARD)
+    mine(daemon)
+    assert tick_all(daemon, 4) == ["slice_job", "staging_job", "tiny_job"]
+    found = daemon.graph.record("tiny/slice_eval", SliceEvaluation, "fog")
+    assert (found.production, found.targets.passed) == ("1.0.0", False)
+    checkpoint = daemon.graph.record("tiny/checkpoint", Checkpoint, WINDOW)
+    assert "fog" in checkpoint.training_set.slices
+    assert checkpoint.warm_started_from == "tests@1.0.0"
+    assert daemon.runs()[-1].tags["training_assets/because"] == "production is below target on slice fog"
+
+
+def test_a_slice_on_target_starts_nothing(promoted: Callable) -> None:
+    daemon = promoted(on_weak_slice="train", slice_targets=EASY)
+    mine(daemon, "snow")
+    assert tick_all(daemon, 3) == ["slice_job"]
+
+
+@pytest.mark.parametrize(("policy", "kind"), [("sweep", "sweep.requested"), ("data_request", "data.requested")])
+def test_what_the_recipe_wants_instead_is_told(promoted: Callable, policy: str, kind: str) -> None:
+    daemon = promoted(on_weak_slice=policy, slice_targets=HARD)
+    mine(daemon, policy)
+    assert tick_all(daemon, 3) == ["slice_job"]
+    events = [json.loads(line) for line in (daemon.graph.places.root / "events.jsonl").read_text().splitlines()]
+    (event,) = [one for one in events if one["type"] == kind]
+    assert (event["recipe"], event["slice"], event["production"]) == ("tiny", policy, "1.0.0")
+    assert [(row["metric"], row["limit"]) for row in event["rows"]] == [("segmentation/mIoU", 0.9)]
+
+
+def test_several_weak_slices_become_one_training_in_the_window_of_the_last(promoted: Callable) -> None:
+    daemon = promoted(on_weak_slice="train", slice_targets=HARD)
+    mine(daemon, "hail")
+    mine(daemon, "rain", day="2026-01-20")
+    daemon.tick(SLICES)
+    daemon.execute = False
+    (request,) = daemon.tick(FOLLOW_UP).run_requests
+    (plan,) = plans_of(request.tags)
+    assert (plan.window, plan.slices, plan.warm_start) == ("2026-01-19", ("hail", "rain"), "production")
+    assert request.tags["dagster/asset_partition_range_end"] == "2026-01-19"
+
+
+def test_a_slice_with_a_broken_image_is_refused_in_its_run_and_taken_once_mended(promoted: Callable) -> None:
+    daemon = promoted(slice_targets=EASY)
+    mine(daemon, "broken")
+    image = daemon.graph.inbox / "slices" / "broken.png"
+    content = image.read_bytes()
+    image.write_bytes(content[:-40])
+    assert tick_all(daemon, 2) == ["slice_job"]
+    (report,) = (daemon.graph.inbox / "slices" / "_refused").glob("broken-*.report.txt")
+    assert "field 'sha256'" in report.read_text()
+    mine(daemon, "broken")
+    assert tick_all(daemon, 2) == ["slice_job"]
+    assert daemon.graph.record("tiny/slice_eval", SliceEvaluation, "broken").targets.passed
+
+
+def plan(**changes: Any) -> Plan:
+    return Plan(**{"recipe": "tiny", "window": WINDOW, "cause": "delivery", "because": "delivery one", **changes})
+
+
+def staged(daemon: Any, *plans: Plan) -> None:
+    """A run that staged windows and carries the plans."""
+    daemon.instance.add_run(dg.DagsterRun(job_name="staging_job", tags=staging_request(plans, [WINDOW]).tags))
+    daemon.finish(job="staging_job")
+
+
+def test_a_plan_is_not_started_twice_while_a_run_waits_that_will_do_the_same(automatic: Callable) -> None:
+    daemon = automatic(execute=False)
+    staged(daemon, plan())
+    staged(daemon, plan(because="delivery two"))
+    (request,) = daemon.tick(FOLLOW_UP).run_requests
+    waiting = daemon.runs("tiny_job")[0]
+    staged(daemon, plan(because="delivery three"))
+    assert f"run {waiting.run_id} waits" in daemon.tick(FOLLOW_UP).skip_message
+    staged(daemon, plan(cause="slice", slices=("fog",), warm_start="production"))
+    (request,) = daemon.tick(FOLLOW_UP).run_requests
+    staged(daemon, plan(cause="slice", slices=("rain",), warm_start="production"))
+    assert "waits, and will take in what is there" in daemon.tick(FOLLOW_UP).skip_message
+    assert request.tags["dagster/priority"] == "20"
+
+
+def test_a_plan_comes_after_a_run_that_began_before_its_data_was_there(automatic: Callable) -> None:
+    daemon = automatic(execute=False)
+    staged(daemon, plan())
+    daemon.tick(FOLLOW_UP)
+    (training,) = daemon.runs("tiny_job")
+    daemon.instance.report_dagster_event(
+        dg.DagsterEvent(event_type_value=dg.DagsterEventType.RUN_START.value, job_name="tiny_job"),
+        run_id=training.run_id,
+    )
+    staged(daemon, plan(because="delivery two"))
+    assert len(daemon.tick(FOLLOW_UP).run_requests) == 1
+
+
+def test_a_plan_of_a_recipe_that_is_gone_is_said_and_the_next_one_started(automatic: Callable) -> None:
+    daemon = automatic(execute=False)
+    staged(daemon, plan(recipe="gone"), plan())
+    assert [request.job_name for request in daemon.tick(FOLLOW_UP).run_requests] == ["tiny_job"]
+
+
+def test_what_ended_while_no_daemon_was_there_is_followed_up_once(automatic: Callable) -> None:
+    daemon = automatic(execute=False)
+    for number in range(follow_up.MOST_RUNS + 5):
+        staged(daemon, plan(overrides=(f"seed={number}",)))
+    first, second = (daemon.tick(FOLLOW_UP).run_requests for _ in range(2))
+    assert (len(first), len(second)) == (follow_up.MOST_RUNS, 5)
+    daemon.cursors.clear()
+    daemon.tick(FOLLOW_UP)
+    assert len(daemon.runs("tiny_job")) == follow_up.MOST_RUNS + 5
+
+
+def test_a_tick_that_was_killed_is_made_again_and_starts_each_plan_once(automatic: Callable) -> None:
+    daemon = automatic(execute=False)
+    staged(daemon, plan())
+    for request in daemon.evaluate(FOLLOW_UP).run_requests:
+        daemon.start(request)
+    daemon.tick(FOLLOW_UP)
+    assert len(daemon.runs("tiny_job")) == 1
+
+
+def test_an_end_that_may_hide_an_earlier_one_waits_a_moment(
+    automatic: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = automatic(execute=False)
+    monkeypatch.setattr(follow_up, "SETTLE_SECONDS", 3600.0)
+    staged(daemon, plan())
+    assert daemon.tick(FOLLOW_UP).run_requests == []
+    monkeypatch.setattr(follow_up, "SETTLE_SECONDS", -1.0)
+    assert len(daemon.tick(FOLLOW_UP).run_requests) == 1
+
+
+def test_the_weekly_chain_goes_on_with_the_recipes_that_ask_for_it(automatic: Callable) -> None:
+    daemon = automatic(weekly=True)
+    daemon.tick(DELIVERIES)
+    daemon.instance.add_run(dg.DagsterRun(job_name="dataset_job", tags=run_tags("weekly", "weekly chain")))
+    daemon.execute = False
+    daemon.finish()
+    (request,) = daemon.tick(FOLLOW_UP).run_requests
+    assert [(one.recipe, one.cause) for one in plans_of(request.tags)] == [("tiny", "weekly")]
