@@ -76,7 +76,7 @@ class WebServer:
             f"http://127.0.0.1:{self.port}/graphql", body, {"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our own server
                 return json.load(answer)["data"] or {}
         except OSError:
             return {}
@@ -100,10 +100,11 @@ def _close(process: psutil.Popen) -> None:
             one.kill()
 
 
-def launched(process: psutil.Process) -> bool:
+def launched(process: psutil.Process, below: str = "") -> bool:
+    """Whether it belongs to a training, in a directory ``below`` this one."""
     try:
-        return "TRAINING_ASSETS_ATTEMPT" in process.environ()
-    except psutil.Error:
+        return "TRAINING_ASSETS_ATTEMPT" in process.environ() and process.cwd().startswith(below)
+    except (psutil.Error, OSError):
         return False
 
 
