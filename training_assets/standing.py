@@ -25,12 +25,13 @@ from training_assets.gates import slice_targets_met
 from training_assets.places import Places
 from training_assets.queue import daemon_is_alive
 from training_assets.records import Checkpoint, DatasetVersion, Evaluation, Registered, ShardList
-from training_assets.stores.inbox import Inbox, Incomplete
+from training_assets.stores.inbox import Arrival, Inbox, Incomplete
 from training_assets.stores.record_store import WHOLE, MissingRecord, RecordStore
 from training_assets.stores.registry import Registry
 
 FAILED_DAYS = 7
 FAILED_RUNS = 100
+READ_DELIVERIES = 5
 WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
 
 
@@ -250,13 +251,22 @@ def _evaluated(recipe: TrainConfig, name: str, records: RecordStore) -> str:
 
 
 def deliveries(inbox: Inbox, dataset: DatasetVersion | None) -> list[DeliveryState]:
-    """Every delivery in the inbox, the newest first."""
-    return [_delivery(inbox, arrival.name, arrival.arrived, dataset) for arrival in reversed(inbox.arrivals())]
+    """Every delivery in the inbox, the newest first; only the newest ones are read, the others go by their looks."""
+    arrivals = inbox.arrivals()[::-1]
+    return [
+        *(_read(inbox, arrival, dataset) for arrival in arrivals[:READ_DELIVERIES]),
+        *(_by_its_looks(arrival) for arrival in arrivals[READ_DELIVERIES:]),
+    ]
 
 
-def _delivery(inbox: Inbox, name: str, arrived: datetime, dataset: DatasetVersion | None) -> DeliveryState:
-    found = inbox.look(name)
+def _read(inbox: Inbox, arrival: Arrival, dataset: DatasetVersion | None) -> DeliveryState:
+    found = inbox.look(arrival.name)
     if isinstance(found, Incomplete):
-        return DeliveryState(name, arrived, "incomplete", found.missing)
+        return DeliveryState(arrival.name, arrival.arrived, "incomplete", found.missing)
     current = dataset is not None and dict(found.digests) == dataset.files
-    return DeliveryState(name, arrived, "current" if current else "complete")
+    return DeliveryState(arrival.name, arrival.arrived, "current" if current else "complete")
+
+
+def _by_its_looks(arrival: Arrival) -> DeliveryState:
+    state = "incomplete" if arrival.missing else "complete"
+    return DeliveryState(arrival.name, arrival.arrived, state, arrival.missing)

@@ -77,6 +77,24 @@ def test_what_a_finished_command_left_behind_is_ended_though_it_lost_its_parent(
     assert not left(spec)
 
 
+def test_an_attempt_that_nobody_watches_is_asked_to_save_and_ended_by_the_runs_next_one(
+    tmp_path: Path,
+) -> None:
+    forgotten = spec_of("polite", tmp_path)
+    LocalLauncher().launch(forgotten)  # by a step whose process is gone by now
+    until((tmp_path / "rank-0").exists)
+    elsewhere = spec_of("polite", tmp_path / "other-run")
+    elsewhere.run_dir.mkdir()
+    launcher = LocalLauncher()
+    other = launcher.launch(elsewhere)
+    again = launcher.launch(spec_of("fine", tmp_path))
+    assert (tmp_path / "saved-0").exists()
+    assert not left(forgotten)
+    assert ended(launcher, again).state == "succeeded"
+    assert left(elsewhere), "another run's training is left alone"
+    launcher.stop(other)
+
+
 def test_secrets_of_this_process_are_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "WANDB_API_KEY", "DAGSTER_CLOUD_API_TOKEN", "TORCH_HUB_TOKEN", "PGPASSWORD"):
         monkeypatch.setenv(name, "hush")
