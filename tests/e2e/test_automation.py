@@ -151,19 +151,14 @@ def test_deliveries_and_slices_become_models_each_once_whatever_is_killed(place:
 
 
 def kill_worker(place: Place) -> None:
-    """The process of the run that trains now."""
+    """The process of the run that trains now, by the id that it said itself."""
     (run,) = [run for run in place.runs("tiny_job") if run.status == dg.DagsterRunStatus.STARTED]
-    workers = [one for one in psutil.process_iter() if run.run_id in " ".join(arguments_of(one))]
-    assert workers
-    for worker in workers:
-        worker.kill()
-
-
-def arguments_of(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
+    said = [entry.dagster_event for entry in place.instance.all_logs(run.run_id)]
+    events = [event for event in said if event and event.event_type == dg.DagsterEventType.ENGINE_EVENT]
+    (pid,) = {
+        int(str(e.engine_event_data.metadata["pid"].value)) for e in events if "pid" in e.engine_event_data.metadata
+    }
+    psutil.Process(pid).kill()
 
 
 def settled(place: Place) -> None:
