@@ -35,7 +35,29 @@ def write(source: "Source", path: Path) -> None:
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            nodes_to_exclude=_in_metres(prepared),
         )
+
+
+def _in_metres(model: Path) -> list[str]:
+    """The nodes that a task's own inputs reach, beside an image: 8 bits are too coarse for paths of tens of metres.
+
+    Without an image they are the whole network, and none is left out.
+    """
+    from onnx import load as read_model
+
+    from trainer.models.hydranet import IMAGE
+
+    graph = read_model(model).graph
+    own = {given.name for given in graph.input} - {IMAGE}
+    if len(own) == len(graph.input):
+        return []
+    reached = []
+    for node in graph.node:  # each stands behind what it takes
+        if own.intersection(node.input):
+            own.update(node.output)
+            reached.append(node.name)
+    return reached
 
 
 class _CalibrationData:

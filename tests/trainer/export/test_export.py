@@ -195,6 +195,20 @@ def test_the_int8_file_holds_int8_weights_per_channel_and_runs_without_torch(pac
 
 
 @pytest.mark.slow
+def test_paths_in_metres_keep_their_precision_in_the_int8_file(trained, package, exports):
+    found = load_checkpoint(trained)
+    shapes = example_inputs(found.config.data, found.tasks, 4)
+    given = [torch.rand(shapes[name].shape).numpy() * (255 if name == "image" else 30) for name in exports.inputs]
+    float_file, int8_file = (
+        dict(zip(exports.outputs, load(package / name)(given), strict=True))
+        for load, name in ((onnx_format.load, "model.onnx"), (quantize.load, quantize.FILE))
+    )
+    errors = {name: relative_error([int8_file[name]], [float_file[name]]) for name in exports.outputs}
+    assert errors["trajectory.paths"] < 0.01
+    assert errors["segmentation.logits"] > 0.01, "what comes from the image alone is in int8"
+
+
+@pytest.mark.slow
 def test_int8_is_judged_by_the_tasks_own_metrics_and_loses_little_of_what_was_learned(exports):
     found = exports.quantization
     assert (found.file, found.calibration_samples, found.judged_samples) == ("model.int8.onnx", 48, 8)
