@@ -48,7 +48,8 @@ def slice_sensor(recipes: Mapping[str, TrainConfig], seconds: int) -> dg.SensorD
         with TemporaryDirectory() as scratch:
             tick = _Tick(context.instance, inbox, outbox, assets, Path(scratch), context.cursor or "")
             tick.run()
-        outbox.deliver(context.log.warning)
+        if tick.refused:
+            outbox.deliver(context.log.warning)
         if not tick.requests:
             return dg.SensorResult(skip_reason="; ".join(tick.notes) or "nothing new", cursor=tick.mark)
         for note in tick.notes:
@@ -84,6 +85,7 @@ class _Tick:
     requests: list[dg.RunRequest] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    refused: int = 0
 
     def run(self) -> None:
         deadline = time.monotonic() + TICK_SECONDS
@@ -146,4 +148,5 @@ class _Tick:
 
     def _refuse(self, taken: TakenSlice, error: ContractError) -> None:
         report = mined_slices.refuse(self.inbox, self.outbox, taken, error)
+        self.refused += 1
         self.notes.append(f"{taken.name!r} is refused: {report}")
