@@ -78,7 +78,7 @@ def until(condition: Callable[[], Any], seconds: float) -> Any:
 
 @pytest.fixture
 def place(graph: Any, profile: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A place with its windows staged, and a home with the shipped settings that looks for lost runs more often."""
+    """A place with a checked delivery, and a home with the shipped settings that looks for lost runs more often."""
     settings = yaml.safe_load((ROOT / "deploy" / "dagster.yaml").read_text())
     settings["run_monitoring"] |= {"poll_interval_seconds": 2, "free_slots_after_run_end_seconds": 1}
     settings["concurrency"]["runs"]["max_concurrent_runs"] = 1
@@ -86,12 +86,12 @@ def place(graph: Any, profile: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     home.mkdir()
     (home / "dagster.yaml").write_text(yaml.safe_dump(settings))
     monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.setenv("TRAINING_ASSETS_SENSOR_SECONDS", "3")
     for name in ("store", "inbox", "recipes"):
         monkeypatch.setenv(f"TRAINING_ASSETS_{name.upper()}", str(getattr(profile, name)))
     with dg.DagsterInstance.from_config(str(home)) as instance:
         place = type(graph)(profile, instance, launcher=graph.defs.resources["launcher"])
         assert place.run("dataset_version", "eval_shards").success
-        assert place.run("staged_shards", windows=("2026-01-05", WINDOW)).success
         yield place
 
 
@@ -108,6 +108,7 @@ CAUSES = ("manual", "nightly", "backfill")
 def test_the_most_urgent_run_goes_first_and_neither_bad_data_nor_a_gate_is_tried_again(
     place: Any, tmp_path: Path
 ) -> None:
+    assert place.run("staged_shards", windows=("2026-01-05", WINDOW)).success
     workspace = tmp_path / "workspace.yaml"
     workspace.write_text(yaml.safe_dump(PRETENDING))
     place.edit("golden_train.manifest", lambda text: text.replace('"category": "car"', '"category": "tram"', 1))
@@ -137,6 +138,7 @@ def test_the_most_urgent_run_goes_first_and_neither_bad_data_nor_a_gate_is_tried
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_training_whose_machine_was_lost_is_started_once_more_and_goes_on_from_its_checkpoint(
     place: Any, profile: Any
 ) -> None:
@@ -158,7 +160,7 @@ def test_a_training_whose_machine_was_lost_is_started_once_more_and_goes_on_from
         for process in left:
             process.suspend()  # they would be done before anybody misses their run
         daemon = Daemon(ROOT / "workspace.yaml")
-        said, _ = person.communicate(timeout=240)
+        said, _ = person.communicate(timeout=400)
         survivors = [process for process in left if process.is_running()]
     finally:
         daemon.close()
@@ -168,7 +170,8 @@ def test_a_training_whose_machine_was_lost_is_started_once_more_and_goes_on_from
     assert person.returncode == 0, said
     assert re.search(r"the process of run \S+ was lost: run \S+ goes on in its place", said)
     assert not survivors, "what nobody watched any more was ended"
-    lost, again = runs(place)
+    staging, lost, again = runs(place)
+    assert staging.dagster_run.job_name == "staging_job"
     assert (lost.dagster_run.status.value, again.dagster_run.status.value) == ("FAILURE", "SUCCESS")
     assert again.dagster_run.tags["dagster/priority"] == "30"
     result = place.record("tiny/checkpoint", Checkpoint, WINDOW).result
