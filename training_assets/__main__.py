@@ -23,14 +23,15 @@ examples:
 Places are relative to the repository: deliveries arrive in var/inbox, var/store holds everything that was made,
 var/dagster_home is Dagster's own. Environment: TRAINING_ASSETS_PROFILE, _INBOX, _STORE, _RECIPES.
 
-exit codes: 0 done (with --detach: in the queue), 1 a gate or a run failed (the report names it), 2 bad input (the
-report says what), 130 interrupted (a run that waits in the queue or was started there goes on)
+exit codes: 0 done (with --detach: in the queue), 1 a gate or a run failed (the report names it) or the inbox cannot be
+reached, 2 bad input (the report says what), 130 interrupted (a run that waits or was started in the queue goes on)
 """
 
 
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     from trainer.contract.errors import ContractError
+    from training_assets.stores.inbox import InboxUnreachable
 
     try:
         run: Callable[[argparse.Namespace], int] = arguments.run
@@ -38,6 +39,9 @@ def main(argv: list[str] | None = None) -> int:
     except ContractError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except InboxUnreachable as error:
+        print(f"error: the inbox cannot be used: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -1,15 +1,21 @@
 """Policies: what holds for many assets at once. Owners, kinds, groups and tags are given here and nowhere else;
 retries and pools too, by name. What an asset does is in ``assets/``."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 
 import dagster as dg
 
+from trainer.contract.errors import ContractError
 from trainer.contract.train_config import TrainConfig
+from training_assets.stores.inbox import InboxUnreachable
 
 CRASH_RETRIES = 2
 CRASH_RETRY_SECONDS = 2.0
 """For assets that launch: a crash or a lost machine is tried again, a training then resumes. Bad input is not."""
+
+UNREACHABLE_RETRY_SECONDS = 60.0
+"""For assets that read an inbox on another machine: where it cannot be reached, it is asked again."""
 
 GPU_POOL = "gpu"
 """Trainings wait for a slot of this pool, so that two of them do not share the accelerator."""
@@ -36,6 +42,21 @@ KINDS: Mapping[str, set[str]] = {
     "slice_eval": {"json", "pytorch"},
     "broken_recipe": {"yaml"},
 }
+
+
+@contextlib.contextmanager
+def reaching_the_inbox() -> Iterator[None]:
+    """What an asset asks an inbox in here is asked again where the inbox cannot be reached; bad input is not.
+
+    Raises:
+        dg.RetryRequested, dg.Failure
+    """
+    try:
+        yield
+    except InboxUnreachable as error:
+        raise dg.RetryRequested(max_retries=CRASH_RETRIES, seconds_to_wait=UNREACHABLE_RETRY_SECONDS) from error
+    except ContractError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
 
 
 def with_policies(

@@ -55,7 +55,7 @@ def _nightly(recipes: Mapping[str, TrainConfig], profile: Profile) -> dg.Schedul
     def nightly(
         context: dg.ScheduleEvaluationContext, profile: dg.ResourceParam[Profile], places: dg.ResourceParam[Places]
     ) -> dg.RunRequest | dg.SkipReason:
-        graph = context.repository_def.asset_graph  # type: ignore[union-attr]
+        graph = context.repository_def.asset_graph
         return nightly_request(asking, profile, places, graph, context.instance)
 
     return nightly

@@ -43,7 +43,7 @@ from training_assets.lineage import Counts
 from training_assets.places import Places
 from training_assets.profiles import Profile
 from training_assets.records import DatasetVersion, TrainingSet
-from training_assets.stores.dvc import DvcStore
+from training_assets.stores.dvc import DvcStore, Pin
 from training_assets.stores.record_store import RecordStore, T
 from training_assets.stores.source import CodeVersion
 
@@ -311,6 +311,24 @@ class Graph:
         return {name: value.value for name, value in materialization.metadata.items()}
 
 
+class FakeDvc:
+    """Pins nothing, gives back what it was given: DVC takes seconds for a version, and has tests of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def pin(self, delivery: Path, version: str) -> Pin:
+        shutil.copytree(delivery, self.root / version, dirs_exist_ok=True)
+        return self.pinned(version)
+
+    def pinned(self, version: str) -> Pin:
+        (path,) = (path for path in self.root.iterdir() if path.name.startswith(version))
+        return Pin(path.name, "0.dir", 1, 1, path)
+
+    def restore(self, version: str, out: Path) -> None:
+        shutil.copytree(self.root / version, out)
+
+
 def key_of(key: str) -> dg.AssetKey:
     return dg.AssetKey(key.split("/"))
 
@@ -337,6 +355,13 @@ def trainer() -> FakeTrainer:
 def graph(profile: Profile, instance: dg.DagsterInstance, trainer: FakeTrainer) -> Graph:
     """The graph with the fake trainer."""
     return Graph(profile, instance, launcher=trainer)
+
+
+@pytest.fixture
+def graph_without_dvc(profile: Profile, instance: dg.DagsterInstance, trainer: FakeTrainer, tmp_path: Path) -> Graph:
+    """``graph`` for tests that deliver again and again."""
+    (tmp_path / "pins").mkdir()
+    return Graph(profile, instance, launcher=trainer, dvc=FakeDvc(tmp_path / "pins"))
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,10 @@
 import contextlib
 import json
 import re
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,82 +15,26 @@ import psutil
 import pytest
 import yaml
 
+from tests.training_assets.daemons import ROOT, Daemon, launched, prepare_home, pretending_workspace, until
 from training_assets.control import Plan, delivery_config, training_request
 from training_assets.queue import submit
 from training_assets.records import Checkpoint
 
-ROOT = Path(__file__).parents[2]
 WINDOW = "2026-01-12"
-PRETENDING = {
-    "load_from": [
-        {
-            "python_module": {
-                "module_name": "tests.training_assets.pretending",
-                "location_name": "training_assets",
-                "working_directory": str(ROOT),
-            }
-        }
-    ]
-}
-
-
-class Daemon:
-    """``dagster-daemon run`` with its code server and run workers; what a training launched is not among them."""
-
-    def __init__(self, workspace: Path) -> None:
-        dagster = str(Path(sys.executable).with_name("dagster-daemon"))
-        command = [dagster, "run", "-w", str(workspace)]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = psutil.Popen(command, cwd=ROOT, start_new_session=True, **quiet)
-
-    def kill(self) -> None:
-        """As a power cut does, all at once."""
-        everything = [self.process, *self.process.children(recursive=True)]
-        for process in [one for one in everything if not launched(one)]:
-            process.kill()
-        self.process.wait()
-
-    def close(self) -> None:
-        if self.process.is_running():
-            everything = [self.process, *self.process.children(recursive=True)]
-            self.process.send_signal(signal.SIGTERM)
-            _, left = psutil.wait_procs(everything, timeout=15)
-            for process in left:
-                process.kill()
-
-
-def launched(process: psutil.Process, below: str = "") -> bool:
-    """Whether it belongs to a training, in a directory ``below`` this one."""
-    try:
-        return "TRAINING_ASSETS_ATTEMPT" in process.environ() and process.cwd().startswith(below)
-    except (psutil.Error, OSError):
-        return False
-
-
-def until(condition: Callable[[], Any], seconds: float) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.2)
-    return found
 
 
 @pytest.fixture
 def place(graph: Any, profile: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A place with a checked delivery, and a home with the shipped settings that looks for lost runs more often."""
-    settings = yaml.safe_load((ROOT / "deploy" / "dagster.yaml").read_text())
-    settings["run_monitoring"] |= {"poll_interval_seconds": 2, "free_slots_after_run_end_seconds": 1}
-    settings["concurrency"]["runs"]["max_concurrent_runs"] = 1
     home = tmp_path / "home"
-    home.mkdir()
-    (home / "dagster.yaml").write_text(yaml.safe_dump(settings))
+    prepare_home(home, max_concurrent_runs=1)
     monkeypatch.setenv("DAGSTER_HOME", str(home))
-    monkeypatch.setenv("TRAINING_ASSETS_SENSOR_SECONDS", "3")
     for name in ("store", "inbox", "recipes"):
         monkeypatch.setenv(f"TRAINING_ASSETS_{name.upper()}", str(getattr(profile, name)))
     with dg.DagsterInstance.from_config(str(home)) as instance:
         place = type(graph)(profile, instance, launcher=graph.defs.resources["launcher"])
         assert place.run("dataset_version", "eval_shards").success
+        (place.delivery / "_SUCCESS").unlink()  # so that its sensor has nothing to do
         yield place
 
 
@@ -109,8 +52,7 @@ def test_the_most_urgent_run_goes_first_and_neither_bad_data_nor_a_gate_is_tried
     place: Any, tmp_path: Path
 ) -> None:
     assert place.run("staged_shards", windows=("2026-01-05", WINDOW)).success
-    workspace = tmp_path / "workspace.yaml"
-    workspace.write_text(yaml.safe_dump(PRETENDING))
+    workspace = pretending_workspace(tmp_path / "workspace.yaml")
     place.edit("golden_train.manifest", lambda text: text.replace('"category": "car"', '"category": "tram"', 1))
     too_high = Plan(
         recipe="tiny",
@@ -140,8 +82,9 @@ def test_the_most_urgent_run_goes_first_and_neither_bad_data_nor_a_gate_is_tried
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_training_whose_machine_was_lost_is_started_once_more_and_goes_on_from_its_checkpoint(
-    place: Any, profile: Any
+    place: Any, profile: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRAINING_ASSETS_SENSOR_SECONDS", "3")
     recipe = profile.recipes / "tiny.yaml"
     value = yaml.safe_load(recipe.read_text())
     value["training"] |= {"epochs": 40, "checkpoint_every": 6, "eval_every": 20}

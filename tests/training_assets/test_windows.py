@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -15,7 +14,6 @@ from trainer.contract.shard_index import read_index
 from training_assets.metadata import SKIPPED
 from training_assets.records import DatasetVersion, ShardList, TrainingSet
 from training_assets.refresh import Refresher
-from training_assets.stores.dvc import Pin
 
 STAGED = dg.AssetKey("staged_shards")
 SETS = dg.AssetKey(["tiny", "training_set"])
@@ -24,30 +22,10 @@ SPAN = ("2025-12-29", "2026-01-26")
 WINDOWS = ("2025-12-29", "2026-01-05", "2026-01-12", "2026-01-19", "2026-01-26")
 
 
-class FakeDvc:
-    """Pins nothing, gives back what it was given: DVC takes seconds for a version, and has tests of its own."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def pin(self, delivery: Path, version: str) -> Pin:
-        shutil.copytree(delivery, self.root / version, dirs_exist_ok=True)
-        return self.pinned(version)
-
-    def pinned(self, version: str) -> Pin:
-        (path,) = (path for path in self.root.iterdir() if path.name.startswith(version))
-        return Pin(path.name, "0.dir", 1, 1, path)
-
-    def restore(self, version: str, out: Path) -> None:
-        shutil.copytree(self.root / version, out)
-
-
 @pytest.fixture
-def graph(graph: Any, tmp_path: Path) -> Any:
+def graph(graph_without_dvc: Any) -> Any:
     """Two windows with 24 rows and a bit, and empty ones around them."""
-    (tmp_path / "pins").mkdir()
-    launcher = graph.defs.resources["launcher"]
-    return type(graph)(graph.profile, graph.instance, launcher=launcher, dvc=FakeDvc(tmp_path / "pins"))
+    return graph_without_dvc
 
 
 def made(graph: Any) -> Any:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -124,18 +124,10 @@ def is_uri(reference: str) -> bool:
     return bool(URI.match(reference))
 
 
-class Line(NamedTuple):
-    """A good line of a manifest: its number, its bytes as delivered, and the row in them."""
-
-    number: int
-    content: bytes
-    row: Row
-
-
 def read_lines(
     path: Path, problems: list[Problem], seen: Callable[[bytes], object] = lambda content: None
-) -> Iterator[Line]:
-    """Each good line of ``path``; what is wrong with the others goes into ``problems``.
+) -> Iterator[tuple[int, bytes, Row]]:
+    """Number, bytes and row of each good line of ``path``; what is wrong with the others goes into ``problems``.
 
     ``seen`` is called with each line, the bad and the empty ones too: a digest of exactly what was read.
     """
@@ -147,7 +139,7 @@ def read_lines(
             if content.isspace():
                 continue
             try:
-                yield Line(number, content, validate(content))
+                yield number, content, validate(content)
             except ValidationError as error:
                 problems.extend(_line_problems(error, content, str(path), number))
         problems.extend(_growth(path, before, os.fstat(lines.fileno())))
@@ -155,8 +147,8 @@ def read_lines(
 
 def read_manifest(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Row]]:
     """Line number and row of each good line of ``path``; what is wrong with the others goes into ``problems``."""
-    for line in read_lines(path, problems):
-        yield line.number, line.row
+    for number, _, row in read_lines(path, problems):
+        yield number, row
 
 
 def count_lines(path: Path) -> int:

@@ -11,6 +11,7 @@ its rows or their pictures do, and not with the order that a delivery has.
 
 import hashlib
 import json
+import marshal
 from collections import defaultdict
 from datetime import date
 from pathlib import Path
@@ -25,6 +26,9 @@ SUFFIX = ".manifest"
 HELD_BYTES = 64 << 20
 """Rows that are kept in memory before they go to the scratch files."""
 
+PLAIN_MARSHAL = 2
+"""The last format of marshal that does not look for objects that it has written before."""
+
 NO_ROWS = hashlib.sha256().hexdigest()
 """The digest of a window that has no rows, and so no file."""
 
@@ -37,6 +41,10 @@ def window_manifest(directory: Path, window: str) -> Path:
 def split_manifests(directory: Path, split: str) -> list[Path]:
     """The files that hold a whole split, oldest rows first."""
     return sorted((directory / WINDOWS).glob(f"*{SUFFIX}")) if split == "train" else [directory / f"{split}{SUFFIX}"]
+
+
+Held = tuple[float, str, bytes]
+"""When it was captured, its id, its line: in the order in which rows are sorted."""
 
 
 class WindowRows(NamedTuple):
@@ -53,15 +61,13 @@ class RowWriter:
         self._scratch = scratch
         self._cadence: Cadence = cadence
         self._windows: dict[date, str] = {}
-        self._held: defaultdict[str, list[bytes]] = defaultdict(list)
+        self._held: defaultdict[str, list[Held]] = defaultdict(list)
         self._bytes = 0
+        self._spills = 0
 
     def add(self, sample: Sample) -> None:
-        row = sample.row
-        # Before each line, its time and id: sorting lines sorts by them. Neither of them holds a tab.
-        key = f"{row.captured_at.isoformat()}\t{row.sample_id}\t".encode()
-        content = _content(sample)
-        self._held[self._file_of(sample)] += (key, content)
+        row, content = sample.row, _content(sample)
+        self._held[self._file_of(sample)].append((row.captured_at.timestamp(), row.sample_id, content))
         self._bytes += len(content)
         if self._bytes > HELD_BYTES:
             self._spill()
@@ -72,14 +78,14 @@ class RowWriter:
         A version that is written again gets the same files, or those of windows of another length.
         """
         self._spill()
-        written = {
-            path.relative_to(self._scratch): _write_sorted(path, directory / path.relative_to(self._scratch))
-            for path in sorted(self._scratch.rglob(f"*{SUFFIX}"))
-        }
+        parts: defaultdict[Path, list[Path]] = defaultdict(list)
+        for path in self._scratch.rglob(f"*{SUFFIX}"):
+            parts[Path(*path.relative_to(self._scratch).parts[1:])].append(path)
+        written = {name: _write_sorted(paths, directory / name) for name, paths in sorted(parts.items())}
         for path in (directory / WINDOWS).glob(f"*{SUFFIX}"):
             if path.relative_to(directory) not in written:
                 path.unlink()
-        return {path.stem: rows for path, rows in written.items() if path.parent.name == WINDOWS}
+        return {name.stem: rows for name, rows in written.items() if name.parent.name == WINDOWS}
 
     def _file_of(self, sample: Sample) -> str:
         if sample.split != "train":
@@ -90,13 +96,14 @@ class RowWriter:
         return self._windows[day]
 
     def _spill(self) -> None:
-        for name, lines in self._held.items():
-            path = self._scratch / name
+        """Put what is held into files of a directory of their own, marshalled: text would have to be parsed again."""
+        for name, rows in self._held.items():
+            path = self._scratch / f"{self._spills:06d}" / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "ab") as stream:
-                stream.writelines(lines)
+            path.write_bytes(marshal.dumps(rows, PLAIN_MARSHAL))
         self._held.clear()
         self._bytes = 0
+        self._spills += 1
 
 
 def _content(sample: Sample) -> bytes:
@@ -108,9 +115,9 @@ def _content(sample: Sample) -> bytes:
     return content if content.startswith(b"{") and content.endswith(b"}\n") else content.strip() + b"\n"
 
 
-def _write_sorted(scratch: Path, target: Path) -> WindowRows:
-    with open(scratch, "rb") as lines:
-        ordered = [line.split(b"\t", 2)[2] for line in sorted(lines)]
-    content = b"".join(ordered)
+def _write_sorted(parts: list[Path], target: Path) -> WindowRows:
+    rows = [row for path in parts for row in marshal.loads(path.read_bytes())]  # noqa: S302 - our own
+    rows.sort()
+    content = b"".join([line for _, _, line in rows])
     write_bytes(target, content)
-    return WindowRows(len(ordered), hashlib.sha256(content).hexdigest())
+    return WindowRows(len(rows), hashlib.sha256(content).hexdigest())

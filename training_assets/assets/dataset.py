@@ -22,11 +22,12 @@ from training_assets.launchers.session import new_attempt, run_to_end
 from training_assets.partitions import window_partitions
 from training_assets.places import Places
 from training_assets.planning import RECORD_FILE, dataset_of
+from training_assets.policies import reaching_the_inbox
 from training_assets.profiles import Profile
 from training_assets.records import DatasetVersion
 from training_assets.staging import Stager
 from training_assets.stores.dvc import DvcStore
-from training_assets.stores.inbox import DeliveryFound, Inbox
+from training_assets.stores.inbox import Inbox
 from training_assets.stores.record_store import WHOLE, RecordStore
 from training_assets.versions import CONTRACT, code_version
 
@@ -62,7 +63,8 @@ class DatasetConfig(dg.Config):
 )
 def golden(config: DatasetConfig, inbox: dg.ResourceParam[Inbox]) -> Iterator[dg.ObserveResult]:
     """The delivery's files; their data versions are their sha256."""
-    found = delivered(inbox, config.delivery)
+    with reaching_the_inbox():
+        found = inbox.find(config.delivery)
     for part, file in GOLDEN_FILES.items():
         version = dg.DataVersion(found.digests[file])
         yield dg.ObserveResult(asset_key=golden_key(part), data_version=version, metadata={"delivery": found.name})
@@ -85,7 +87,9 @@ def dataset_version(
     Its data version is the digest of the delivery; `restore` brings any pinned version back byte for byte. Its rows
     are kept by window, and each window whose rows changed is observed as `golden/windows`.
     """
-    root = inbox.fetch(delivered(inbox, config.delivery), places.fetched, _reporter(context, "fetched", "files"))
+    with reaching_the_inbox():
+        found = inbox.find(config.delivery)
+        root = inbox.fetch(found, places.fetched, _reporter(context, "fetched", "files"))
     scratch = places.launch("dataset", context.run.run_id) / new_attempt()
     rows, features = RowWriter(scratch, profile.windows.cadence), FeatureTable()
     reader, tally = checked_delivery(root, _reporter(context, "checked", "samples"), rows.add, features.add)
@@ -177,14 +181,6 @@ def reference_profile(
             "profile": dg.MetadataValue.path(str(out / PROFILE_FILE)),
         },
     )
-
-
-def delivered(inbox: Inbox, name: str) -> DeliveryFound:
-    """The delivery ``name``, or the newest, or a failure that is not retried."""
-    try:
-        return inbox.find(name)
-    except ContractError as error:
-        raise dg.Failure(str(error), allow_retries=False) from None
 
 
 def checked_delivery(root: Path, progress: Progress, *takers: Callable[[Sample], None]) -> tuple[DeliveryReader, Tally]:

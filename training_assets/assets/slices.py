@@ -1,6 +1,7 @@
 """Mined slices: staged, and the production model of each recipe on them. What then happens is in ``follow_up``."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 
@@ -16,6 +17,7 @@ from training_assets.assets.shards import SOURCES, shard_metadata
 from training_assets.launchers import Launcher
 from training_assets.mined_slices import TakenSlice
 from training_assets.places import Places
+from training_assets.policies import reaching_the_inbox
 from training_assets.records import MinedSlice, ShardList, SliceEvaluation
 from training_assets.staging import Stager
 from training_assets.stores.dvc import DvcStore
@@ -41,16 +43,17 @@ def mined_slice(
     outbox: dg.ResourceParam[Outbox],
 ) -> dg.MaterializeResult[MinedSlice]:
     """One auto-mined slice (`slices/<name>.manifest` of the inbox) as shards, its images checked before."""
-    name, into = context.partition_key, places.fetched / "slices"
-    taken = _taken(inbox, name, places)
-    try:
-        rows = mined_slices.rows_of(inbox, taken)
-        manifest = mined_slices.fetch(inbox, taken, rows, into)
-        check_pictures(rows, manifest.parent, taken.shown, _pinned_slices(places))
-    except ContractError as error:
-        report = mined_slices.refuse(inbox, outbox, taken, error)
-        outbox.deliver(context.log.warning)
-        raise dg.Failure(f"{error}\nreport: {report}", allow_retries=False) from None
+    name, into = context.partition_key, places.launch("slice", context.run.run_id)
+    with reaching_the_inbox():
+        taken = _taken(inbox, name, into)
+        try:
+            rows = mined_slices.rows_of(inbox, taken)
+            manifest = mined_slices.fetch(inbox, taken, rows, into)
+            check_pictures(rows, manifest.parent, taken.shown, _pinned_slices(places))
+        except ContractError as error:
+            report = mined_slices.refuse(inbox, outbox, taken, error)
+            outbox.deliver(context.log.warning)
+            raise dg.Failure(f"{error}\nreport: {report}", allow_retries=False) from None
     staged = Stager(context, launcher, places, dvc).manifests(manifest.parent, {name: manifest})[name]
     _refuse_another(taken, staged)
     moments = [row.captured_at for _, row in rows]
@@ -134,12 +137,12 @@ def slice_eval_asset(recipe: TrainConfig) -> dg.AssetsDefinition:
     return slice_eval
 
 
-def _taken(inbox: Inbox, name: str, places: Places) -> TakenSlice:
+def _taken(inbox: Inbox, name: str, into: Path) -> TakenSlice:
     """The slice of a partition; keys come unchecked, whoever adds one by hand, so the name is checked first."""
     if flaw := flaw_of_name(name):
         raise dg.Failure(f"partition of slices: found {flaw}, expected {PLAIN_NAME}", allow_retries=False)
     try:
-        return mined_slices.take(inbox, name, places.fetched / "slices")
+        return mined_slices.take(inbox, name, into)
     except FileNotFoundError as error:
         expected = "a manifest that mining delivered under this name"
         raise dg.Failure(f"partition '{name}': found no {error}, expected {expected}", allow_retries=False) from None

@@ -28,8 +28,7 @@ def inventory(places: Places) -> list[Thing]:
     runs = [thing for path in places.root.glob("runs/_runs/*") for thing in _run(places, path, sets)]
     scratch = [_directory(places, "launches", path) for path in places.root.glob("launches/*")]
     evaluations = [_directory(places, "slice_evals", path) for path in places.root.glob("slice_evals/*/*")]
-    copies = [path for path in places.fetched.glob("*") if path.name != "slices"]
-    fetched = [_directory(places, "fetched", path) for path in copies]
+    fetched = [_directory(places, "fetched", path) for path in places.fetched.glob("*")]
     return [*runs, *sets, *evaluations, *scratch, *fetched, *_shards(places)]
 
 

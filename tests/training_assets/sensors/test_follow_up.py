@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from training_assets.control import Plan, plans_of, run_tags, staging_request
-from training_assets.records import Checkpoint, SliceEvaluation
+from training_assets.records import Checkpoint, ShardList, SliceEvaluation
 from training_assets.sensors import deliveries, follow_up
 from training_assets.stores.inbox import LocalInbox
 from training_assets.stores.registry import Registry
@@ -270,3 +270,29 @@ def test_the_weekly_chain_goes_on_with_the_recipes_that_ask_for_it(automatic: Ca
     daemon.finish()
     (request,) = daemon.tick(FOLLOW_UP).run_requests
     assert [(one.recipe, one.cause) for one in plans_of(request.tags)] == [("tiny", "weekly")]
+
+
+@pytest.mark.slow
+def test_an_inbox_in_s3_feeds_the_same_flow(make_graph: Callable, daemon_of: Callable, s3: str) -> None:
+    import boto3
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        local = make_graph(instance, inbox=f"{s3}/in")
+        graph = rewrite(local, automation={"on_delivery": True})
+        delivery = graph.places.root.parent / "inbox" / "delivery"
+        bucket, client = s3.removeprefix("s3://"), boto3.client("s3")
+        paths = [path for path in sorted(delivery.rglob("*")) if path.is_file() and path.name != "_SUCCESS"]
+        for path in [*paths, delivery / "_SUCCESS"]:
+            client.upload_file(str(path), bucket, f"in/{path.relative_to(delivery.parent)}")
+        row = json.loads((delivery / "golden_train.manifest").read_text().splitlines()[0])
+        client.upload_file(str(delivery / row["source-ref"]), bucket, "in/slices/fog/a.png")
+        mined = {**row, "sample_id": "fog", "source-ref": "fog/a.png", "semantic-ref": None}
+        client.put_object(Bucket=bucket, Key="in/slices/fog.manifest", Body=json.dumps(mined).encode())
+        shutil.rmtree(delivery)
+
+        daemon = daemon_of(graph.defs, instance, execute=True)
+        daemon.resources["inbox"].settle = -60.0
+        assert tick_all(daemon, 3) == ["dataset_job", "slice_job", "staging_job", "tiny_job"]
+        assert all(result.success for result in daemon.results)
+        assert graph.record("mined_slice", ShardList, "fog").samples == 1
+        assert graph.record("tiny/checkpoint", Checkpoint, WINDOW).training_set.slices == ("fog",)

@@ -11,7 +11,15 @@ import pytest
 
 from trainer.contract.delivery import FILES, file_digests
 from trainer.contract.errors import ContractError
-from training_assets.stores.inbox import DeliveryFound, Inbox, Incomplete, LocalInbox, S3Inbox, inbox_of
+from training_assets.stores.inbox import (
+    DeliveryFound,
+    Inbox,
+    InboxUnreachable,
+    Incomplete,
+    LocalInbox,
+    S3Inbox,
+    inbox_of,
+)
 from training_assets.stores.inbox.base import SUCCESS, SUMS
 
 CONTENT = {name: f"content of {name}".encode() for name in FILES}
@@ -359,8 +367,16 @@ def test_an_inbox_of_another_kind_is_refused(uri: str) -> None:
 
 
 def test_a_bucket_that_is_not_there_is_said_in_a_line(s3: str) -> None:
-    with pytest.raises(ContractError, match=r"s3://nobodys-bucket: found .*NoSuchBucket"):
+    with pytest.raises(InboxUnreachable, match=r"s3://nobodys-bucket/: .*NoSuchBucket"):
         inbox_of("s3://nobodys-bucket").arrivals()
+
+
+def test_an_inbox_out_of_reach_says_so_and_is_no_empty_one(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    inbox = inbox_of(s3)
+    for ask in (inbox.arrivals, lambda: inbox.lacking(["a.png"])):
+        with pytest.raises(InboxUnreachable, match=r"127\.0\.0\.1:9"):
+            ask()
 
 
 def test_an_inbox_on_a_file_system_without_links_gets_copies(

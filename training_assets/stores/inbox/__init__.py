@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from trainer.contract.errors import ContractError, Problem
-from training_assets.stores.inbox.base import Arrival, DeliveryFound, Inbox, Incomplete, SliceFound
+from training_assets.stores.inbox.base import Arrival, DeliveryFound, Inbox, InboxUnreachable, Incomplete, SliceFound
 from training_assets.stores.inbox.local import LocalInbox
 from training_assets.stores.inbox.s3 import S3Inbox
 
@@ -11,6 +11,7 @@ __all__ = [
     "Arrival",
     "DeliveryFound",
     "Inbox",
+    "InboxUnreachable",
     "Incomplete",
     "LocalInbox",
     "S3Inbox",

@@ -43,6 +43,10 @@ def silent(done: int, total: int) -> None:
     """No progress is told."""
 
 
+class InboxUnreachable(Exception):
+    """The inbox cannot be reached, or does not let itself be read or written; another try may do better."""
+
+
 @dataclass(frozen=True)
 class Stat:
     """A file: when it arrived and when its content was written (ns), and what tells two of its versions apart."""
@@ -100,6 +104,8 @@ class Inbox(ABC):
     """One inbox. ``settle`` is for how many seconds a thing must have been there before a sensor takes it.
 
     Before that, something that arrived at the same moment may not be visible yet and would be passed over.
+
+    Raises (everything here): InboxUnreachable where it lies on another machine.
     """
 
     uri: str

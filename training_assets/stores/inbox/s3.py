@@ -1,10 +1,10 @@
 """An inbox below a prefix of an S3 bucket. Region and credentials are boto3's own (environment, host role)."""
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from training_assets.stores.inbox.base import (
     SUMS,
     DeliveryFound,
     Inbox,
+    InboxUnreachable,
     Progress,
     Stat,
     silent,
@@ -64,10 +65,8 @@ class S3Inbox(Inbox):
         return out
 
     def slice_manifest(self, name: str, into: Path) -> Path:
-        key = f"{self.prefix}{SLICES}/{name}{MANIFEST}"
         target = into / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}{MANIFEST}"
-        with self._file(key):
-            self._download(key, target)
+        self._download(f"{self.prefix}{SLICES}/{name}{MANIFEST}", target)
         return target
 
     def fetch_slice(self, name: str, references: Iterable[str], into: Path) -> Path:
@@ -89,7 +88,7 @@ class S3Inbox(Inbox):
 
     def slice_version(self, name: str) -> str | None:
         try:
-            with self._file(f"{SLICES}/{name}{MANIFEST}"):
+            with self._asking(f"{SLICES}/{name}{MANIFEST}"):
                 found = self._client.head_object(Bucket=self.bucket, Key=f"{self.prefix}{SLICES}/{name}{MANIFEST}")
         except FileNotFoundError:
             return None
@@ -113,41 +112,39 @@ class S3Inbox(Inbox):
                 yield name.removesuffix(MANIFEST), _stat(one).arrived
 
     def _place(self, source: Path, name: str) -> None:
-        from botocore.exceptions import ClientError
-
-        try:
+        with contextlib.suppress(FileNotFoundError), self._asking(name):
             head = self._client.head_object(Bucket=self.bucket, Key=f"{self.prefix}{name}")
             if head["ContentLength"] == source.stat().st_size and source.name not in FILES:
                 return
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in GONE:
-                raise
-        self._client.upload_file(str(source), self.bucket, f"{self.prefix}{name}")
+        with self._asking(name):
+            self._client.upload_file(str(source), self.bucket, f"{self.prefix}{name}")
 
     def _sha256(self, name: str) -> str:
         digest = hashlib.sha256()
-        with self._file(name):
+        with self._asking(name):
             body = self._client.get_object(Bucket=self.bucket, Key=f"{self.prefix}{name}")["Body"]
             for chunk in body.iter_chunks(CHUNK):
                 digest.update(chunk)
         return digest.hexdigest()
 
     def _read(self, name: str) -> bytes:
-        with self._file(name):
+        with self._asking(name):
             content: bytes = self._client.get_object(Bucket=self.bucket, Key=f"{self.prefix}{name}")["Body"].read()
         return content
 
     def _write(self, name: str, content: bytes) -> None:
-        self._client.put_object(Bucket=self.bucket, Key=f"{self.prefix}{name}", Body=content)
+        with self._asking(name):
+            self._client.put_object(Bucket=self.bucket, Key=f"{self.prefix}{name}", Body=content)
 
     def _move(self, name: str, target: str) -> None:
         source = {"Bucket": self.bucket, "Key": f"{self.prefix}{name}"}
         try:
-            with self._file(name):
+            with self._asking(name):
                 self._client.copy_object(Bucket=self.bucket, Key=f"{self.prefix}{target}", CopySource=source)
         except FileNotFoundError:
             return
-        self._client.delete_object(**source)
+        with self._asking(name):
+            self._client.delete_object(**source)
 
     def _exists(self, name: str) -> bool:
         return next(iter(self._list(name)), {}).get("Key") == f"{self.prefix}{name}"
@@ -163,13 +160,14 @@ class S3Inbox(Inbox):
             yield from page.get("Contents", ())
 
     def _pages(self, **asked: str) -> Iterator[Mapping[str, Any]]:
-        with self._told():
+        with self._asking():
             yield from self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, **asked)
 
     def _download(self, key: str, target: Path) -> None:
         # boto3 writes beside the target and renames: a file that is there is whole.
         target.parent.mkdir(parents=True, exist_ok=True)
-        self._client.download_file(self.bucket, key, str(target))
+        with self._asking(self._name(key, "")):
+            self._client.download_file(self.bucket, key, str(target))
 
     def _target(self, root: Path, key: str, prefix: str) -> Path:
         root.mkdir(parents=True, exist_ok=True)
@@ -182,28 +180,18 @@ class S3Inbox(Inbox):
     def _name(self, key: str, prefix: str) -> str:
         return key.removeprefix(f"{self.prefix}{prefix}")
 
-    @contextmanager
-    def _file(self, name: str) -> Iterator[None]:
-        """Let an object that is not there be a file that is not there."""
-        from botocore.exceptions import ClientError
-
-        try:
-            yield
-        except ClientError as error:
-            if error.response["Error"]["Code"] in GONE:
-                raise FileNotFoundError(self._at(name)) from None
-            raise
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Let a bucket that cannot be used be said in a line."""
+    @contextlib.contextmanager
+    def _asking(self, name: str = "") -> Iterator[None]:
+        """Say in the inbox's own words what S3 answers."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             yield
         except (BotoCoreError, ClientError) as error:
-            problem = Problem(self.uri, str(error), "a bucket that can be listed and read")
-            raise ContractError("the inbox cannot be used", [problem]) from None
+            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+            if code in GONE:
+                raise FileNotFoundError(self._at(name)) from None
+            raise InboxUnreachable(f"{self._at(name)}: {error}") from None
 
     @functools.cached_property
     def _client(self) -> Any:
