@@ -22,13 +22,17 @@ class Part:
 def parts_of(
     evaluated: Sequence[Evaluated], tasks: Sequence[Task], slices: Slices, crossed: bool = True
 ) -> dict[str, Part]:
-    """The whole split, each slice of it, and each two slices that share some but not all of their samples."""
+    """The whole split, each slice of it, and each two slices that share some but not all of their samples.
+
+    Slices of the same samples are the same part.
+    """
     members = {
         one.name: frozenset(place for place, sample in enumerate(evaluated) if one.holds(sample.row))
         for one in slices.slices
     }
     found = {OVERALL: frozenset(range(len(evaluated))), **members, **(dict(_crossed(members)) if crossed else {})}
-    return {name: _part([evaluated[place] for place in sorted(places)], tasks) for name, places in found.items()}
+    parts = {one: _part([evaluated[place] for place in sorted(one)], tasks) for one in set(found.values())}
+    return {name: parts[places] for name, places in found.items()}
 
 
 def _crossed(members: Mapping[str, frozenset[int]]) -> Iterator[tuple[str, frozenset[int]]]:

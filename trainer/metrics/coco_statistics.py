@@ -144,9 +144,7 @@ class _Pooled:
     def recall(self, area: int, most: int, counts: np.ndarray) -> np.ndarray:
         """T×B: objects found among the best ``most`` detections of each image."""
         hits = self.hit[area] & (self.rank < most)
-        by_image = np.zeros((len(THRESHOLDS), counts.shape[1]))
-        for threshold, own in enumerate(hits):
-            np.add.at(by_image[threshold], self.image[own], 1.0)
+        by_image = np.stack([np.bincount(self.image[own], minlength=counts.shape[1]) for own in hits])
         truths = counts @ self.truths[area]
         return ratio(by_image @ counts.T, np.broadcast_to(truths, (len(THRESHOLDS), len(counts))))
 
@@ -162,19 +160,16 @@ class _Pooled:
 
     def _weighted(self, area: int, counts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """For each threshold B×K: how many hits, and how many detections, there are down to each of K hits."""
-        shared = None
-        if not self.ignored[area].any():
-            # What comes after the last hit changes nothing.
-            last = 1 + int(np.flatnonzero(self.hit[area].any(axis=0))[-1:].sum()) if self.hit[area].any() else 0
-            shared = counts[:, self.image[:last]].cumsum(axis=1)
-        for threshold in range(len(THRESHOLDS)):
-            hit = np.flatnonzero(self.hit[area, threshold])
-            hits = counts[:, self.image[hit]].cumsum(axis=1)
-            if shared is not None:
-                yield hits, shared[:, hit]
-                continue
-            kept = np.flatnonzero(~self.ignored[area, threshold][: hit[-1] + 1]) if len(hit) else hit
-            yield hits, counts[:, self.image[kept]].cumsum(axis=1)[:, np.searchsorted(kept, hit)]
+        # What comes after the last hit changes nothing.
+        last = 1 + int(np.flatnonzero(self.hit[area].any(axis=0)).max(initial=-1))
+        image, kept = self.image[:last], (~self.ignored[area, :, :last]).astype(np.float64)
+        shared = (counts[:, image] * kept[0]).cumsum(axis=1)
+        for hit, change in zip(map(np.flatnonzero, self.hit[area]), kept - kept[0], strict=True):
+            weights = shared[:, hit]
+            if len(other := np.flatnonzero(change)):
+                more = np.pad((counts[:, image[other]] * change[other]).cumsum(axis=1), ((0, 0), (1, 0)))
+                weights += more[:, np.searchsorted(other, hit, side="right")]
+            yield counts[:, image[hit]].cumsum(axis=1), weights
 
     def curve(self, threshold: int) -> tuple[np.ndarray, np.ndarray]:
         counts = np.ones((1, self.truths.shape[1]))
@@ -191,19 +186,19 @@ def _mean_precision(hits: np.ndarray, weights: np.ndarray, truths: np.ndarray) -
     """B values from ``hits`` and ``weights`` (B×K) and the objects ``truths`` (B), NaN without objects."""
     # Each hit's precision stands for the recalls between the hit before it and itself.
     reached = _recalls_reached(hits / np.maximum(truths, 1)[:, None])
-    share = np.diff(reached, axis=1, prepend=0)
-    return np.where(truths > 0, (share * _monotone(hits, weights)).sum(axis=1) / len(RECALLS), np.nan)
+    total = np.einsum("bk,bk->b", np.diff(reached, axis=1, prepend=0), _monotone(hits, weights))
+    return np.where(truths > 0, total / len(RECALLS), np.nan)
 
 
 def _monotone(hits: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """B×K: the best precision at each hit or any later one."""
-    precision = ratio(hits, weights + np.spacing(1))
-    return np.nan_to_num(np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1])
+    precision = hits / (weights + np.spacing(1))
+    return np.asarray(np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1])
 
 
 def _recalls_reached(recall: np.ndarray) -> np.ndarray:
-    """How many of ``RECALLS`` are at most ``recall`` (any shape), compared as floating point numbers as COCO does."""
-    place = np.floor(recall * (len(RECALLS) - 1)).astype(int).clip(0, len(RECALLS) - 1)
-    place -= RECALLS[place] > recall
-    place += RECALLS[np.minimum(place + 1, len(RECALLS) - 1)] <= recall
-    return np.asarray(np.minimum(place + 1, len(RECALLS)))
+    """How many of ``RECALLS`` are at most ``recall`` (0…1), compared as floating point numbers as COCO does."""
+    place = np.floor(recall * (len(RECALLS) - 1))
+    place -= place * RECALLS[1] > recall  # linspace multiplies likewise
+    place += (place + 1) * RECALLS[1] <= recall
+    return np.asarray(place + 1)

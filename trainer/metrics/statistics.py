@@ -77,10 +77,12 @@ def draws(samples: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray
 
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
     """The percentile interval of bootstrap ``values`` (NaN: not defined in that draw); None where none is defined."""
-    known = values[~np.isnan(values)]
+    known = np.sort(values[~np.isnan(values)])
     if not known.size:
         return None
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    # np.quantile says the same, slowly: a report has thousands of intervals.
+    places = np.array([(1 - level) / 2, (1 + level) / 2]) * (len(known) - 1)
+    low, high = np.interp(places, np.arange(len(known)), known)
     return float(low), float(high)
 
 

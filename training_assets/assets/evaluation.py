@@ -38,7 +38,6 @@ EVALUATION_SOURCES = (
     HERE,
 )
 EXPORT_SOURCES = (*EVALUATION_SOURCES, "trainer/engine/telemetry/flops.py", "trainer/export")
-THREADS = 2
 
 
 def evaluation_chain(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -64,7 +63,7 @@ def _exported_model(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinit
         best = run_directory / checkpoint.result.best_checkpoint
         data = places.absolute(checkpoint.training_set.directory)
         command = ("export", str(best), "--out", str(out), "--data", str(data))
-        run_to_end(context, launcher, LaunchSpec(command, out, new_attempt(), threads=THREADS))
+        run_to_end(context, launcher, LaunchSpec(command, out, new_attempt()))
         exports = Exports.model_validate_json((out / EXPORTS_FILE).read_bytes())
         return dg.MaterializeResult(
             value=ExportedModel(directory=places.relative(out), exports=exports),
@@ -142,7 +141,7 @@ def evaluate(
     chosen = [argument for name in splits for argument in ("--split", name)]
     compared = () if against is None else ("--against", str(against))
     command = ("evaluate", str(checkpoint), "--data", str(data), "--out", str(out), *chosen, *compared)
-    run_to_end(context, launcher, LaunchSpec(command, out, new_attempt(), threads=THREADS))
+    run_to_end(context, launcher, LaunchSpec(command, out, new_attempt()))
     report = EvalReport.model_validate_json((out / "eval_report.json").read_bytes())
     directory = places.relative(out)
     return Evaluation(directory=directory, data=places.relative(data), report=report, overrides=overrides)

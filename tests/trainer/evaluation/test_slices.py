@@ -126,3 +126,11 @@ def test_scores_and_comparisons_resample_each_part_once() -> None:
     score_split(found, SLICES)
     compare_split(found, found)
     assert sorted(task.asked) == sorted(part.samples for part in found.values())
+
+
+def test_slices_of_the_same_samples_are_resampled_once() -> None:
+    task, where = Task(), {"attributes.time": "night"}
+    slices = parse_slices({"slices": [{"name": "night", "where": where}, {"name": "dark", "where": where}]})
+    found = parts_of(samples(np.arange(60.0)), [task], slices)  # type: ignore[list-item]
+    assert (sorted(task.asked), set(found)) == ([30, 60], {"all", "night", "dark"})
+    assert found["dark"] is found["night"]

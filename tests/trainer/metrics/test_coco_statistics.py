@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from trainer.metrics.coco import NAMES, coco_metrics
-from trainer.metrics.coco_statistics import RECALLS, CocoStatistics, box_overlap, match_overlaps
+from trainer.metrics.coco_statistics import RECALLS, CocoStatistics, _recalls_reached, box_overlap, match_overlaps
 from trainer.metrics.statistics import draws, point
 
 CLASSES = ("car", "person", "tram")
@@ -136,3 +136,8 @@ def test_a_curve_falls_and_ends_where_the_recall_does() -> None:
     assert (np.diff(scores) <= 0).all()
     assert precision.mean() == pytest.approx(point(scored)["AP50/car"])
     assert np.isnan(scored.curve(2)[0]).all()
+
+
+def test_every_share_of_objects_found_reaches_the_recalls_that_cocos_search_says() -> None:
+    shares = np.array([found / objects for objects in range(1, 400) for found in range(objects + 1)])
+    assert (_recalls_reached(shares) == np.searchsorted(RECALLS, shares, side="right")).all()
