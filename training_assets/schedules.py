@@ -4,7 +4,7 @@ themselves (``automation``).
 What costs computing time is switched off until somebody switches it on in Dagster.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
@@ -30,10 +30,9 @@ from training_assets.control import (
 from training_assets.places import Places
 from training_assets.planning import chosen_window, misfits, windows_behind
 from training_assets.profiles import Profile
-from training_assets.records import DatasetVersion
 from training_assets.refresh import out_of_date
 from training_assets.stores.inbox import Inbox
-from training_assets.stores.record_store import WHOLE, MissingRecord, RecordStore
+from training_assets.stores.record_store import MissingRecord, RecordStore
 
 SWITCH = "Switched off at first, because it costs computing time: switch it on here, or with `dagster schedule start`."
 
@@ -56,29 +55,38 @@ def _nightly(recipes: Mapping[str, TrainConfig], profile: Profile) -> dg.Schedul
     def nightly(
         context: dg.ScheduleEvaluationContext, profile: dg.ResourceParam[Profile], places: dg.ResourceParam[Places]
     ) -> dg.RunRequest | dg.SkipReason:
-        try:
-            dataset = RecordStore(places).read(dg.AssetKey("dataset_version"), WHOLE, DatasetVersion)
-            window = chosen_window(profile, dataset)
-        except (MissingRecord, ContractError) as why:
-            return dg.SkipReason(str(why))
         graph = context.repository_def.asset_graph
-        plans, reasons = [], []
-        for recipe in asking:
-            if unfit := misfits(recipe, dataset, places):
-                reasons.append(f"{recipe.name} does not fit the data: {'; '.join(unfit)}")
-                continue
-            windows = windows_behind(profile, [recipe], window)
-            stale = stale_parts(graph, context.instance, recipe, windows)
-            if why_not := held_back(context.instance, recipe, window, stale):
-                reasons.append(f"{recipe.name}: {why_not}")
-            else:
-                plans.append(Plan(recipe=recipe.name, window=window, cause="nightly", because="; ".join(stale)))
-        if not plans:
-            return dg.SkipReason(". ".join(reasons) or "no recipe asks for it (automation.nightly)")
-        chosen = [recipe for recipe in asking if recipe.name in {plan.recipe for plan in plans}]
-        return staging_request(plans, windows_behind(profile, chosen, window))
+        return nightly_request(asking, profile, places, graph, context.instance)
 
     return nightly
+
+
+def nightly_request(
+    asking: Sequence[TrainConfig],
+    profile: Profile,
+    places: Places,
+    graph: BaseAssetGraph,
+    instance: dg.DagsterInstance,
+) -> dg.RunRequest | dg.SkipReason:
+    """One staging for all recipes whose training of the newest window is out of date, with a plan for each."""
+    try:
+        dataset = RecordStore(places).dataset()
+        window = chosen_window(profile, dataset)
+    except (MissingRecord, ContractError) as why:
+        return dg.SkipReason(str(why))
+    plans, reasons = [], []
+    for recipe in asking:
+        stale = stale_parts(graph, instance, recipe, windows_behind(profile, [recipe], window))
+        if unfit := misfits(recipe, dataset, places):
+            reasons.append(f"{recipe.name} does not fit the data: {'; '.join(unfit)}")
+        elif why_not := held_back(instance, recipe, window, stale):
+            reasons.append(f"{recipe.name}: {why_not}")
+        else:
+            plans.append(Plan(recipe=recipe.name, window=window, cause="nightly", because="; ".join(stale)))
+    if not plans:
+        return dg.SkipReason(". ".join(reasons) or "no recipe asks for it (automation.nightly)")
+    chosen = [recipe for recipe in asking if recipe.name in {plan.recipe for plan in plans}]
+    return staging_request(plans, windows_behind(profile, chosen, window))
 
 
 def stale_parts(
