@@ -7,6 +7,7 @@ import dagster as dg
 
 from trainer.contract.windows import NAME_FORMAT, Window
 from training_assets.profiles import Windows
+from training_assets.records import DatasetVersion
 
 CRON = {"weekly": "0 0 * * 1", "daily": "0 0 * * *"}
 
@@ -35,3 +36,16 @@ def rolling_names(definition: dg.TimeWindowPartitionsDefinition, newest: str, co
     end = definition.time_window_for_partition_key(newest)
     span = end.end - end.start
     return [Window(start := end.start - span * back, start + span).name for back in reversed(range(count))]
+
+
+def refuse_other_windows(definition: dg.TimeWindowPartitionsDefinition, dataset: DatasetVersion) -> None:
+    """
+    Raises:
+        dg.Failure: the rows of ``dataset`` lie in windows of another length.
+    """
+    if definition.cron_schedule != CRON[dataset.cadence]:
+        raise dg.Failure(
+            f"dataset version {dataset.version[:12]} is split into {dataset.cadence} windows, found other ones in the"
+            " profile (windows.cadence). Materialise dataset_version again.",
+            allow_retries=False,
+        )

@@ -12,6 +12,7 @@ from trainer.contract.eval_report import EvalReport
 from trainer.contract.files import digest_of
 from trainer.contract.pinned import NO_ROWS
 from trainer.contract.results import Exports, TrainResult
+from trainer.contract.windows import Cadence
 from training_assets.gates import GateResult
 from training_assets.stores.source import CodeVersion
 
@@ -23,7 +24,7 @@ class Record(BaseModel):
 
 
 class DatasetVersion(Record):
-    """A pinned delivery. ``windows`` counts the rows of the train split in each window.
+    """A pinned delivery. ``windows`` counts the rows of the train split in each window, ``cadence`` long.
 
     ``directory`` holds the checked rows (``trainer.contract.pinned``). ``delivery`` is the directory that their images
     lay in; what was fetched from elsewhere may be removed later.
@@ -34,6 +35,7 @@ class DatasetVersion(Record):
     delivery: str
     files: dict[str, str]
     dvc_hash: str
+    cadence: Cadence
     rows: dict[str, int]
     labels: dict[str, int]
     windows: dict[str, int]

@@ -78,8 +78,9 @@ def select(
     in between, or an older one is asked for.
 
     Raises:
-        dg.Failure: samples of an older version are judged on by now.
+        dg.Failure: samples of an older version are judged on by now, or its windows have another length.
     """
+    partitions.refuse_other_windows(definition, dataset)
     places = stager.places
     asked = partitions.rolling_names(definition, window, recipe.window.count)
     windows = _windows_of(dataset, [name for name in asked if definition.has_partition_key(name)], staged, stager)

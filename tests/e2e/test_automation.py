@@ -17,7 +17,7 @@ from trainer.contract.delivery import FILES
 from training_assets.stores.inbox import LocalInbox
 from training_assets.stores.registry import Registry
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 WINDOW = "2026-01-12"
 PATIENCE, QUIET = 240.0, 8.0

@@ -422,6 +422,7 @@ def facts(tmp_path: Path) -> Callable[..., Facts]:
         delivery="/inbox/five",
         files={},
         dvc_hash="77.dir",
+        cadence="weekly",
         rows={"train": 40},
         labels={},
         windows={"2026-01-05": 15, "2026-01-12": 25, "2026-01-19": 99},

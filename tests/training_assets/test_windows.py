@@ -225,3 +225,13 @@ def mine(graph: Any, name: str, **change: str) -> None:
     (graph.inbox / "slices" / f"{name}.manifest").write_text(json.dumps(row) + "\n")
     graph.instance.add_dynamic_partitions("slices", [name])
     assert graph.run("mined_slice", window=name).success
+
+
+def test_windows_of_another_length_than_the_rows_were_split_into_are_refused(graph: Any, failure: Any) -> None:
+    assert graph.run("dataset_version", "eval_shards").success
+    windows = graph.profile.windows.model_copy(update={"cadence": "daily"})
+    profile = graph.profile.model_copy(update={"windows": windows})
+    daily = type(graph)(profile, graph.instance, launcher=graph.defs.resources["launcher"])
+    for asset in ("staged_shards", "tiny/training_set"):
+        said = failure(daily.run(asset, window="2026-01-06"))
+        assert "is split into weekly windows, found other ones in the profile" in said

@@ -12,9 +12,10 @@ from pydantic import Field
 
 from trainer.contract.delivery import DeliveryReader, Progress, Sample, file_digests
 from trainer.contract.errors import ContractError
-from trainer.contract.files import sha256_of, write_json
+from trainer.contract.files import sha256_of, write_bytes, write_json
 from trainer.contract.pinned import NO_ROWS, RowWriter, WindowRows
 from trainer.contract.reference_profile import PROFILE_FILE, page_of, read_profile
+from trainer.contract.slices import SLICES_FILE
 from training_assets import metadata
 from training_assets.dataset_facts import FeatureTable, Tally
 from training_assets.launchers import Launcher, LaunchSpec
@@ -99,7 +100,7 @@ def dataset_version(
     context.log.info(f"pinned as {pinned.dvc_hash}")
     windows = rows.finish(directory)
     shutil.rmtree(scratch)
-    shutil.copyfile(root / "slices.yaml", directory / "slices.yaml")
+    write_bytes(directory / SLICES_FILE, (root / SLICES_FILE).read_bytes())
     features.write(directory / "features.parquet")
     record = DatasetVersion(
         version=reader.digest,
@@ -107,6 +108,7 @@ def dataset_version(
         delivery=str(root),
         files=reader.files,
         dvc_hash=pinned.dvc_hash,
+        cadence=profile.windows.cadence,
         rows=dict(tally.rows),
         labels=tally.labels,
         windows={name: window.rows for name, window in windows.items()},

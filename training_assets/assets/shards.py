@@ -10,7 +10,7 @@ from dagster._core.execution.plan.execute_step import (
     _get_input_provenance_data,
 )
 
-from training_assets import metadata
+from training_assets import metadata, partitions
 from training_assets.assets.dataset import GOLDEN_WINDOWS
 from training_assets.launchers import Launcher
 from training_assets.places import Places
@@ -47,6 +47,7 @@ def _staged_shards(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefin
         staged by one launch, and each window has a data version of its own.
         """
         dataset = RecordStore(places).dataset()
+        partitions.refuse_other_windows(windows, dataset)
         lists = Stager(context, launcher, places, dvc).windows(dataset, context.partition_keys)
         if len(lists) > 1:
             yield from materialised(context, places, lists)
