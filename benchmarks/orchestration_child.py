@@ -1,4 +1,4 @@
-"""What ``orchestration.py`` measures in processes of their own: ``tick`` and ``load``, each with a place."""
+"""What ``orchestration.py`` measures in processes of their own, each with a place: ``tick``, ``load``, ``dagster``."""
 
 import json
 import statistics
@@ -103,27 +103,40 @@ def know(instance: Any, inbox: Any) -> None:
 
 
 def measure_load(place: Path) -> dict[str, Any]:
-    import dagster as dg
-    from dagster._core.remote_representation.external_data import RepositorySnap
-
-    from training_assets.definitions import build_defs
-    from training_assets.profiles import parse_profile
+    """Load as a code server does, with a profile of many windows, and list all partitions as the web page does."""
+    from training_assets import profiles
 
     start = datetime.now(UTC).date() - timedelta(weeks=WINDOWS - 1)
     start -= timedelta(days=start.weekday())
     places = {"inbox": str(place / "inbox"), "store": str(place / "store"), "recipes": "recipes"}
     given = {**places, "launcher": "local", "windows": {"start": start}}
-    defs = build_defs(profile=parse_profile(given, place / "many.yaml", {}))
+    many = profiles.parse_profile(given, place / "many.yaml", {})
+    profiles.load_profile = lambda *_: many  # type: ignore[assignment]
+
+    import dagster as dg
+    from dagster._core.remote_representation.external_data import RepositorySnap
+
+    from training_assets.definitions import defs
+
     RepositorySnap.from_def(defs.get_repository_def())
     graph = defs.resolve_asset_graph()
     with dg.DagsterInstance.get() as instance:
-        windows = graph.get(dg.AssetKey("staged_shards")).partitions_def.get_partition_keys()
-        slices = graph.get(dg.AssetKey("mined_slice")).partitions_def.get_partition_keys(
-            dynamic_partitions_store=instance
-        )
-    assert (len(windows), len(slices)) == (WINDOWS, KNOWN), (len(windows), len(slices))
-    return {"windows": len(windows), "slices": len(slices)}
+        found = {
+            key: len(graph.get(dg.AssetKey(key)).partitions_def.get_partition_keys(dynamic_partitions_store=instance))
+            for key in ("staged_shards", "mined_slice")
+        }
+    assert found == {"staged_shards": WINDOWS, "mined_slice": KNOWN}, found
+    return found
+
+
+def measure_dagster(place: Path) -> dict[str, Any]:
+    """The same without anything of ours."""
+    import dagster as dg
+
+    with dg.DagsterInstance.get() as instance:
+        return {"slices": len(instance.get_dynamic_partitions("slices"))}
 
 
 if __name__ == "__main__":
-    print(json.dumps({"tick": measure_tick, "load": measure_load}[sys.argv[1]](Path(sys.argv[2]))))
+    measured = {"tick": measure_tick, "load": measure_load, "dagster": measure_dagster}
+    print(json.dumps(measured[sys.argv[1]](Path(sys.argv[2]))))

@@ -5,7 +5,6 @@ Sensors, schedules and the command line plan here, so that all of them mean the 
 
 from collections.abc import Iterable
 
-import dagster as dg
 from pydantic import ValidationError
 
 from trainer.contract.errors import ContractError, Problem
@@ -16,7 +15,7 @@ from training_assets.places import Places
 from training_assets.profiles import Profile
 from training_assets.records import DatasetVersion
 from training_assets.stores.dvc import DvcStore
-from training_assets.stores.record_store import WHOLE, MissingRecord, RecordStore
+from training_assets.stores.record_store import MissingRecord, RecordStore
 
 RECORD_FILE = "dataset.json"
 """In the directory of a dataset version: its record."""
@@ -30,7 +29,7 @@ def dataset_of(places: Places, dvc: DvcStore, version: str | None = None) -> Dat
     """
     try:
         if version is None:
-            return RecordStore(places).read(dg.AssetKey("dataset_version"), WHOLE, DatasetVersion)
+            return RecordStore(places).dataset()
         path = places.dataset(dvc.pinned(version).version) / RECORD_FILE
         return DatasetVersion.model_validate_json(path.read_bytes())
     except MissingRecord as why:

@@ -4,7 +4,7 @@ themselves (``automation``).
 What costs computing time is switched off until somebody switches it on in Dagster.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
@@ -17,24 +17,25 @@ from trainer.contract.train_config import TrainConfig
 from training_assets.assets.checkpoint import training_version
 from training_assets.control import (
     DATASET_JOB,
-    PLAN_TAG,
     RETENTION_JOB,
     STAGING_JOB,
     SWEEP_REQUEST_JOB,
     VERSION_TAG,
     Plan,
     job_name,
+    plans_of,
     run_tags,
     staging_request,
 )
 from training_assets.places import Places
 from training_assets.planning import chosen_window, misfits, windows_behind
 from training_assets.profiles import Profile
-from training_assets.records import DatasetVersion
 from training_assets.refresh import out_of_date
 from training_assets.stores.inbox import Inbox
-from training_assets.stores.record_store import WHOLE, MissingRecord, RecordStore
+from training_assets.stores.record_store import MissingRecord, RecordStore
 
+LOOKED_BACK_ON = 20
+"""Runs of a window."""
 SWITCH = "Switched off at first, because it costs computing time: switch it on here, or with `dagster schedule start`."
 
 
@@ -56,29 +57,38 @@ def _nightly(recipes: Mapping[str, TrainConfig], profile: Profile) -> dg.Schedul
     def nightly(
         context: dg.ScheduleEvaluationContext, profile: dg.ResourceParam[Profile], places: dg.ResourceParam[Places]
     ) -> dg.RunRequest | dg.SkipReason:
-        try:
-            dataset = RecordStore(places).read(dg.AssetKey("dataset_version"), WHOLE, DatasetVersion)
-            window = chosen_window(profile, dataset)
-        except (MissingRecord, ContractError) as why:
-            return dg.SkipReason(str(why))
         graph = context.repository_def.asset_graph
-        plans, reasons = [], []
-        for recipe in asking:
-            if unfit := misfits(recipe, dataset, places):
-                reasons.append(f"{recipe.name} does not fit the data: {'; '.join(unfit)}")
-                continue
-            windows = windows_behind(profile, [recipe], window)
-            stale = stale_parts(graph, context.instance, recipe, windows)
-            if why_not := held_back(context.instance, recipe, window, stale):
-                reasons.append(f"{recipe.name}: {why_not}")
-            else:
-                plans.append(Plan(recipe=recipe.name, window=window, cause="nightly", because="; ".join(stale)))
-        if not plans:
-            return dg.SkipReason(". ".join(reasons) or "no recipe asks for it (automation.nightly)")
-        chosen = [recipe for recipe in asking if recipe.name in {plan.recipe for plan in plans}]
-        return staging_request(plans, windows_behind(profile, chosen, window))
+        return nightly_request(asking, profile, places, graph, context.instance)
 
     return nightly
+
+
+def nightly_request(
+    asking: Sequence[TrainConfig],
+    profile: Profile,
+    places: Places,
+    graph: BaseAssetGraph,
+    instance: dg.DagsterInstance,
+) -> dg.RunRequest | dg.SkipReason:
+    """One staging for all recipes whose training of the newest window is out of date, with a plan for each."""
+    try:
+        dataset = RecordStore(places).dataset()
+        window = chosen_window(profile, dataset)
+    except (MissingRecord, ContractError) as why:
+        return dg.SkipReason(str(why))
+    plans, reasons = [], []
+    for recipe in asking:
+        stale = stale_parts(graph, instance, recipe, windows_behind(profile, [recipe], window))
+        if unfit := misfits(recipe, dataset, places):
+            reasons.append(f"{recipe.name} does not fit the data: {'; '.join(unfit)}")
+        elif why_not := held_back(instance, recipe, window, stale):
+            reasons.append(f"{recipe.name}: {why_not}")
+        else:
+            plans.append(Plan(recipe=recipe.name, window=window, cause="nightly", because="; ".join(stale)))
+    if not plans:
+        return dg.SkipReason(". ".join(reasons) or "no recipe asks for it (automation.nightly)")
+    chosen = [recipe for recipe in asking if recipe.name in {plan.recipe for plan in plans}]
+    return staging_request(plans, windows_behind(profile, chosen, window))
 
 
 def stale_parts(
@@ -98,12 +108,15 @@ def held_back(instance: dg.DagsterInstance, recipe: TrainConfig, window: str, st
     """Why a training that nobody asked for is not to be started now; None: it is."""
     if not stale:
         return f"window {window} is up to date"
-    waiting = dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)
-    for run in instance.get_runs(waiting):
-        if f"{PLAN_TAG}{recipe.name}" in run.tags or run.job_name == job_name(recipe.name):
+    for run in instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
+        planned = [(plan.recipe, plan.window) for plan in plans_of(run.tags)]
+        trains = run.job_name == job_name(recipe.name) and run.tags.get(PARTITION_NAME_TAG) == window
+        if trains or (recipe.name, window) in planned:
             return f"run {run.run_id} is under way"
     tags = {PARTITION_NAME_TAG: window, VERSION_TAG: training_version(recipe)}
-    last = next(iter(instance.get_runs(dg.RunsFilter(job_name=job_name(recipe.name), tags=tags), limit=1)), None)
+    tried = instance.get_runs(dg.RunsFilter(job_name=job_name(recipe.name), tags=tags), limit=LOOKED_BACK_ON)
+    # One that was configured, with overrides or a model to begin with, says nothing of the recipe as it stands.
+    last = next((run for run in tried if not run.run_config.get("ops")), None)
     failed = last is not None and last.tags.get(RUN_FAILURE_REASON_TAG) == RunFailureReason.STEP_FAILURE.value
     if last is not None and failed and all(part.startswith("checkpoint") for part in stale):
         return f"run {last.run_id} failed on the same data with the same settings; another try would only repeat it"

@@ -26,7 +26,7 @@ from training_assets.places import Places
 from training_assets.queue import daemon_is_alive
 from training_assets.records import Checkpoint, DatasetVersion, Evaluation, Registered, ShardList
 from training_assets.stores.inbox import Arrival, Inbox, Incomplete
-from training_assets.stores.record_store import WHOLE, MissingRecord, RecordStore
+from training_assets.stores.record_store import MissingRecord, RecordStore
 from training_assets.stores.registry import Registry
 
 FAILED_DAYS = 7
@@ -195,7 +195,7 @@ def _switch(name: str, kind: str, on: bool, state: InstigatorState | None, insta
 
 def current_dataset(places: Places) -> DatasetVersion | None:
     try:
-        return RecordStore(places).read(dg.AssetKey("dataset_version"), WHOLE, DatasetVersion)
+        return RecordStore(places).dataset()
     except MissingRecord:
         return None
 

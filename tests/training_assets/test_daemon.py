@@ -25,7 +25,7 @@ WINDOW = "2026-01-12"
 
 @pytest.fixture
 def place(graph: Any, profile: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A place with its windows staged, and a home with the shipped settings that looks for lost runs more often."""
+    """A place with a checked delivery, and a home with the shipped settings that looks for lost runs more often."""
     home = tmp_path / "home"
     prepare_home(home, max_concurrent_runs=1)
     monkeypatch.setenv("DAGSTER_HOME", str(home))
@@ -34,7 +34,7 @@ def place(graph: Any, profile: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with dg.DagsterInstance.from_config(str(home)) as instance:
         place = type(graph)(profile, instance, launcher=graph.defs.resources["launcher"])
         assert place.run("dataset_version", "eval_shards").success
-        assert place.run("staged_shards", windows=("2026-01-05", WINDOW)).success
+        (place.delivery / "_SUCCESS").unlink()  # so that its sensor has nothing to do
         yield place
 
 
@@ -51,6 +51,7 @@ CAUSES = ("manual", "nightly", "backfill")
 def test_the_most_urgent_run_goes_first_and_neither_bad_data_nor_a_gate_is_tried_again(
     place: Any, tmp_path: Path
 ) -> None:
+    assert place.run("staged_shards", windows=("2026-01-05", WINDOW)).success
     workspace = pretending_workspace(tmp_path / "workspace.yaml")
     place.edit("golden_train.manifest", lambda text: text.replace('"category": "car"', '"category": "tram"', 1))
     too_high = Plan(
@@ -79,12 +80,14 @@ def test_the_most_urgent_run_goes_first_and_neither_bad_data_nor_a_gate_is_tried
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_training_whose_machine_was_lost_is_started_once_more_and_goes_on_from_its_checkpoint(
-    place: Any, profile: Any
+    place: Any, profile: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRAINING_ASSETS_SENSOR_SECONDS", "3")
     recipe = profile.recipes / "tiny.yaml"
     value = yaml.safe_load(recipe.read_text())
-    value["training"] |= {"epochs": 40, "checkpoint_every": 6, "eval_every": 20}
+    value["training"] |= {"epochs": 20, "checkpoint_every": 3, "eval_every": 20}
     recipe.write_text(yaml.safe_dump(value))
     daemon = Daemon(ROOT / "workspace.yaml")
     runs_directory = profile.store / "runs" / "_runs"
@@ -93,14 +96,14 @@ def test_a_training_whose_machine_was_lost_is_started_once_more_and_goes_on_from
         command = [sys.executable, "-m", "training_assets", "train", "tiny", "--window", WINDOW]
         until(lambda: place.instance.get_daemon_heartbeats(), 60)
         person = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        until(lambda: list(runs_directory.glob("*/checkpoints/*/*")), 120)
+        until(lambda: list(runs_directory.glob("*/checkpoints/*/COMPLETE")), 120)
         daemon.kill()
         left = [process for process in psutil.process_iter() if launched(process, str(profile.store))]
         assert len(left) >= 3, "torchrun and two ranks train on"
         for process in left:
             process.suspend()  # they would be done before anybody misses their run
         daemon = Daemon(ROOT / "workspace.yaml")
-        said, _ = person.communicate(timeout=240)
+        said, _ = person.communicate(timeout=400)
         survivors = [process for process in left if process.is_running()]
     finally:
         daemon.close()
@@ -110,7 +113,8 @@ def test_a_training_whose_machine_was_lost_is_started_once_more_and_goes_on_from
     assert person.returncode == 0, said
     assert re.search(r"the process of run \S+ was lost: run \S+ goes on in its place", said)
     assert not survivors, "what nobody watched any more was ended"
-    lost, again = runs(place)
+    staging, lost, again = runs(place)
+    assert staging.dagster_run.job_name == "staging_job"
     assert (lost.dagster_run.status.value, again.dagster_run.status.value) == ("FAILURE", "SUCCESS")
     assert again.dagster_run.tags["dagster/priority"] == "30"
     result = place.record("tiny/checkpoint", Checkpoint, WINDOW).result

@@ -1,26 +1,18 @@
 """What the clock starts, and why it sometimes does not."""
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pytest
 import yaml
 
 from training_assets.control import VERSION_TAG, plans_of
 from training_assets.launchers import Status
+from training_assets.recipes import load_recipes
+from training_assets.schedules import nightly_request
 
 WINDOW = "2026-01-12"
 CHAIN = ("training_set", "checkpoint", "exported_model", "eval_report", "model_card", "registry_entry")
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """One on disk: a schedule opens its instance anew."""
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        yield instance
 
 
 def asking(graph: Any, **automation: object) -> Any:
@@ -30,17 +22,21 @@ def asking(graph: Any, **automation: object) -> Any:
     return type(graph)(graph.profile, graph.instance, launcher=graph.defs.resources["launcher"])
 
 
-def tick(graph: Any, name: str) -> Any:
+def tick(graph: Any, name: str, instance: dg.DagsterInstance | None = None) -> Any:
     """What the schedule asks for, or why nothing."""
-    schedule = graph.defs.resolve_schedule_def(name)
     context = dg.build_schedule_context(
-        instance=graph.instance,
-        repository_def=graph.defs.get_repository_def(),
-        scheduled_execution_time=datetime(2026, 1, 20, 1, tzinfo=UTC),
-        resources=graph.defs.resources,
+        instance=instance, repository_def=graph.defs.get_repository_def(), resources=graph.defs.resources
     )
-    found = schedule.evaluate_tick(context)
+    found = graph.defs.resolve_schedule_def(name).evaluate_tick(context)
     return found.run_requests[0] if found.run_requests else found.skip_message
+
+
+def nightly(graph: Any) -> Any:
+    """The same of ``nightly``, on the graph's own instance: a schedule opens only one that is on disk."""
+    recipes = load_recipes(graph.profile.recipes)[0].values()
+    assets = graph.defs.resolve_asset_graph()
+    found = nightly_request(list(recipes), graph.profile, graph.places, assets, graph.instance)
+    return found.skip_message if isinstance(found, dg.SkipReason) else found
 
 
 def job(graph: Any, name: str, **arguments: Any) -> Any:
@@ -64,19 +60,20 @@ def test_the_profile_says_when(graph: Any) -> None:
     assert (nightly.cron_schedule, nightly.execution_timezone) == ("30 22 * * *", "Europe/Berlin")
 
 
-@pytest.mark.parametrize("name", ["nightly", "weekly", "weekly_sweep"])
-def test_a_schedule_that_no_recipe_asks_for_says_so(graph: Any, name: str) -> None:
-    assert graph.run("dataset_version", "eval_shards").success
-    assert "no recipe asks for it" in tick(graph, name)
+def test_a_schedule_that_no_recipe_asks_for_says_so(graph: Any, tmp_path: Path) -> None:
+    assert graph.run("dataset_version").success
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        for name in ("nightly", "weekly", "weekly_sweep"):
+            assert "no recipe asks for it" in tick(graph, name, instance)
 
 
 def test_nightly_stages_what_the_newest_window_looks_back_on_and_then_trains_it_unless_all_is_up_to_date(
     graph: Any,
 ) -> None:
     graph = asking(graph, nightly=True)
-    assert "has not been materialised" in tick(graph, "nightly")
+    assert "has not been materialised" in nightly(graph)
     assert graph.run("dataset_version", "eval_shards").success
-    request = tick(graph, "nightly")
+    request = nightly(graph)
     assert request.job_name == "staging_job"
     assert request.tags["dagster/priority"] == "10"
     assert request.tags["dagster/asset_partition_range_start"] == "2026-01-05"
@@ -86,18 +83,18 @@ def test_nightly_stages_what_the_newest_window_looks_back_on_and_then_trains_it_
     assert "staged_shards 2026-01-12: never materialised" in plan.because
 
     assert graph.run("staged_shards", windows=("2026-01-05", WINDOW)).success
-    assert "checkpoint: never materialised" in plans_of(tick(graph, "nightly").tags)[0].because
+    assert "checkpoint: never materialised" in plans_of(nightly(graph).tags)[0].because
     assert job(graph, "tiny_job", partition_key=WINDOW).success
-    assert tick(graph, "nightly") == f"tiny: window {WINDOW} is up to date"
+    assert nightly(graph) == f"tiny: window {WINDOW} is up to date"
 
 
 def test_nightly_does_not_start_what_is_under_way(graph: Any) -> None:
     graph = asking(graph, nightly=True)
     assert graph.run("dataset_version", "eval_shards").success
-    staging = tick(graph, "nightly")
+    staging = nightly(graph)
     definition = graph.defs.resolve_job_def("staging_job")
     run = graph.instance.create_run_for_job(definition, tags=staging.tags)
-    assert tick(graph, "nightly") == f"tiny: run {run.run_id} is under way"
+    assert nightly(graph) == f"tiny: run {run.run_id} is under way"
 
 
 def test_nightly_does_not_repeat_a_failure_but_tries_other_data_and_other_settings(graph: Any, trainer: Any) -> None:
@@ -105,22 +102,25 @@ def test_nightly_does_not_repeat_a_failure_but_tries_other_data_and_other_settin
     assert graph.run("dataset_version", "eval_shards").success
     assert graph.run("staged_shards", windows=("2026-01-05", WINDOW)).success
     trainer.poll = lambda handle: Status("failed", 3, "a gate inside the training failed", kind="gate")
+    experiment = {"ops": {"tiny__checkpoint": {"config": {"overrides": ["optim.lr=9"]}}}}
+    assert not job(graph, "tiny_job", partition_key=WINDOW, run_config=experiment).success
+    assert plans_of(nightly(graph).tags), "somebody's experiment is not the recipe"
     failed = job(graph, "tiny_job", partition_key=WINDOW)
     assert not failed.success
-    assert f"run {failed.run_id} failed on the same data" in tick(graph, "nightly")
+    assert f"run {failed.run_id} failed on the same data" in nightly(graph)
 
     graph.edit("golden_train.manifest", lambda text: "".join(text.splitlines(keepends=True)[:-1]))
     assert graph.run("dataset_version").success
-    assert plans_of(tick(graph, "nightly").tags)
+    assert plans_of(nightly(graph).tags)
     del trainer.poll
     assert graph.run("staged_shards", windows=("2026-01-05", WINDOW)).success
     trainer.poll = lambda handle: Status("failed", 3, "a gate inside the training failed", kind="gate")
     failed = job(graph, "tiny_job", partition_key=WINDOW)
-    assert f"run {failed.run_id} failed on the same data" in tick(graph, "nightly")
+    assert f"run {failed.run_id} failed on the same data" in nightly(graph)
     path = graph.profile.recipes / "tiny.yaml"
     path.write_text(path.read_text().replace("lr: 0.01", "lr: 0.02"))
     other = type(graph)(graph.profile, graph.instance, launcher=graph.defs.resources["launcher"])
-    assert plans_of(tick(other, "nightly").tags)
+    assert plans_of(nightly(other).tags)
 
 
 def test_a_model_that_its_gates_stopped_is_not_trained_again_each_night(graph: Any) -> None:
@@ -131,7 +131,7 @@ def test_a_model_that_its_gates_stopped_is_not_trained_again_each_night(graph: A
     assert graph.run("dataset_version", "eval_shards").success
     assert graph.run("staged_shards", windows=("2026-01-05", WINDOW)).success
     assert not job(graph, "tiny_job", partition_key=WINDOW).success
-    assert tick(graph, "nightly") == f"tiny: window {WINDOW} is up to date"
+    assert nightly(graph) == f"tiny: window {WINDOW} is up to date"
 
 
 def test_weekly_begins_with_the_newest_delivery(graph: Any) -> None:

@@ -135,7 +135,11 @@ def _finished(dagster_instance: dg.DagsterInstance, run_id: str) -> str:
     Raises:
         Stopped: it did not succeed.
     """
-    run = follow(dagster_instance, run_id)
+    try:
+        run = follow(dagster_instance, run_id)
+    except KeyboardInterrupt:
+        say(f"run {run_id} goes on; cancel it on Dagster's page (make ui)")
+        raise
     if not run.is_success:
         events = [entry.dagster_event for entry in dagster_instance.all_logs(run.run_id) if entry.dagster_event]
         raise Stopped("\n".join(failures_of(events)) or f"run {run.run_id}: {run.status.value.lower()}")

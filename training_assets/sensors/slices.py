@@ -1,7 +1,7 @@
 """The slice sensor: each new mined slice becomes a partition and a run, or is refused."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,11 +18,12 @@ from training_assets.control import SLICE_JOB, slice_request
 from training_assets.mined_slices import TakenSlice
 from training_assets.stores.entries import PRODUCTION
 from training_assets.stores.events import Outbox
-from training_assets.stores.inbox import Inbox, SliceFound
+from training_assets.stores.inbox import Inbox
 from training_assets.stores.registry import Registry
 
 TICK_SECONDS = 10.0
 """What a tick may take; the rest waits for the next one. Dagster gives up on a tick after 60 s."""
+BATCH = 50
 MOST_RUNS = 200
 """That one tick asks for: the daemon takes a moment for each, and the other sensors wait for it."""
 
@@ -61,6 +62,15 @@ def slice_sensor(recipes: Mapping[str, TrainConfig], seconds: int) -> dg.SensorD
     return sensor
 
 
+@dataclass(frozen=True)
+class _Look:
+    """A slice's manifest, which version of it was read, and the run key of its content."""
+
+    taken: TakenSlice
+    version: str | None
+    run_key: str
+
+
 @dataclass
 class _Tick:
     """Takes the slices that arrived after ``mark``, and moves it along."""
@@ -79,40 +89,55 @@ class _Tick:
         deadline = time.monotonic() + TICK_SECONDS
         settled = datetime.now(UTC) - timedelta(seconds=self.inbox.settle)
         found = self.inbox.slices(self.mark)
-        for place, one in enumerate(found):
-            if one.arrived > settled:
-                self.notes.append(f"{one.name!r} arrived at {one.arrived:%H:%M:%S}: left to settle")
-                return
-            if place and (time.monotonic() > deadline or len(self.requests) >= MOST_RUNS):
-                self.notes.append(f"{len(found) - place} more slices wait for the next tick")
-                return
-            self._take(one)
-            self.mark = one.mark
+        for start in range(0, len(found), BATCH):
+            batch = [one for one in found[start : start + BATCH] if one.arrived <= settled]
+            looks = {one.name: self._look(one.name) for one in batch}
+            known = self._known(looks.values())
+            for place, one in enumerate(found[start : start + BATCH], start):
+                if one.arrived > settled:
+                    self.notes.append(f"{one.name!r} arrived at {one.arrived:%H:%M:%S}: left to settle")
+                    return
+                if place and (time.monotonic() > deadline or len(self.requests) >= MOST_RUNS):
+                    self.notes.append(f"{len(found) - place} more slices wait for the next tick")
+                    return
+                if look := looks[one.name]:
+                    self._take(look, known)
+                self.mark = one.mark
 
-    def _take(self, one: SliceFound) -> None:
-        version = self.inbox.slice_version(one.name)
+    def _look(self, name: str) -> _Look | None:
+        """The slice as it is now; None where it is gone or cannot be read, which is refused."""
+        version = self.inbox.slice_version(name)
         try:
-            taken = mined_slices.take(self.inbox, one.name, self.scratch)
+            taken = mined_slices.take(self.inbox, name, self.scratch)
         except FileNotFoundError:
-            return
+            return None
         except OSError as error:
-            self._refuse_unreadable(one.name, str(version), error)
-            return
-        run_key = mined_slices.run_key(self.inbox, taken)
-        if self.instance.get_run_ids(dg.RunsFilter(tags={RUN_KEY_TAG: run_key}), limit=1):
-            self.notes.append(f"{one.name}: the same content was taken up before")
+            self._refuse_unreadable(name, str(version), error)
+            return None
+        return _Look(taken, version, mined_slices.run_key(self.inbox, taken))
+
+    def _known(self, looks: Iterable[_Look | None]) -> set[str]:
+        """Those of the run keys that there is a run with: one question for all of them."""
+        keys = [look.run_key for look in looks if look]
+        runs = self.instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: keys})) if keys else ()
+        return {run.tags[RUN_KEY_TAG] for run in runs}
+
+    def _take(self, look: _Look, known: Collection[str]) -> None:
+        name = look.taken.name
+        if look.run_key in known:
+            self.notes.append(f"{name}: the same content was taken up before")
             return
         try:
-            mined_slices.rows_of(self.inbox, taken)
+            mined_slices.rows_of(self.inbox, look.taken)
         except ContractError as error:
-            if self.inbox.slice_version(one.name) == version:
-                self._refuse(taken, error)
+            if self.inbox.slice_version(name) == look.version:
+                self._refuse(look.taken, error)
             return
-        if self.inbox.slice_version(one.name) != version:
-            self.notes.append(f"{one.name} changed while it was read: left for the next tick")
+        if self.inbox.slice_version(name) != look.version:
+            self.notes.append(f"{name} changed while it was read: left for the next tick")
             return
-        self.names.append(one.name)
-        self.requests.append(slice_request(one.name, run_key, self.assets))
+        self.names.append(name)
+        self.requests.append(slice_request(name, look.run_key, self.assets))
 
     def _refuse_unreadable(self, name: str, version: str, error: OSError) -> None:
         taken = TakenSlice(name, digest_of([name, version]), Path())
