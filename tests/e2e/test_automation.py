@@ -17,10 +17,10 @@ from trainer.contract.delivery import FILES
 from training_assets.stores.inbox import LocalInbox
 from training_assets.stores.registry import Registry
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 WINDOW = "2026-01-12"
-PATIENCE = 240.0
+PATIENCE, QUIET = 240.0, 8.0
 AUTOMATION = {"on_delivery": True, "on_weak_slice": "train", "slice_targets": {"segmentation/mIoU": 0.9}}
 SEEN = """
 {
@@ -106,7 +106,7 @@ def place(tmp_path: Path, delivery: Path, recipe: Path, monkeypatch: pytest.Monk
 
 def test_deliveries_and_slices_become_models_each_once_whatever_is_killed(place: Place, tmp_path: Path) -> None:
     workspace = pretending_workspace(tmp_path / "workspace.yaml")
-    web, daemon = WebServer(workspace), Daemon(workspace)
+    web, daemon = WebServer(workspace), Daemon(workspace, sensor_seconds=1)
     try:
         place.hold("train")
         digests = [place.deliver("one")]
@@ -124,11 +124,11 @@ def test_deliveries_and_slices_become_models_each_once_whatever_is_killed(place:
         place.release("look")
         place.hold("train")
         place.mine("fog")
-        daemon = Daemon(workspace)
+        daemon = Daemon(workspace, sensor_seconds=1)
         until(lambda: place.held("train"), PATIENCE)
         daemon.kill()  # in the middle of a run, and its worker with it
         place.release("train")
-        daemon = Daemon(workspace)
+        daemon = Daemon(workspace, sensor_seconds=1)
         until(lambda: place.succeeded("dataset_job", 2) and place.succeeded("slice_job", 1), PATIENCE)
         settled(place)
         seen = until(lambda: web.ask(SEEN), PATIENCE)
@@ -165,7 +165,7 @@ def settled(place: Place) -> None:
     """Nothing is started for a while: longer than all sensors take to look once."""
     quiet_since = time.monotonic()
     deadline = quiet_since + PATIENCE
-    while time.monotonic() - quiet_since < 12:
+    while time.monotonic() - quiet_since < QUIET:
         if not place.at_rest():
             quiet_since = time.monotonic()
         assert time.monotonic() < deadline, [(run.job_name, run.status, run.tags) for run in place.instance.get_runs()]

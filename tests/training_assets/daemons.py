@@ -46,11 +46,13 @@ def pretending_workspace(path: Path) -> Path:
 class Daemon:
     """``dagster-daemon run`` with its code server and run workers; what a training launched is not among them.
 
-    It looks after backfills every ``backfill_seconds`` (Dagster's own 30 have no setting).
+    It looks after backfills every ``backfill_seconds`` and after sensors every ``sensor_seconds`` (Dagster's own 30
+    and 5 have no setting).
     """
 
-    def __init__(self, workspace: Path, backfill_seconds: int = 30) -> None:
+    def __init__(self, workspace: Path, backfill_seconds: int = 30, sensor_seconds: int = 5) -> None:
         faster = f"import dagster._daemon.controller as c; c.DEFAULT_DAEMON_INTERVAL_SECONDS = {backfill_seconds}; "
+        faster += f"import dagster._daemon.sensor as s; s.MIN_INTERVAL_LOOP_TIME = {sensor_seconds}; "
         start = "from dagster._daemon.cli import main; main()"
         self.process = _started("python", "-c", faster + start, "run", "-w", str(workspace))
 

@@ -51,8 +51,11 @@ ENDS: tuple[Literal[dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAI
     dg.DagsterEventType.RUN_SUCCESS,
     dg.DagsterEventType.RUN_FAILURE,
 )
+FOLLOWED = (DATASET_JOB, STAGING_JOB, SLICE_JOB)
 MOST_RUNS = 20
 """That one tick follows up; a plan then names no more slices than fit into a run's tag."""
+PAGE = 500
+"""Ended runs that one tick reads: most have nothing to be followed by."""
 SETTLE_SECONDS = 2.0
 """Events may become visible in another order than that of their numbers."""
 WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
@@ -89,18 +92,25 @@ def follow_up_sensor(
 
 
 def ended_runs(instance: dg.DagsterInstance, after: int) -> Iterator[tuple[int, dg.DagsterRun]]:
-    """The runs that ended after the event number ``after``, in that order, each with the number of its end."""
+    """The runs that ended after the event number ``after``, in that order, each with the number of its end.
+
+    All of a page, but at most ``MOST_RUNS`` that something may come after.
+    """
     ends = [
         (record.storage_id, record.timestamp, record.event_log_entry.run_id)
         for kind in ENDS
         for record in instance.fetch_run_status_changes(
-            dg.RunStatusChangeRecordsFilter(kind, after_storage_id=after), limit=MOST_RUNS, ascending=True
+            dg.RunStatusChangeRecordsFilter(kind, after_storage_id=after), limit=PAGE, ascending=True
         ).records
     ]
-    for number, ended, run_id in sorted(ends)[:MOST_RUNS]:
-        if ended > time.time() - SETTLE_SECONDS:
+    page = sorted(ends)[:PAGE]
+    found = instance.get_runs(dg.RunsFilter(run_ids=[run_id for _, _, run_id in page])) if page else ()
+    runs, followed = {run.run_id: run for run in found}, 0
+    for number, ended, run_id in page:
+        if ended > time.time() - SETTLE_SECONDS or followed == MOST_RUNS:
             return
-        if run := instance.get_run_by_id(run_id):
+        if run := runs.get(run_id):
+            followed += run.job_name in FOLLOWED
             yield number, run
 
 

@@ -24,6 +24,7 @@ from training_assets.stores.registry import Registry
 TICK_SECONDS = 10.0
 """What a tick may take; the rest waits for the next one. Dagster gives up on a tick after 60 s."""
 BATCH = 50
+SHOWN_NOTES = 20
 MOST_RUNS = 200
 """That one tick asks for: the daemon takes a moment for each, and the other sensors wait for it."""
 
@@ -47,12 +48,15 @@ def slice_sensor(recipes: Mapping[str, TrainConfig], seconds: int) -> dg.SensorD
         assets = [dg.AssetKey("mined_slice"), *(dg.AssetKey([name, "slice_eval"]) for name in judged)]
         with TemporaryDirectory() as scratch:
             tick = _Tick(context.instance, inbox, outbox, assets, Path(scratch), context.cursor or "")
-            tick.run()
-        outbox.deliver(context.log.warning)
+            try:
+                tick.run()
+            finally:
+                if tick.refused:
+                    outbox.deliver(context.log.warning)
         if not tick.requests:
-            return dg.SensorResult(skip_reason="; ".join(tick.notes) or "nothing new", cursor=tick.mark)
-        for note in tick.notes:
-            context.log.info(note)
+            return dg.SensorResult(skip_reason=tick.said or "nothing new", cursor=tick.mark)
+        if tick.said:
+            context.log.info(tick.said)
         return dg.SensorResult(
             run_requests=tick.requests,
             dynamic_partitions_requests=[partitions.slices.build_add_request(tick.names)],
@@ -84,6 +88,13 @@ class _Tick:
     requests: list[dg.RunRequest] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    refused: int = 0
+
+    @property
+    def said(self) -> str:
+        """The notes as a line; every tick is kept, and there may be thousands of them."""
+        more = len(self.notes) - SHOWN_NOTES
+        return "; ".join(self.notes[:SHOWN_NOTES] + ([f"and {more} more like this"] if more > 0 else []))
 
     def run(self) -> None:
         deadline = time.monotonic() + TICK_SECONDS
@@ -146,4 +157,5 @@ class _Tick:
 
     def _refuse(self, taken: TakenSlice, error: ContractError) -> None:
         report = mined_slices.refuse(self.inbox, self.outbox, taken, error)
+        self.refused += 1
         self.notes.append(f"{taken.name!r} is refused: {report}")

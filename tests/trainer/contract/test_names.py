@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.contract.names import RUN_ID, SEMVER, model_directory, new_run_id, next_version, run_directory
+from trainer.contract.names import (
+    RUN_ID,
+    SEMVER,
+    flaw_of_name,
+    model_directory,
+    new_run_id,
+    next_version,
+    run_directory,
+)
 
 
 def test_run_ids_are_eight_characters_and_differ():
@@ -36,3 +44,27 @@ def test_the_next_version_is_newer_than_all(versions):
 @pytest.mark.parametrize("text", ["1.0", "01.0.0", "1.0.0-rc1", "v1.0.0"])
 def test_other_forms_are_no_versions(text):
     assert SEMVER.fullmatch(text) is None
+
+
+@pytest.mark.parametrize("name", ["fog", "Fog-at_night.2", "0"])
+def test_a_plain_name_has_no_flaw(name: str) -> None:
+    assert flaw_of_name(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("", "nothing"),
+        ("a\nb", r"the character '\n'"),
+        ("a|b", "the character '|'"),
+        ("..", "'..'"),
+        ("a..b", "'..'"),
+        (".hidden", "'.' at the beginning"),
+        ("-option", "'-' at the beginning"),
+        ("a/b", "the character '/'"),
+        ("x" * 300, "300 characters"),
+        ("１", "the character"),
+    ],
+)
+def test_a_flaw_in_a_name_says_what_was_found(name: str, found: str) -> None:
+    assert found in (flaw_of_name(name) or "")

@@ -3,13 +3,15 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 import yaml
 
-from training_assets.control import Plan, plans_of, run_tags, staging_request
+from training_assets.control import Cause, Plan, plans_of, run_tags, staging_request
 from training_assets.records import Checkpoint, ShardList, SliceEvaluation
 from training_assets.sensors import deliveries, follow_up
 from training_assets.stores.inbox import LocalInbox
@@ -31,21 +33,61 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow_up, "SETTLE_SECONDS", -1.0)
 
 
-def rewrite(graph: Any, **changes: object) -> Any:
-    """The graph again, with another recipe."""
-    path = graph.profile.recipes / "tiny.yaml"
-    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changes}))
+def with_recipe(graph: Any, recipe: Path, **changes: object) -> Any:
+    """The graph again, its recipe as it is with these changes."""
+    text = yaml.safe_dump({**yaml.safe_load(recipe.read_text()), **changes})
+    (graph.profile.recipes / "tiny.yaml").write_text(text)
     return type(graph)(graph.profile, graph.instance, launcher=graph.defs.resources["launcher"])
 
 
-@pytest.fixture
-def automatic(graph: Any, daemon_of: Callable) -> Callable:
-    """A daemon over a graph whose recipe has this ``automation``; its runs are carried out with the fake trainer."""
+@dataclass
+class World:
+    """A graph with one delivery in its inbox, and what its daemon made of that: ``jobs`` as they were started."""
 
-    def make(execute: bool = True, recipe: dict[str, object] | None = None, **automation: object) -> Any:
-        changed = rewrite(graph, **(recipe or {}), automation=automation)
-        daemon = daemon_of(changed.defs, graph.instance, execute=execute)
-        daemon.graph = changed
+    graph: Any
+    daemon: Any
+    jobs: list[str]
+    recipe: Path
+
+    def daemon_with(self, daemon_of: Callable, **changes: object) -> Any:
+        """A daemon that goes on where the one before ended, with another recipe."""
+        graph = with_recipe(self.graph, self.recipe, **changes)
+        daemon = daemon_of(graph.defs, graph.instance, execute=True)
+        daemon.graph, daemon.cursors = graph, self.daemon.cursors
+        return daemon
+
+
+@pytest.fixture(scope="module")
+def world(make_graph: Callable, daemon_of: Callable, recipe: Path) -> Iterator[World]:
+    """One for all tests of this module: a whole chain takes seconds."""
+    with dg.DagsterInstance.ephemeral() as instance, pytest.MonkeyPatch.context() as patched:
+        at_once(patched)
+        graph = with_recipe(make_graph(instance), recipe, automation={"on_delivery": True})
+        daemon = daemon_of(graph.defs, instance, execute=True)
+        daemon.graph = graph
+        jobs = tick_all(daemon, 4)
+        Registry(graph.places.root).promote("tests", "1.0.0", by="test")
+        yield World(graph, daemon, jobs, recipe)
+
+
+@pytest.fixture
+def promoted(world: World, daemon_of: Callable) -> Callable:
+    """Makes a daemon over the world with this ``automation``; each test mines slices of its own."""
+
+    def make(**automation: object) -> Any:
+        return world.daemon_with(daemon_of, automation=automation)
+
+    return make
+
+
+@pytest.fixture
+def automatic(world: World, instance: dg.DagsterInstance, daemon_of: Callable) -> Callable:
+    """Makes a daemon whose runs are only put on record, in an instance of the test's own."""
+
+    def make(recipe: dict[str, object] | None = None, **automation: object) -> Any:
+        graph = with_recipe(world.graph, world.recipe, **(recipe or {}), automation=automation)
+        daemon = daemon_of(graph.defs, instance)
+        daemon.graph = graph
         return daemon
 
     return make
@@ -71,62 +113,69 @@ def mine(daemon: Any, name: str = "fog", day: str = "2026-01-13") -> None:
     (slices / f"{name}.manifest").write_text(json.dumps(row) + "\n")
 
 
-def test_a_delivery_ends_as_a_registered_model_and_then_nothing_more_starts(automatic: Callable) -> None:
-    daemon = automatic(on_delivery=True)
-    assert tick_all(daemon, 4) == ["dataset_job", "staging_job", "tiny_job"]
-    assert all(result.success for result in daemon.results)
-    assert Registry(daemon.graph.places.root).versions("tests") == ["1.0.0"]
-    dataset, staging, training = daemon.runs()
+def test_a_delivery_ends_as_a_registered_model_and_then_nothing_more_starts(world: World) -> None:
+    assert world.jobs == ["dataset_job", "staging_job", "tiny_job"]
+    dataset, staging, training = world.daemon.runs()[:3]
+    assert all(run.is_success for run in (dataset, staging, training))
+    assert Registry(world.graph.places.root).versions("tests")[0] == "1.0.0"
     assert staging.tags["dagster/asset_partition_range_end"] == WINDOW
     assert training.tags["training_assets/because"] == "delivery delivery"
     assert {run.tags["dagster/priority"] for run in (dataset, staging, training)} == {"15"}
+
+
+def test_what_is_up_to_date_is_not_trained_again(promoted: Callable) -> None:
+    daemon = promoted(on_delivery=True)
     staged(daemon, plan(because="delivery two"))
     assert daemon.tick(FOLLOW_UP).skip_message == f"tiny, {WINDOW}: up to date"
 
 
+def checked(daemon: Any, cause: Cause = "delivery", well: bool = True) -> Any:
+    """What follows a run that checked the delivery."""
+    tags = {**run_tags(cause, "test"), "training_assets/delivery": "drop"}
+    daemon.instance.add_run(dg.DagsterRun(job_name="dataset_job", tags=tags))
+    daemon.finish(dg.DagsterRunStatus.SUCCESS if well else dg.DagsterRunStatus.FAILURE)
+    return daemon.tick(FOLLOW_UP)
+
+
+def test_a_checked_delivery_is_staged_for_the_recipes_that_ask_for_it(automatic: Callable) -> None:
+    (request,) = checked(automatic(on_delivery=True)).run_requests
+    assert [(one.recipe, one.window, one.cause) for one in plans_of(request.tags)] == [("tiny", WINDOW, "delivery")]
+    assert request.tags["dagster/asset_partition_range_start"] == "2026-01-05"
+
+
 def test_a_delivery_that_no_recipe_asks_for_is_only_checked(automatic: Callable) -> None:
-    daemon = automatic()
-    assert tick_all(daemon, 3) == ["dataset_job"]
+    assert checked(automatic()).skip_message == "delivery drop: no recipe asks for a training of it"
 
 
 def test_a_delivery_that_the_recipe_does_not_fit_is_not_trained_on(automatic: Callable) -> None:
     tasks = {"detection": {"classes": ["truck"]}, "segmentation": {"classes": ["road", "car"]}}
-    daemon = automatic(recipe={"tasks": tasks}, on_delivery=True)
-    daemon.tick(DELIVERIES)
-    assert "tiny does not fit delivery delivery: task detection does not know" in daemon.tick(FOLLOW_UP).skip_message
+    found = checked(automatic(recipe={"tasks": tasks}, on_delivery=True))
+    assert "tiny does not fit delivery drop: task detection does not know" in found.skip_message
 
 
 def test_a_bad_delivery_is_followed_by_nothing(automatic: Callable) -> None:
+    assert checked(automatic(on_delivery=True), well=False).run_requests == []
+
+
+def test_a_check_that_somebody_asked_for_by_hand_is_followed_by_nothing(automatic: Callable) -> None:
+    assert checked(automatic(on_delivery=True, weekly=True), "manual").run_requests == []
+
+
+def test_the_weekly_chain_goes_on_with_the_recipes_that_ask_for_it(automatic: Callable) -> None:
+    (request,) = checked(automatic(weekly=True), "weekly").run_requests
+    assert [(one.recipe, one.cause) for one in plans_of(request.tags)] == [("tiny", "weekly")]
+
+
+def test_the_weekly_chain_leaves_the_others_alone(automatic: Callable) -> None:
+    assert checked(automatic(on_delivery=True), "weekly").run_requests == []
+
+
+def test_a_delivery_that_another_one_followed_at_once_is_not_trained_on(automatic: Callable) -> None:
     daemon = automatic(on_delivery=True)
-    daemon.graph.edit("golden_val.manifest", lambda text: text.replace("val001", "val000"))
-    assert tick_all(daemon, 3) == ["dataset_job"]
-    assert not daemon.results[0].success
-
-
-@pytest.fixture(scope="module")
-def produced(make_graph: Callable, daemon_of: Callable) -> Iterator[Any]:
-    """A graph with a model in production, for tests that each mine a slice of their own."""
-    with dg.DagsterInstance.ephemeral() as instance:
-        daemon = daemon_of((graph := rewrite(make_graph(instance), automation={"on_delivery": True})).defs, instance)
-        daemon.graph, daemon.execute = graph, True
-        with pytest.MonkeyPatch.context() as patched:
-            at_once(patched)
-            tick_all(daemon, 3)
-        Registry(graph.places.root).promote("tests", "1.0.0", by="test")
-        yield daemon
-
-
-@pytest.fixture
-def promoted(produced: Any, daemon_of: Callable) -> Callable:
-    """A daemon that goes on where the one before ended, with another ``automation``."""
-
-    def make(**automation: object) -> Any:
-        graph = rewrite(produced.graph, automation=automation)
-        daemon = daemon_of(graph.defs, graph.instance, execute=True)
-        daemon.graph, daemon.cursors = graph, produced.cursors
-        return daemon
-
-    return make
+    tags = {**run_tags("delivery", "test"), "dagster/run_key": "e" * 64}
+    daemon.instance.add_run(dg.DagsterRun(job_name="dataset_job", tags=tags))
+    daemon.finish()
+    assert "another dataset version is current by now" in daemon.tick(FOLLOW_UP).skip_message
 
 
 HARD, EASY = {"segmentation/mIoU": 0.9}, {"segmentation/mIoU": 0.6}
@@ -198,7 +247,7 @@ def staged(daemon: Any, *plans: Plan) -> None:
 
 
 def test_a_plan_is_not_started_twice_while_a_run_waits_that_will_do_the_same(automatic: Callable) -> None:
-    daemon = automatic(execute=False)
+    daemon = automatic()
     staged(daemon, plan())
     staged(daemon, plan(because="delivery two"))
     (request,) = daemon.tick(FOLLOW_UP).run_requests
@@ -213,7 +262,7 @@ def test_a_plan_is_not_started_twice_while_a_run_waits_that_will_do_the_same(aut
 
 
 def test_a_plan_comes_after_a_run_that_began_before_its_data_was_there(automatic: Callable) -> None:
-    daemon = automatic(execute=False)
+    daemon = automatic()
     staged(daemon, plan())
     daemon.tick(FOLLOW_UP)
     (training,) = daemon.runs("tiny_job")
@@ -226,13 +275,13 @@ def test_a_plan_comes_after_a_run_that_began_before_its_data_was_there(automatic
 
 
 def test_a_plan_of_a_recipe_that_is_gone_is_said_and_the_next_one_started(automatic: Callable) -> None:
-    daemon = automatic(execute=False)
+    daemon = automatic()
     staged(daemon, plan(recipe="gone"), plan())
     assert [request.job_name for request in daemon.tick(FOLLOW_UP).run_requests] == ["tiny_job"]
 
 
 def test_what_ended_while_no_daemon_was_there_is_followed_up_once(automatic: Callable) -> None:
-    daemon = automatic(execute=False)
+    daemon = automatic()
     for number in range(follow_up.MOST_RUNS + 5):
         staged(daemon, plan(overrides=(f"seed={number}",)))
     first, second = (daemon.tick(FOLLOW_UP).run_requests for _ in range(2))
@@ -242,8 +291,17 @@ def test_what_ended_while_no_daemon_was_there_is_followed_up_once(automatic: Cal
     assert len(daemon.runs("tiny_job")) == follow_up.MOST_RUNS + 5
 
 
+def test_runs_that_nothing_follows_hold_nothing_up(automatic: Callable) -> None:
+    daemon = automatic()
+    for _ in range(follow_up.MOST_RUNS + 5):
+        daemon.instance.add_run(dg.DagsterRun(job_name="other_job"))
+    daemon.finish()
+    staged(daemon, plan())
+    assert len(daemon.tick(FOLLOW_UP).run_requests) == 1
+
+
 def test_a_tick_that_was_killed_is_made_again_and_starts_each_plan_once(automatic: Callable) -> None:
-    daemon = automatic(execute=False)
+    daemon = automatic()
     staged(daemon, plan())
     for request in daemon.evaluate(FOLLOW_UP).run_requests:
         daemon.start(request)
@@ -254,7 +312,7 @@ def test_a_tick_that_was_killed_is_made_again_and_starts_each_plan_once(automati
 def test_an_end_that_may_hide_an_earlier_one_waits_a_moment(
     automatic: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    daemon = automatic(execute=False)
+    daemon = automatic()
     monkeypatch.setattr(follow_up, "SETTLE_SECONDS", 3600.0)
     staged(daemon, plan())
     assert daemon.tick(FOLLOW_UP).run_requests == []
@@ -262,23 +320,12 @@ def test_an_end_that_may_hide_an_earlier_one_waits_a_moment(
     assert len(daemon.tick(FOLLOW_UP).run_requests) == 1
 
 
-def test_the_weekly_chain_goes_on_with_the_recipes_that_ask_for_it(automatic: Callable) -> None:
-    daemon = automatic(weekly=True)
-    daemon.tick(DELIVERIES)
-    daemon.instance.add_run(dg.DagsterRun(job_name="dataset_job", tags=run_tags("weekly", "weekly chain")))
-    daemon.execute = False
-    daemon.finish()
-    (request,) = daemon.tick(FOLLOW_UP).run_requests
-    assert [(one.recipe, one.cause) for one in plans_of(request.tags)] == [("tiny", "weekly")]
-
-
 @pytest.mark.slow
-def test_an_inbox_in_s3_feeds_the_same_flow(make_graph: Callable, daemon_of: Callable, s3: str) -> None:
+def test_an_inbox_in_s3_feeds_the_same_flow(make_graph: Callable, daemon_of: Callable, recipe: Path, s3: str) -> None:
     import boto3
 
     with dg.DagsterInstance.ephemeral() as instance:
-        local = make_graph(instance, inbox=f"{s3}/in")
-        graph = rewrite(local, automation={"on_delivery": True})
+        graph = with_recipe(make_graph(instance, inbox=f"{s3}/in"), recipe, automation={"on_delivery": True})
         delivery = graph.places.root.parent / "inbox" / "delivery"
         bucket, client = s3.removeprefix("s3://"), boto3.client("s3")
         paths = [path for path in sorted(delivery.rglob("*")) if path.is_file() and path.name != "_SUCCESS"]
