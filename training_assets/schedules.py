@@ -17,13 +17,13 @@ from trainer.contract.train_config import TrainConfig
 from training_assets.assets.checkpoint import training_version
 from training_assets.control import (
     DATASET_JOB,
-    PLAN_TAG,
     RETENTION_JOB,
     STAGING_JOB,
     SWEEP_REQUEST_JOB,
     VERSION_TAG,
     Plan,
     job_name,
+    plans_of,
     run_tags,
     staging_request,
 )
@@ -34,6 +34,8 @@ from training_assets.refresh import out_of_date
 from training_assets.stores.inbox import Inbox
 from training_assets.stores.record_store import MissingRecord, RecordStore
 
+LOOKED_BACK_ON = 20
+"""Runs of a window."""
 SWITCH = "Switched off at first, because it costs computing time: switch it on here, or with `dagster schedule start`."
 
 
@@ -106,12 +108,15 @@ def held_back(instance: dg.DagsterInstance, recipe: TrainConfig, window: str, st
     """Why a training that nobody asked for is not to be started now; None: it is."""
     if not stale:
         return f"window {window} is up to date"
-    waiting = dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)
-    for run in instance.get_runs(waiting):
-        if f"{PLAN_TAG}{recipe.name}" in run.tags or run.job_name == job_name(recipe.name):
+    for run in instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
+        planned = [(plan.recipe, plan.window) for plan in plans_of(run.tags)]
+        trains = run.job_name == job_name(recipe.name) and run.tags.get(PARTITION_NAME_TAG) == window
+        if trains or (recipe.name, window) in planned:
             return f"run {run.run_id} is under way"
     tags = {PARTITION_NAME_TAG: window, VERSION_TAG: training_version(recipe)}
-    last = next(iter(instance.get_runs(dg.RunsFilter(job_name=job_name(recipe.name), tags=tags), limit=1)), None)
+    tried = instance.get_runs(dg.RunsFilter(job_name=job_name(recipe.name), tags=tags), limit=LOOKED_BACK_ON)
+    # One that was configured, with overrides or a model to begin with, says nothing of the recipe as it stands.
+    last = next((run for run in tried if not run.run_config.get("ops")), None)
     failed = last is not None and last.tags.get(RUN_FAILURE_REASON_TAG) == RunFailureReason.STEP_FAILURE.value
     if last is not None and failed and all(part.startswith("checkpoint") for part in stale):
         return f"run {last.run_id} failed on the same data with the same settings; another try would only repeat it"

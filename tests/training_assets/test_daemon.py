@@ -87,7 +87,7 @@ def test_a_training_whose_machine_was_lost_is_started_once_more_and_goes_on_from
     monkeypatch.setenv("TRAINING_ASSETS_SENSOR_SECONDS", "3")
     recipe = profile.recipes / "tiny.yaml"
     value = yaml.safe_load(recipe.read_text())
-    value["training"] |= {"epochs": 40, "checkpoint_every": 6, "eval_every": 20}
+    value["training"] |= {"epochs": 20, "checkpoint_every": 3, "eval_every": 20}
     recipe.write_text(yaml.safe_dump(value))
     daemon = Daemon(ROOT / "workspace.yaml")
     runs_directory = profile.store / "runs" / "_runs"
@@ -96,7 +96,7 @@ def test_a_training_whose_machine_was_lost_is_started_once_more_and_goes_on_from
         command = [sys.executable, "-m", "training_assets", "train", "tiny", "--window", WINDOW]
         until(lambda: place.instance.get_daemon_heartbeats(), 60)
         person = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        until(lambda: list(runs_directory.glob("*/checkpoints/*/*")), 120)
+        until(lambda: list(runs_directory.glob("*/checkpoints/*/COMPLETE")), 120)
         daemon.kill()
         left = [process for process in psutil.process_iter() if launched(process, str(profile.store))]
         assert len(left) >= 3, "torchrun and two ranks train on"

@@ -102,6 +102,9 @@ def test_nightly_does_not_repeat_a_failure_but_tries_other_data_and_other_settin
     assert graph.run("dataset_version", "eval_shards").success
     assert graph.run("staged_shards", windows=("2026-01-05", WINDOW)).success
     trainer.poll = lambda handle: Status("failed", 3, "a gate inside the training failed", kind="gate")
+    experiment = {"ops": {"tiny__checkpoint": {"config": {"overrides": ["optim.lr=9"]}}}}
+    assert not job(graph, "tiny_job", partition_key=WINDOW, run_config=experiment).success
+    assert plans_of(nightly(graph).tags), "somebody's experiment is not the recipe"
     failed = job(graph, "tiny_job", partition_key=WINDOW)
     assert not failed.success
     assert f"run {failed.run_id} failed on the same data" in nightly(graph)
