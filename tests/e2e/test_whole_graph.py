@@ -210,27 +210,20 @@ def released(store: Path) -> dict[Path, bytes]:
 
 def every_third(source: Path, out: Path) -> Path:
     """``source`` with every third line of its table: as real, and sooner through."""
-    out.mkdir()
-    for path in source.iterdir():
-        (out / path.name).symlink_to(path)
+    shutil.copytree(source, out)
     header, *lines = (source / "manifest.csv").read_text().splitlines(keepends=True)
-    (out / "manifest.csv").unlink()
     (out / "manifest.csv").write_text("".join([header, *lines[::3]]))
     return out
 
 
-@pytest.mark.parametrize(
-    ("source", "importer", "recipe_name", "project"),
-    [("camvid", "camvid", "camvid_segmentation", "camvid"), ("dawn_fog", "voc", "fog_detection", "fog")],
-)
-def test_real_driving_images_go_through_the_whole_graph(real_data, tmp_path, source, importer, recipe_name, project):
+def test_real_driving_images_go_through_the_whole_graph(real_data, tmp_path):
     installation, delivery = Installation(tmp_path), tmp_path / "imported"
-    some = every_third(real_data / source, tmp_path / "source")
-    done = installation.run("trainer", "import", importer, some, delivery, "--start", "2026-01-05")
+    some = every_third(real_data / "camvid", tmp_path / "source")
+    done = installation.run("trainer", "import", "camvid", some, delivery, "--start", "2026-01-05")
     assert done.returncode == 0, done.stderr
     assert {row["captured_at_source"] for row in rows(delivery, "train")} == {"assigned"}
     brief = {"TRAIN__TRAINING__EPOCHS": "1", "TRAIN__RELEASE__TARGETS": "{}", "TRAIN__WINDOW__MIN_SAMPLES": "16"}
-    installation.demo(delivery, recipe_name, **brief)
-    assert installation.versions(project) == ["1.0.0"]
+    installation.demo(delivery, "camvid_segmentation", **brief)
+    assert installation.versions("camvid") == ["1.0.0"]
     delivered = sum(len(rows(delivery, split)) for split in ("train", "val", "test"))
-    assert len(installation.frames(f"{project}@1.0.0")) == delivered
+    assert len(installation.frames("camvid@1.0.0")) == delivered

@@ -86,6 +86,8 @@ class LocalLauncher:
         for earlier in (log.stem for log in spec.log.parent.glob("*.log")):
             if earlier != spec.attempt and (left := marked((ATTEMPT_VARIABLE, earlier))):
                 leader = min(left, key=lambda process: process.create_time())
+                if str(leader.pid) in self._children:
+                    continue  # watched, by this very process: the run directory is in use
                 stop_tree(leader.pid, (ATTEMPT_VARIABLE, earlier), self.grace)
 
     def _start(self, spec: LaunchSpec) -> _Child:
