@@ -17,6 +17,7 @@ from training_assets import gates
 from training_assets.dashboard import DASHBOARD_FILE
 from training_assets.facts import production_sha256, slices_of
 from training_assets.gates import GateResult
+from training_assets.metadata import gate_check
 from training_assets.places import Places
 from training_assets.recipes import overridden
 from training_assets.records import Checkpoint, Evaluation, ExportedModel
@@ -112,7 +113,7 @@ class _Checks:
         return dg.asset_check(
             asset=dg.AssetKey([self.recipe.name, asset]),
             name=gate.__name__,
-            description=(gate.__doc__ or "").strip().splitlines()[0],
+            description=gates.about(gate),
             additional_ins={name: dg.AssetIn([self.recipe.name, name]) for name in more},
             blocking=blocking,
             partitions_def=self.windows,
@@ -141,15 +142,4 @@ def _result(
 ) -> dg.AssetCheckResult:
     """``gate`` as Dagster shows it; what failed of it is told to others."""
     outbox.emit(gate_events([gate], subject), context.log.warning)
-    return dg.AssetCheckResult(
-        passed=gate.passed,
-        severity=dg.AssetCheckSeverity.ERROR if gate.severity == "block" else dg.AssetCheckSeverity.WARN,
-        description=gate.failures or f"{len(gate.rows)} comparisons, none failed",
-        metadata={
-            "comparisons": len(gate.rows),
-            "failed": sum(row.passed is False for row in gate.rows),
-            "undecided": sum(row.passed is None for row in gate.rows),
-            "table": dg.MetadataValue.md(gates.markdown([gate])),
-            **more,
-        },
-    )
+    return gate_check(gate, **more)

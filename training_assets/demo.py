@@ -9,8 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import dagster as dg
-
 from trainer.contract.delivery import FILES, file_digests
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import digest_of
@@ -26,7 +24,7 @@ from training_assets.recipes import load_recipes
 from training_assets.records import DatasetVersion
 from training_assets.refresh import Refresher
 from training_assets.stores.inbox import DeliveryFound, Inbox, inbox_of
-from training_assets.stores.record_store import WHOLE, RecordStore
+from training_assets.stores.record_store import RecordStore
 from training_assets.summary import print_dataset, print_recipe
 
 SCENES = REPOSITORY / "var" / "deliveries" / "scenes"
@@ -41,7 +39,7 @@ def demo(data: Path | None, recipe: str | None, window: str | None) -> int:
     with instance() as dagster_instance:
         refresher = Refresher(build_defs(profile=profile), dagster_instance)
         worked = refresh_dataset(refresher, delivery, DATASET_ASSETS)
-        dataset = RecordStore(Places(profile.store)).read(dg.AssetKey("dataset_version"), WHOLE, DatasetVersion)
+        dataset = RecordStore(Places(profile.store)).dataset()
         window = chosen_window(profile, dataset, window)
         chosen = fitting_recipes(profile, dataset, recipe)
         worked |= stage_windows(refresher, profile, chosen, window)
@@ -72,13 +70,9 @@ def put_into_inbox(delivery: Path, inbox: Inbox) -> DeliveryFound:
     Raises:
         ContractError: there is no delivery there.
     """
-    missing = [
-        Problem(str(delivery / name), "nothing", "this file") for name in FILES if not (delivery / name).is_file()
-    ]
-    if missing:
-        raise ContractError(f"{delivery} is not a delivery", missing, "DATA must be the directory that holds these.")
+    digest = digest_of(file_digests(delivery))
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", delivery.resolve().name).strip("-_")[:60]
-    return inbox.put(delivery, f"{stem or 'delivery'}-{digest_of(file_digests(delivery))[:8]}")
+    return inbox.put(delivery, f"{stem or 'delivery'}-{digest[:8]}")
 
 
 def fitting_recipes(profile: Profile, dataset: DatasetVersion, asked: str | None) -> list[TrainConfig]:

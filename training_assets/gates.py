@@ -4,7 +4,7 @@ The checks of the graph and the registration both ask here. A gate without rows 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
@@ -231,6 +231,11 @@ def _quantization_loss(metric: str, found: Quantization, one: MetricLoss, limit:
     if one.eager is None:
         return _nothing(metric, f"not defined on these {found.judged_samples} samples", found.file)
     return _nothing(metric, "failed: eager has this metric, the int8 file has not", found.file, passed=False)
+
+
+def about(gate: Callable[..., GateResult]) -> str:
+    """What people read of a gate: the first line of what it says of itself."""
+    return (gate.__doc__ or "").strip().splitlines()[0]
 
 
 def markdown(results: Sequence[GateResult]) -> str:

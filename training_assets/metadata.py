@@ -8,6 +8,8 @@ from typing import Any
 import dagster as dg
 
 from trainer.contract.results import Epoch
+from training_assets import gates
+from training_assets.gates import GateResult
 
 SKIPPED = "skipped"
 """What an observation calls the reason why a partition was passed over."""
@@ -54,6 +56,23 @@ def loss_curve(epochs: Sequence[Epoch], monitor: str) -> dg.MarkdownMetadataValu
         monitor: [epoch.metrics.get(monitor) for epoch in epochs],
     }
     return drawing("loss curve", _curves(series))
+
+
+def gate_check(gate: GateResult, name: str | None = None, **more: dg.MetadataValue) -> dg.AssetCheckResult:
+    """``gate`` as Dagster shows it, as the check ``name``; None: as the one that the caller is."""
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=gate.passed,
+        severity=dg.AssetCheckSeverity.ERROR if gate.severity == "block" else dg.AssetCheckSeverity.WARN,
+        description=gate.failures or f"{len(gate.rows)} comparisons, none failed",
+        metadata={
+            "comparisons": len(gate.rows),
+            "failed": sum(row.passed is False for row in gate.rows),
+            "undecided": sum(row.passed is None for row in gate.rows),
+            "table": dg.MetadataValue.md(gates.markdown([gate])),
+            **more,
+        },
+    )
 
 
 def drawing(name: str, svg: str) -> dg.MarkdownMetadataValue:

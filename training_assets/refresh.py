@@ -15,6 +15,7 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG, CachingStal
 from dagster._core.loader import LoadingContext
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
+from trainer.contract.train_config import TrainConfig
 from training_assets.assets.dataset import GOLDEN_FILES, golden_key
 from training_assets.stores.inbox import DeliveryFound
 
@@ -124,3 +125,16 @@ def out_of_date(
 def _resolver(graph: BaseAssetGraph, instance: dg.DagsterInstance) -> CachingStaleStatusResolver:
     # Made anew for each question: it keeps what it has read.
     return CachingStaleStatusResolver(instance, graph, _Loading(instance))
+
+
+def stale_parts(
+    graph: BaseAssetGraph, instance: dg.DagsterInstance, recipe: TrainConfig, windows: list[str]
+) -> list[str]:
+    """What of the training for the last of ``windows`` is out of date, and why: shards, training set, checkpoint.
+
+    Not what comes after the checkpoint: other limits or another slices.yaml ask for no new training.
+    """
+    staged, own = dg.AssetKey("staged_shards"), [dg.AssetKey([recipe.name, x]) for x in ("training_set", "checkpoint")]
+    found = [(f"staged_shards {name}", out_of_date(graph, instance, [staged], name)) for name in windows]
+    found += [(key.path[-1], out_of_date(graph, instance, [key], windows[-1])) for key in own]
+    return [f"{what}: {one.reason}" for what, parts in found for one in parts]

@@ -30,7 +30,7 @@ from training_assets.control import (
 from training_assets.places import Places
 from training_assets.planning import chosen_window, misfits, windows_behind
 from training_assets.profiles import Profile
-from training_assets.refresh import out_of_date
+from training_assets.refresh import stale_parts
 from training_assets.stores.inbox import Inbox
 from training_assets.stores.record_store import MissingRecord, RecordStore
 
@@ -78,10 +78,11 @@ def nightly_request(
         return dg.SkipReason(str(why))
     plans, reasons = [], []
     for recipe in asking:
-        stale = stale_parts(graph, instance, recipe, windows_behind(profile, [recipe], window))
         if unfit := misfits(recipe, dataset, places):
             reasons.append(f"{recipe.name} does not fit the data: {'; '.join(unfit)}")
-        elif why_not := held_back(instance, recipe, window, stale):
+            continue
+        stale = stale_parts(graph, instance, recipe, windows_behind(profile, [recipe], window))
+        if why_not := held_back(instance, recipe, window, stale):
             reasons.append(f"{recipe.name}: {why_not}")
         else:
             plans.append(Plan(recipe=recipe.name, window=window, cause="nightly", because="; ".join(stale)))
@@ -89,19 +90,6 @@ def nightly_request(
         return dg.SkipReason(". ".join(reasons) or "no recipe asks for it (automation.nightly)")
     chosen = [recipe for recipe in asking if recipe.name in {plan.recipe for plan in plans}]
     return staging_request(plans, windows_behind(profile, chosen, window))
-
-
-def stale_parts(
-    graph: BaseAssetGraph, instance: dg.DagsterInstance, recipe: TrainConfig, windows: list[str]
-) -> list[str]:
-    """What of the training for the last of ``windows`` is out of date, and why: shards, training set, checkpoint.
-
-    Not what comes after the checkpoint: other limits or another slices.yaml ask for no new training.
-    """
-    staged, own = dg.AssetKey("staged_shards"), [dg.AssetKey([recipe.name, x]) for x in ("training_set", "checkpoint")]
-    found = [(f"staged_shards {name}", out_of_date(graph, instance, [staged], name)) for name in windows]
-    found += [(key.path[-1], out_of_date(graph, instance, [key], windows[-1])) for key in own]
-    return [f"{what}: {one.reason}" for what, parts in found for one in parts]
 
 
 def held_back(instance: dg.DagsterInstance, recipe: TrainConfig, window: str, stale: list[str]) -> str | None:

@@ -17,14 +17,12 @@ from dagster._core.storage.tags import (
     PARTITION_NAME_TAG,
 )
 
-from trainer.contract.train_config import TrainConfig
 from training_assets import partitions
 from training_assets.control import BECAUSE_TAG, CAUSE_TAG
 from training_assets.failures import failures_of
-from training_assets.gates import slice_targets_met
 from training_assets.places import Places
-from training_assets.queue import daemon_is_alive
-from training_assets.records import Checkpoint, DatasetVersion, Evaluation, Registered, ShardList
+from training_assets.queue import WAITING, daemon_is_alive
+from training_assets.records import Checkpoint, DatasetVersion, Registered, ShardList, SliceEvaluation
 from training_assets.stores.inbox import Arrival, Inbox, Incomplete
 from training_assets.stores.record_store import MissingRecord, RecordStore
 from training_assets.stores.registry import Registry
@@ -32,7 +30,6 @@ from training_assets.stores.registry import Registry
 FAILED_DAYS = 7
 FAILED_RUNS = 100
 READ_DELIVERIES = 5
-WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
 
 
 @dataclass(frozen=True)
@@ -229,24 +226,24 @@ def _trained(recipe: str, window: str, records: RecordStore, registry: Registry)
     return Trained(run_id, registered.version if same else None)
 
 
-def slices(instance: dg.DagsterInstance, recipes: Sequence[TrainConfig], places: Places) -> list[SliceState]:
+def slices(instance: dg.DagsterInstance, recipes: Sequence[str], places: Places) -> list[SliceState]:
     """Each mined slice, by name."""
     records, key = RecordStore(places), dg.AssetKey("mined_slice")
     return [
         SliceState(
             name=name,
             staged=records.read(key, name, ShardList).samples if records.has(key, name) else None,
-            recipes={one.name: text for one in recipes if (text := _evaluated(one, name, records))},
+            recipes={recipe: text for recipe in recipes if (text := _evaluated(recipe, name, records))},
         )
         for name in sorted(instance.get_dynamic_partitions(str(partitions.slices.name)))
     ]
 
 
-def _evaluated(recipe: TrainConfig, name: str, records: RecordStore) -> str:
-    key = dg.AssetKey([recipe.name, "slice_eval"])
+def _evaluated(recipe: str, name: str, records: RecordStore) -> str:
+    key = dg.AssetKey([recipe, "slice_eval"])
     if not records.has(key, name):
         return ""
-    verdict = slice_targets_met(records.read(key, name, Evaluation).report, recipe)
+    verdict = records.read(key, name, SliceEvaluation).targets
     return "targets met" if verdict.passed else f"below target: {verdict.failures}"
 
 

@@ -66,7 +66,14 @@ class Delivery:
 
 
 def file_digests(root: Path) -> dict[str, str]:
-    """sha256 of each of the delivery's four files."""
+    """sha256 of each of the delivery's four files.
+
+    Raises:
+        ContractError: one of them is not there.
+    """
+    absent = [Problem(str(root / name), "nothing", "this file") for name in FILES if not (root / name).is_file()]
+    if absent:
+        raise ContractError(f"{root} is not a delivery", absent, "A delivery is the directory that holds these.")
     return {name: sha256_of(root / name) for name in FILES}
 
 

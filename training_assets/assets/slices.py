@@ -15,6 +15,7 @@ from training_assets import gates, mined_slices, partitions
 from training_assets.assets.evaluation import EVALUATION_SOURCES, evaluate, evaluation_metadata
 from training_assets.assets.shards import SOURCES, shard_metadata
 from training_assets.launchers import Launcher
+from training_assets.metadata import gate_check
 from training_assets.mined_slices import TakenSlice
 from training_assets.places import Places
 from training_assets.policies import reaching_the_inbox
@@ -77,7 +78,7 @@ def slice_eval_asset(recipe: TrainConfig) -> dg.AssetsDefinition:
                 ON_TARGET,
                 asset=key,
                 partitions_def=partitions.slices,
-                description=_first_line(gates.slice_targets_met),
+                description=gates.about(gates.slice_targets_met),
             )
         ],
         code_version=f"{digest_of(dict(recipe.slice_targets))[:12]}-{code_version(*EVALUATION_SOURCES, HERE)}",
@@ -126,13 +127,7 @@ def slice_eval_asset(recipe: TrainConfig) -> dg.AssetsDefinition:
                 **evaluation_metadata(record, places),
             },
         )
-        yield dg.AssetCheckResult(
-            passed=gate.passed,
-            asset_key=key,
-            check_name=ON_TARGET,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=gate.failures or f"{entry.reference} is not below target",
-        )
+        yield gate_check(gate, ON_TARGET)
 
     return slice_eval
 
@@ -163,7 +158,3 @@ def _pinned_slices(places: Places) -> Slices:
     if not records.has(dg.AssetKey("dataset_version")):
         return Slices()
     return read_slices(places.absolute(records.dataset().directory) / SLICES_FILE)
-
-
-def _first_line(function: object) -> str:
-    return (function.__doc__ or "").strip().splitlines()[0]

@@ -68,7 +68,7 @@ def standing(profile: Profile, defs: dg.Definitions, dagster_instance: dg.Dagste
         deliveries=deliveries(inbox_of(profile.inbox), dataset),
         dataset=dataset.version if dataset else None,
         windows=windows(dataset, list(recipes), places) if dataset else [],
-        slices=slices(dagster_instance, list(recipes.values()), places),
+        slices=slices(dagster_instance, list(recipes), places),
     )
 
 

@@ -43,8 +43,9 @@ from training_assets.partitions import window_partitions
 from training_assets.places import Places
 from training_assets.planning import chosen_window, misfits, windows_behind
 from training_assets.profiles import Profile
+from training_assets.queue import WAITING
 from training_assets.records import MinedSlice, SliceEvaluation
-from training_assets.schedules import stale_parts
+from training_assets.refresh import stale_parts
 from training_assets.stores.record_store import MissingRecord, RecordStore
 
 ENDS: tuple[Literal[dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAILURE], ...] = (
@@ -58,7 +59,6 @@ PAGE = 500
 """Ended runs that one tick reads: most have nothing to be followed by."""
 SETTLE_SECONDS = 2.0
 """Events may become visible in another order than that of their numbers."""
-WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
 
 
 def follow_up_sensor(

@@ -14,6 +14,7 @@ import yaml
 from training_assets.control import Cause, Plan, plans_of, run_tags, staging_request
 from training_assets.records import Checkpoint, ShardList, SliceEvaluation
 from training_assets.sensors import deliveries, follow_up
+from training_assets.standing import SliceState, slices
 from training_assets.stores.inbox import LocalInbox
 from training_assets.stores.registry import Registry
 
@@ -181,12 +182,18 @@ def test_a_delivery_that_another_one_followed_at_once_is_not_trained_on(automati
 HARD, EASY = {"segmentation/mIoU": 0.9}, {"segmentation/mIoU": 0.6}
 
 
+def standing(daemon: Any) -> list[SliceState]:
+    """What ``status`` tells of the slices."""
+    return slices(daemon.instance, ["tiny"], daemon.graph.places)
+
+
 def test_a_slice_below_target_is_trained_on_from_productions_weights(promoted: Callable) -> None:
     daemon = promoted(on_weak_slice="train", slice_targets=HARD)
     mine(daemon)
     assert tick_all(daemon, 4) == ["slice_job", "staging_job", "tiny_job"]
     found = daemon.graph.record("tiny/slice_eval", SliceEvaluation, "fog")
     assert (found.production, found.targets.passed) == ("1.0.0", False)
+    assert SliceState("fog", 1, {"tiny": f"below target: {found.targets.failures}"}) in standing(daemon)
     checkpoint = daemon.graph.record("tiny/checkpoint", Checkpoint, WINDOW)
     assert "fog" in checkpoint.training_set.slices
     assert checkpoint.warm_started_from == "tests@1.0.0"
@@ -197,6 +204,7 @@ def test_a_slice_on_target_starts_nothing(promoted: Callable) -> None:
     daemon = promoted(on_weak_slice="train", slice_targets=EASY)
     mine(daemon, "snow")
     assert tick_all(daemon, 3) == ["slice_job"]
+    assert SliceState("snow", 1, {"tiny": "targets met"}) in standing(daemon)
 
 
 @pytest.mark.parametrize(("policy", "kind"), [("sweep", "sweep.requested"), ("data_request", "data.requested")])

@@ -87,11 +87,12 @@ def test_an_inbox_that_is_not_there_yet_is_empty(uploads: Uploads) -> None:
 @pytest.mark.parametrize("marker", [SUCCESS, SUMS])
 def test_a_delivery_with_its_four_files_and_either_marker_is_complete(uploads: Uploads, marker: str) -> None:
     deliver(uploads, "drop", marker=marker)
-    (found,) = uploads.inbox.deliveries()
+    (arrival,) = uploads.inbox.arrivals()
+    found = uploads.inbox.look(arrival.name)
     assert isinstance(found, DeliveryFound)
+    assert (arrival.missing, arrival.mark) == ("", found.mark)
     assert (found.name, dict(found.digests)) == ("drop", SHA256)
     assert uploads.inbox.newest() == uploads.inbox.find("drop") == found
-    assert list(uploads.inbox.deliveries(found.mark)) == []
 
 
 @pytest.mark.parametrize("missing", FILES)

@@ -13,7 +13,7 @@ Things are ordered by when they arrived, which is the storage's own clock: the t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -111,14 +111,6 @@ class Inbox(ABC):
     uri: str
     settle: float
 
-    def deliveries(self, after: str = "") -> Iterator[DeliveryFound | Incomplete]:
-        """What arrived after the mark ``after``, in that order; and all that is not complete. Read one by one."""
-        for arrival in self.arrivals():
-            if arrival.missing:
-                yield Incomplete(arrival.name, arrival.missing)
-            elif arrival.mark > after:
-                yield self.look(arrival.name)
-
     def newest(self) -> DeliveryFound | None:
         """The complete delivery that arrived last."""
         for arrival in reversed(self.arrivals()):
@@ -173,13 +165,8 @@ class Inbox(ABC):
         Raises:
             ContractError: no such delivery, no usable name, or another delivery has it.
         """
-        problems = [
-            Problem(str(delivery / file), "nothing", "this file") for file in FILES if not (delivery / file).is_file()
-        ]
         if flaw := _flaw(name):
-            problems.append(Problem("name of the delivery", flaw, PLAIN_NAME))
-        if problems:
-            raise ContractError(f"{delivery} cannot be delivered", problems)
+            raise ContractError(f"{delivery} cannot be delivered", [Problem("name of the delivery", flaw, PLAIN_NAME)])
         digests = file_digests(delivery)
         self._refuse_another(name, digests)
         if not isinstance(self.look(name), DeliveryFound):
