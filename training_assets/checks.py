@@ -142,4 +142,4 @@ def _result(
 ) -> dg.AssetCheckResult:
     """``gate`` as Dagster shows it; what failed of it is told to others."""
     outbox.emit(gate_events([gate], subject), context.log.warning)
-    return gate_check(gate, **more)
+    return gate_check(gate, more=more)

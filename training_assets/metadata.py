@@ -58,7 +58,9 @@ def loss_curve(epochs: Sequence[Epoch], monitor: str) -> dg.MarkdownMetadataValu
     return drawing("loss curve", _curves(series))
 
 
-def gate_check(gate: GateResult, name: str | None = None, **more: dg.MetadataValue) -> dg.AssetCheckResult:
+def gate_check(
+    gate: GateResult, name: str | None = None, more: Mapping[str, dg.MetadataValue] | None = None
+) -> dg.AssetCheckResult:
     """``gate`` as Dagster shows it, as the check ``name``; None: as the one that the caller is."""
     return dg.AssetCheckResult(
         check_name=name,
@@ -70,7 +72,7 @@ def gate_check(gate: GateResult, name: str | None = None, **more: dg.MetadataVal
             "failed": sum(row.passed is False for row in gate.rows),
             "undecided": sum(row.passed is None for row in gate.rows),
             "table": dg.MetadataValue.md(gates.markdown([gate])),
-            **more,
+            **(more or {}),
         },
     )
 
