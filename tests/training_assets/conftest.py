@@ -1,7 +1,9 @@
 """A code location of its own for each test: the small delivery, one tiny recipe, a store, a fake trainer."""
 
+import copy
 import functools
 import shutil
+import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -46,6 +48,9 @@ from training_assets.records import DatasetVersion, TrainingSet
 from training_assets.stores.dvc import DvcStore, Pin
 from training_assets.stores.record_store import RecordStore, T
 from training_assets.stores.source import CodeVersion
+
+WITH_ROWS = ("2026-01-05", "2026-01-12")
+"""Windows of the delivery."""
 
 
 @pytest.fixture(scope="session")
@@ -274,6 +279,14 @@ class Graph:
             self.defs = build_defs(profile=profile, resource_overrides=overrides)
             self.job = self.defs.resolve_implicit_global_asset_job_def()
 
+    @property
+    def trainer(self) -> FakeTrainer:
+        return self.defs.resources["launcher"]
+
+    def edited(self) -> "Graph":
+        """The graph anew, after its recipes were edited."""
+        return Graph(self.profile, self.instance, launcher=self.trainer)
+
     def edit(self, file: str, change: Callable[[str], str]) -> None:
         """Change a file of the delivery, which then is complete again."""
         path = self.delivery / file
@@ -309,6 +322,40 @@ class Graph:
         materialization = records[0].asset_materialization
         assert materialization is not None
         return {name: value.value for name, value in materialization.metadata.items()}
+
+
+class Snapshot:
+    """A graph as it stands now, for every test that begins there: a chain takes seconds, going back to it none.
+
+    Kept are its files, what Dagster has stored, and what the fake trainer remembers.
+    """
+
+    def __init__(self, graph: Graph, kept: Path) -> None:
+        self.graph, self.files = graph, kept / "files"
+        shutil.copytree(self._root, self.files, symlinks=True)
+        self.trainer = copy.deepcopy(vars(graph.trainer))
+        self.events = graph.instance.event_log_storage._storage_id
+        self.databases = [sqlite3.connect(":memory:") for _ in self._stored()]
+        for stored, saved in zip(self._stored(), self.databases, strict=True):
+            stored.backup(saved)
+
+    def restored(self) -> Graph:
+        shutil.rmtree(self._root)
+        shutil.copytree(self.files, self._root, symlinks=True)
+        vars(self.graph.trainer).clear()
+        vars(self.graph.trainer).update(copy.deepcopy(self.trainer))
+        self.graph.instance.event_log_storage._storage_id = self.events
+        for stored, saved in zip(self._stored(), self.databases, strict=True):
+            saved.backup(stored)
+        return self.graph
+
+    @property
+    def _root(self) -> Path:
+        return self.graph.inbox.parent
+
+    def _stored(self) -> list[sqlite3.Connection]:
+        storages = (self.graph.instance.run_storage, self.graph.instance.event_log_storage)
+        return [storage._held_conn.connection.driver_connection for storage in storages]
 
 
 class FakeDvc:
@@ -375,6 +422,26 @@ def make_graph(
         return Graph(profile.model_copy(update=changes), instance, launcher=FakeTrainer())
 
     return make
+
+
+@pytest.fixture(scope="session")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Graph], Snapshot]:
+    return lambda graph: Snapshot(graph, tmp_path_factory.mktemp("snapshot"))
+
+
+@pytest.fixture(scope="session")
+def staged_once(make_graph: Callable[..., Graph], snapshot: Callable[[Graph], Snapshot]) -> Iterator[Snapshot]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        graph = make_graph(instance)
+        assert graph.run("dataset_version", "eval_shards").success
+        assert graph.run("staged_shards", windows=WITH_ROWS).success
+        yield snapshot(graph)
+
+
+@pytest.fixture
+def staged(staged_once: Snapshot) -> Graph:
+    """A graph whose delivery is pinned and staged: val, test and the windows with rows."""
+    return staged_once.restored()
 
 
 @pytest.fixture

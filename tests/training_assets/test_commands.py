@@ -161,12 +161,10 @@ def train(place: Any, window: str, **config: object) -> bool:
     return bool(done.success)
 
 
-def test_status_tells_of_each_window_what_it_has(graph: Any) -> None:
-    assert graph.run("dataset_version", "eval_shards").success
-    assert graph.run("staged_shards", windows=("2026-01-05", WINDOW)).success
-    assert train(graph, WINDOW)
-    assert not train(graph, "2026-01-05", overrides=["release.targets={segmentation/mIoU: 0.9}"])
-    text, found = status(graph)
+def test_status_tells_of_each_window_what_it_has(staged: Any) -> None:
+    assert train(staged, WINDOW)
+    assert not train(staged, "2026-01-05", overrides=["release.targets={segmentation/mIoU: 0.9}"])
+    text, found = status(staged)
     newest, oldest = found.windows
     assert (newest.window, newest.rows, newest.staged, newest.recipes["tiny"].version) == (WINDOW, 21, 21, "1.0.0")
     assert oldest.recipes["tiny"].version is None
@@ -175,8 +173,8 @@ def test_status_tells_of_each_window_what_it_has(graph: Any) -> None:
     assert (failed.state, failed.job, failed.what) == ("failed", "tiny_job", "2026-01-05")
     assert "gate not passed: tiny/eval_report: targets_met" in failed.why
     assert failed.why.splitlines()[0] in text
-    assert train(graph, "2026-01-05")
-    assert status(graph)[1].runs == [], "what was mended since is not told"
+    assert train(staged, "2026-01-05")
+    assert status(staged)[1].runs == [], "what was mended since is not told"
 
 
 def test_status_tells_what_waits_and_for_what_the_most_urgent_first(graph: Any) -> None:

@@ -15,13 +15,6 @@ WINDOWS = ("2026-01-05", "2026-01-12")
 PREPARED = ("dataset_version", "eval_shards")
 
 
-def prepared(graph: Any) -> Any:
-    """The graph with the dataset pinned and both windows staged."""
-    assert graph.run(*PREPARED).success
-    assert graph.run("staged_shards", windows=WINDOWS).success
-    return graph
-
-
 def edit(graph: Any, file: str, old: str, new: str) -> None:
     assert old in (graph.delivery / file).read_text()
     graph.edit(file, lambda text: text.replace(old, new, 1))
@@ -62,79 +55,71 @@ def test_features_have_a_row_for_each_sample(graph: Any) -> None:
     assert (features["boxes.car"] == 1).all()
 
 
-def test_a_range_of_windows_is_staged_by_one_launch_and_each_row_once(graph: Any, trainer: Any) -> None:
-    prepared(graph)
-    assert len(trainer.commands("shard")) == 1 + 1  # the windows; val and test
-    lists = [graph.record("staged_shards", ShardList, window) for window in WINDOWS]
+def test_a_range_of_windows_is_staged_by_one_launch_and_each_row_once(staged: Any) -> None:
+    assert len(staged.trainer.commands("shard")) == 1 + 1  # the windows; val and test
+    lists = [staged.record("staged_shards", ShardList, window) for window in WINDOWS]
     names = [
         sample.row.sample_id
         for part in lists
         for shard in part.shards
-        for sample in read_index(graph.places.shards / f"{shard.key}.json").samples
+        for sample in read_index(staged.places.shards / f"{shard.key}.json").samples
     ]
     assert len(names) == len(set(names)) == 48
-    assert graph.metadata("staged_shards", WINDOWS[0])["samples"] == lists[0].samples
+    assert staged.metadata("staged_shards", WINDOWS[0])["samples"] == lists[0].samples
 
 
-def test_a_second_materialisation_stages_nothing(graph: Any) -> None:
-    prepared(graph)
-    before = {path: path.stat().st_ino for path in graph.places.shards.iterdir()}
-    assert graph.run("staged_shards", windows=WINDOWS).success
-    assert graph.run("eval_shards").success
+def test_a_second_materialisation_stages_nothing(staged: Any) -> None:
+    before = {path: path.stat().st_ino for path in staged.places.shards.iterdir()}
+    assert staged.run("staged_shards", windows=WINDOWS).success
+    assert staged.run("eval_shards").success
     for window in WINDOWS:
-        assert graph.metadata("staged_shards", window)["bytes_staged"] == 0
-        assert graph.metadata("staged_shards", window)["bytes_reused"] > 0
-    assert {path: path.stat().st_ino for path in graph.places.shards.iterdir()} == before
+        assert staged.metadata("staged_shards", window)["bytes_staged"] == 0
+        assert staged.metadata("staged_shards", window)["bytes_reused"] > 0
+    assert {path: path.stat().st_ino for path in staged.places.shards.iterdir()} == before
 
 
-def test_a_training_set_is_its_windows_and_val_but_never_test(graph: Any) -> None:
-    prepared(graph)
-    assert graph.run("tiny/training_set", window=WINDOWS[1]).success
-    record = graph.record("tiny/training_set", TrainingSet, WINDOWS[1])
+def test_a_training_set_is_its_windows_and_val_but_never_test(staged: Any) -> None:
+    assert staged.run("tiny/training_set", window=WINDOWS[1]).success
+    record = staged.record("tiny/training_set", TrainingSet, WINDOWS[1])
     assert record.windows_found == WINDOWS
     assert record.samples == 48
-    spec = read_data_spec(graph.places.absolute(record.directory))
+    spec = read_data_spec(staged.places.absolute(record.directory))
     assert spec.digest == record.digest
     assert set(spec.splits) == {"train", "val"}
     for name in (name for names in spec.splits.values() for name in names):
         assert not Path(name).is_absolute()
-        assert (graph.places.absolute(record.directory) / name).is_file()
+        assert (staged.places.absolute(record.directory) / name).is_file()
 
 
-def test_a_training_set_names_the_windows_that_are_missing(graph: Any) -> None:
-    prepared(graph)
-    assert graph.run("tiny/training_set", window=WINDOWS[0]).success
-    record = graph.record("tiny/training_set", TrainingSet, WINDOWS[0])
+def test_a_training_set_names_the_windows_that_are_missing(staged: Any) -> None:
+    assert staged.run("tiny/training_set", window=WINDOWS[0]).success
+    record = staged.record("tiny/training_set", TrainingSet, WINDOWS[0])
     assert record.windows_missing == ("2025-12-29",)
-    assert graph.metadata("tiny/training_set", WINDOWS[0])["windows_found"] == 1
+    assert staged.metadata("tiny/training_set", WINDOWS[0])["windows_found"] == 1
 
 
-def test_a_recipe_that_does_not_fit_the_data_is_refused(graph: Any, failure: Any, profile: Any) -> None:
-    path = profile.recipes / "tiny.yaml"
+def test_a_recipe_that_does_not_fit_the_data_is_refused(staged: Any, failure: Any) -> None:
+    path = staged.profile.recipes / "tiny.yaml"
     path.write_text(path.read_text().replace("- road\n", "- sky\n"))
-    other = type(graph)(profile, graph.instance, launcher=graph.defs.resources["launcher"])
-    prepared(other)
-    result = other.run("tiny/training_set", window=WINDOWS[1])
+    result = staged.edited().run("tiny/training_set", window=WINDOWS[1])
     assert "tiny does not fit this data: task segmentation has classes" in failure(result)
 
 
-def test_the_chain_hands_records_on_to_the_evaluation(graph: Any, trainer: Any) -> None:
-    prepared(graph)
+def test_the_chain_hands_records_on_to_the_evaluation(staged: Any) -> None:
     chain = ("tiny/training_set", "tiny/checkpoint", "tiny/exported_model", "tiny/eval_report")
-    assert graph.run(*chain, window=WINDOWS[1]).success
-    checkpoint = graph.record("tiny/checkpoint", Checkpoint, WINDOWS[1])
-    report = graph.record("tiny/eval_report", Evaluation, WINDOWS[1]).report
+    assert staged.run(*chain, window=WINDOWS[1]).success
+    checkpoint = staged.record("tiny/checkpoint", Checkpoint, WINDOWS[1])
+    report = staged.record("tiny/eval_report", Evaluation, WINDOWS[1]).report
     assert report.checkpoint_sha256 == checkpoint.sha256
     assert report.run_id == checkpoint.run_id
     assert set(report.splits) == {"val", "test"}
-    assert trainer.commands("train")[0].distributed
-    assert graph.metadata("tiny/eval_report", WINDOWS[1])["test/segmentation/mIoU"] == pytest.approx(0.7)
+    assert staged.trainer.commands("train")[0].distributed
+    assert staged.metadata("tiny/eval_report", WINDOWS[1])["test/segmentation/mIoU"] == pytest.approx(0.7)
 
 
-def test_a_retried_step_resumes_the_same_run_and_a_new_run_does_not(graph: Any, trainer: Any) -> None:
-    prepared(graph)
-    assert graph.run("tiny/training_set", window=WINDOWS[1]).success
-    crash, train = {"left": 1}, trainer.poll
+def test_a_retried_step_resumes_the_same_run_and_a_new_run_does_not(staged: Any) -> None:
+    assert staged.run("tiny/training_set", window=WINDOWS[1]).success
+    crash, train = {"left": 1}, staged.trainer.poll
 
     def poll(handle: Any) -> Any:
         if handle.spec.what == "train" and crash["left"]:
@@ -142,22 +127,21 @@ def test_a_retried_step_resumes_the_same_run_and_a_new_run_does_not(graph: Any, 
             return Status("failed", 1, "train exited with code 1")
         return train(handle)
 
-    trainer.poll = poll
-    assert graph.run("tiny/checkpoint", window=WINDOWS[1]).success
-    first, second = trainer.commands("train")
+    staged.trainer.poll = poll
+    assert staged.run("tiny/checkpoint", window=WINDOWS[1]).success
+    first, second = staged.trainer.commands("train")
     assert first.run_dir == second.run_dir
     assert first.attempt != second.attempt
-    assert graph.run("tiny/checkpoint", window=WINDOWS[1]).success
-    assert trainer.commands("train")[2].run_dir != first.run_dir
+    assert staged.run("tiny/checkpoint", window=WINDOWS[1]).success
+    assert staged.trainer.commands("train")[2].run_dir != first.run_dir
 
 
-def test_refused_input_is_not_retried_and_says_the_last_lines(graph: Any, trainer: Any, failure: Any) -> None:
-    prepared(graph)
-    assert graph.run("tiny/training_set", window=WINDOWS[1]).success
-    trainer.poll = lambda handle: Status("failed", 2, "train exited with code 2")
-    result = graph.run("tiny/checkpoint", window=WINDOWS[1])
+def test_refused_input_is_not_retried_and_says_the_last_lines(staged: Any, failure: Any) -> None:
+    assert staged.run("tiny/training_set", window=WINDOWS[1]).success
+    staged.trainer.poll = lambda handle: Status("failed", 2, "train exited with code 2")
+    result = staged.run("tiny/checkpoint", window=WINDOWS[1])
     assert not result.success
-    assert len(trainer.commands("train")) == 1
+    assert len(staged.trainer.commands("train")) == 1
     assert "pretending to train" in failure(result)
 
 

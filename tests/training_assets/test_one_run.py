@@ -20,12 +20,10 @@ CHAIN = ("training_set", "checkpoint", "exported_model", "eval_report", "model_c
 
 
 @pytest.fixture
-def ready(graph: Any) -> Any:
+def ready(staged: Any) -> Any:
     """The graph with a training set."""
-    assert graph.run("dataset_version", "eval_shards").success
-    assert graph.run("staged_shards", windows=("2026-01-05", WINDOW)).success
-    assert graph.run("tiny/training_set", window=WINDOW).success
-    return graph
+    assert staged.run("tiny/training_set", window=WINDOW).success
+    return staged
 
 
 def train(graph: Any, *assets: str, **config: object) -> Any:
@@ -36,7 +34,7 @@ def train(graph: Any, *assets: str, **config: object) -> Any:
 def test_settings_of_one_run_reach_the_training_and_the_lineage_and_leave_the_recipe_alone(ready: Any) -> None:
     overrides = ["optim.lr=0.5", "training.epochs=1"]
     assert train(ready, *CHAIN[1:], overrides=overrides).success
-    (launched,) = ready.defs.resources["launcher"].commands("train")
+    (launched,) = ready.trainer.commands("train")
     frozen = yaml.safe_load(Path(launched.arguments[1]).read_text())
     assert (frozen["optim"]["lr"], frozen["training"]["epochs"]) == (0.5, 1)
     entry = Registry(ready.places.root).find("tests@1.0.0")
@@ -46,7 +44,7 @@ def test_settings_of_one_run_reach_the_training_and_the_lineage_and_leave_the_re
     assert "optim.lr=0.5, training.epochs=1" in describe(entry, ready.places.root)
 
     assert train(ready).success
-    first, second = ready.defs.resources["launcher"].commands("train")
+    first, second = ready.trainer.commands("train")
     assert first.run_dir != second.run_dir
     assert yaml.safe_load(Path(second.arguments[1]).read_text())["optim"]["lr"] == 0.01
 
@@ -71,7 +69,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_launched_and_not_trie
         result = train(ready, **config)
         assert message in failure(result)
         assert not [event for event in result.all_events if event.event_type == dg.DagsterEventType.STEP_UP_FOR_RETRY]
-    assert not ready.defs.resources["launcher"].commands("train")
+    assert not ready.trainer.commands("train")
 
 
 def test_the_gates_go_by_the_limits_of_the_run(ready: Any) -> None:
@@ -103,7 +101,7 @@ def test_the_lineage_names_the_version_or_the_file_that_a_training_began_with(re
     assert train(ready, *CHAIN[1:]).success
     Registry(ready.places.root).promote("tests", "1.0.0", by="test")
     assert train(ready, *CHAIN[1:], warm_start="production").success
-    launched = ready.defs.resources["launcher"].commands("train")[1]
+    launched = ready.trainer.commands("train")[1]
     weights = Path(launched.arguments[launched.arguments.index("--warm-start") + 1])
     assert weights.read_bytes() == (ready.places.root / "models/tests/1.0.0/best.pt").read_bytes()
     run = Registry(ready.places.root).find("tests@1.1.0").lineage.run
@@ -118,7 +116,7 @@ def test_the_lineage_names_the_version_or_the_file_that_a_training_began_with(re
 @pytest.fixture
 def other_profile(ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Writes profiles beside ours, whose launcher is another one."""
-    other = type(ready.defs.resources["launcher"])()
+    other = type(ready.trainer)()
     monkeypatch.setattr(profiles, "HERE", tmp_path)
     monkeypatch.setitem(LAUNCHERS, "other", lambda network_interface=None: other)
 
@@ -133,7 +131,7 @@ def other_profile(ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_another_profile_lends_its_launcher_and_its_launch(ready: Any, other_profile: Any) -> None:
     other = other_profile(launch={"devices": 4})
     assert train(ready, profile="remote").success
-    assert not ready.defs.resources["launcher"].commands("train")
+    assert not ready.trainer.commands("train")
     (launched,) = other.commands("train")
     assert launched.launch.devices == 4
     assert ready.record("tiny/checkpoint", Checkpoint, WINDOW).profile == "remote"

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from trainer.contract.errors import ContractError
@@ -46,40 +48,47 @@ def _made(event: Any) -> bool:
     return bool(event.dagster_event.is_step_materialization)
 
 
+@pytest.fixture(scope="module")
+def demo_once(make_graph: Any, snapshot: Any) -> Iterator[Any]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        graph = make_graph(instance)
+        assert len(Demo(graph).run()) == 9
+        yield snapshot(graph)
+
+
 @pytest.fixture
-def demo(graph: Any) -> Demo:
-    demo = Demo(graph)
-    assert len(demo.run()) == 9
-    return demo
+def demo(demo_once: Any) -> Demo:
+    """After its first time."""
+    return Demo(demo_once.restored())
 
 
-def test_nothing_is_run_when_nothing_changed(demo: Demo, graph: Any) -> None:
-    launched = len(graph.defs.resources["launcher"].launched)
+def test_nothing_is_run_when_nothing_changed(demo: Demo) -> None:
+    launched = len(demo.graph.trainer.launched)
     assert demo.run() == []
-    assert len(graph.defs.resources["launcher"].launched) == launched
+    assert len(demo.graph.trainer.launched) == launched
 
 
-def test_another_slices_file_is_judged_anew_but_not_trained_anew(demo: Demo, graph: Any) -> None:
-    graph.edit("slices.yaml", lambda text: text.replace("min_samples: 2", "min_samples: 3"))
+def test_another_slices_file_is_judged_anew_but_not_trained_anew(demo: Demo) -> None:
+    demo.graph.edit("slices.yaml", lambda text: text.replace("min_samples: 2", "min_samples: 3"))
     made = demo.run()
     assert "dataset_version" in made
     assert "tiny/eval_report" in made
     assert "tiny/checkpoint" not in made
-    assert len(graph.defs.resources["launcher"].commands("train")) == 1
+    assert len(demo.graph.trainer.commands("train")) == 1
 
 
-def test_a_row_that_is_taken_away_is_trained_anew(demo: Demo, graph: Any) -> None:
-    graph.edit("golden_train.manifest", lambda text: "".join(text.splitlines(keepends=True)[:-1]))
+def test_a_row_that_is_taken_away_is_trained_anew(demo: Demo) -> None:
+    demo.graph.edit("golden_train.manifest", lambda text: "".join(text.splitlines(keepends=True)[:-1]))
     made = demo.run()
     assert {"dataset_version", "staged_shards", "tiny/training_set", "tiny/checkpoint", "tiny/registry_entry"} <= set(
         made
     )
 
 
-def test_a_recipe_that_changed_is_trained_anew_on_the_same_shards(demo: Demo, graph: Any, trainer: Any) -> None:
-    path = graph.profile.recipes / "tiny.yaml"
+def test_a_recipe_that_changed_is_trained_anew_on_the_same_shards(demo: Demo) -> None:
+    path = demo.graph.profile.recipes / "tiny.yaml"
     path.write_text(path.read_text().replace("lr: 0.01", "lr: 0.02"))
-    other = type(graph)(graph.profile, graph.instance, launcher=trainer)
+    other = demo.graph.edited()
     made = Demo(other).run()
     assert "tiny/checkpoint" in made
     assert not {"dataset_version", "staged_shards", "eval_shards"} & set(made)
@@ -109,39 +118,37 @@ def test_a_delivery_is_in_the_inbox_once_and_under_another_name_once_it_changed(
         put_into_inbox(tmp_path, inbox)
 
 
-def test_recipes_that_do_not_fit_are_named_with_their_reasons(
-    demo: Demo, graph: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = (graph.profile.recipes / "tiny.yaml").read_text()
+def test_recipes_that_do_not_fit_are_named_with_their_reasons(demo: Demo, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (demo.graph.profile.recipes / "tiny.yaml").read_text()
     other = text.replace("name: tiny", "name: lanes_only").replace("detection:", "lanes:")
-    (graph.profile.recipes / "lanes_only.yaml").write_text(other)
-    dataset = graph.record("dataset_version", DatasetVersion)
-    assert [one.name for one in fitting_recipes(graph.profile, dataset, None)] == ["tiny"]
+    (demo.graph.profile.recipes / "lanes_only.yaml").write_text(other)
+    dataset = demo.graph.record("dataset_version", DatasetVersion)
+    assert [one.name for one in fitting_recipes(demo.graph.profile, dataset, None)] == ["tiny"]
     assert "recipe lanes_only: does not fit: task lanes needs 'lanes' labels" in capsys.readouterr().out
     with pytest.raises(ContractError, match="no recipe fits this delivery"):
-        fitting_recipes(graph.profile, dataset, "lanes_only")
+        fitting_recipes(demo.graph.profile, dataset, "lanes_only")
     with pytest.raises(ContractError, match="no such recipe"):
-        fitting_recipes(graph.profile, dataset, "nope")
+        fitting_recipes(demo.graph.profile, dataset, "nope")
 
 
-def test_the_newest_window_with_rows_is_trained_unless_another_is_asked_for(demo: Demo, graph: Any) -> None:
-    dataset = graph.record("dataset_version", DatasetVersion)
-    assert chosen_window(graph.profile, dataset, None) == WINDOW
-    assert chosen_window(graph.profile, dataset, "2026-01-05") == "2026-01-05"
+def test_the_newest_window_with_rows_is_trained_unless_another_is_asked_for(demo: Demo) -> None:
+    dataset = demo.graph.record("dataset_version", DatasetVersion)
+    assert chosen_window(demo.graph.profile, dataset, None) == WINDOW
+    assert chosen_window(demo.graph.profile, dataset, "2026-01-05") == "2026-01-05"
     with pytest.raises(ContractError, match=r"found 2026-01-06, expected one of the windows with rows: 2026-01-05"):
-        chosen_window(graph.profile, dataset, "2026-01-06")
+        chosen_window(demo.graph.profile, dataset, "2026-01-06")
 
 
 def test_lineage_prints_every_delivered_frame_and_promotion_moves_production(
-    demo: Demo, graph: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    demo: Demo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from training_assets.__main__ import main
 
     for name in ("store", "inbox", "recipes"):
-        monkeypatch.setenv(f"TRAINING_ASSETS_{name.upper()}", str(getattr(graph.profile, name)))
+        monkeypatch.setenv(f"TRAINING_ASSETS_{name.upper()}", str(getattr(demo.graph.profile, name)))
     assert main(["lineage", "tests@1.0.0", "--frames"]) == 0
     printed = capsys.readouterr().out
-    rows = (graph.delivery / "golden_train.manifest").read_text().splitlines()
+    rows = (demo.graph.delivery / "golden_train.manifest").read_text().splitlines()
     assert all(json.loads(row)["sha256"] in printed for row in rows)
     assert main(["lineage", "tests@production"]) == 2
     assert main(["promote", "tests@1.0.0", "--reason", "looks good"]) == 0
@@ -151,17 +158,17 @@ def test_lineage_prints_every_delivered_frame_and_promotion_moves_production(
     assert "tests@1.0.0" in capsys.readouterr().out
 
 
-def test_other_limits_are_judged_anew_but_not_trained_anew(demo: Demo, graph: Any, trainer: Any) -> None:
-    with open(graph.profile.recipes / "tiny.yaml", "a") as recipe:
+def test_other_limits_are_judged_anew_but_not_trained_anew(demo: Demo) -> None:
+    with open(demo.graph.profile.recipes / "tiny.yaml", "a") as recipe:
         recipe.write("release: {targets: {segmentation/mIoU: 0.6}}\n")
-    other = type(graph)(graph.profile, graph.instance, launcher=trainer)
+    other = demo.graph.edited()
     assert Demo(other).run() == ["tiny/model_card", "tiny/registry_entry"]
 
 
-def test_what_lies_behind_an_asset_that_will_change_waits_for_it(demo: Demo, graph: Any, trainer: Any) -> None:
+def test_what_lies_behind_an_asset_that_will_change_waits_for_it(demo: Demo) -> None:
     """Another training and other limits at once: the card must not be written of the old report."""
-    path = graph.profile.recipes / "tiny.yaml"
+    path = demo.graph.profile.recipes / "tiny.yaml"
     path.write_text(path.read_text().replace("lr: 0.01", "lr: 0.02") + "release: {latency_p95_ms: 99}\n")
-    other = type(graph)(graph.profile, graph.instance, launcher=trainer)
+    other = demo.graph.edited()
     made = Demo(other).run()
     assert {"tiny/checkpoint", "tiny/exported_model", "tiny/eval_report", "tiny/registry_entry"} <= set(made)

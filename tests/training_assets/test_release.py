@@ -20,13 +20,6 @@ JUDGED = ("tiny/training_set", "tiny/checkpoint", "tiny/exported_model", "tiny/e
 CHAIN = (*JUDGED, "tiny/model_card", "tiny/registry_entry")
 
 
-@pytest.fixture
-def staged(graph: Any) -> Any:
-    assert graph.run("dataset_version", "eval_shards").success
-    assert graph.run("staged_shards", windows=WINDOWS).success
-    return graph
-
-
 def events(profile: Any) -> list[dict[str, Any]]:
     path = profile.store / "events.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
@@ -130,9 +123,10 @@ def test_a_registration_is_told_and_a_bus_out_of_reach_does_not_hold_it_up(green
     assert waiting.id == event["id"]
 
 
-def test_a_missed_target_blocks_registration_and_is_named(staged: Any, profile: Any, trainer: Any) -> None:
+def test_a_missed_target_blocks_registration_and_is_named(staged: Any) -> None:
+    profile = staged.profile
     set_target(profile, 0.9)
-    graph = type(staged)(profile, staged.instance, launcher=trainer)
+    graph = staged.edited()
     result = graph.run(*CHAIN, window=WINDOWS[1])
     assert not result.success
     assert checks_of(result)["targets_met"] is False
@@ -144,46 +138,40 @@ def test_a_missed_target_blocks_registration_and_is_named(staged: Any, profile: 
     assert "tiny__registry_entry" not in {event.step_key for event in result.all_events if event.is_step_start}
 
 
-def test_registration_asks_the_gates_itself_when_it_is_run_alone(
-    staged: Any, profile: Any, trainer: Any, failure: Any
-) -> None:
+def test_registration_asks_the_gates_itself_when_it_is_run_alone(staged: Any, failure: Any) -> None:
     assert staged.run(*CHAIN[:-1], window=WINDOWS[1]).success
-    set_target(profile, 0.9)
-    graph = type(staged)(profile, staged.instance, launcher=trainer)
-    result = graph.run("tiny/registry_entry", window=WINDOWS[1])
+    set_target(staged.profile, 0.9)
+    result = staged.edited().run("tiny/registry_entry", window=WINDOWS[1])
     assert "gate targets_met" in failure(result)
-    assert Registry(profile.store).versions("tests") == []
+    assert Registry(staged.profile.store).versions("tests") == []
 
 
-def test_registration_reads_the_report_on_disk_not_the_record(staged: Any, profile: Any, failure: Any) -> None:
+def test_registration_reads_the_report_on_disk_not_the_record(staged: Any, failure: Any) -> None:
     assert staged.run(*CHAIN[:-1], window=WINDOWS[1]).success
     record = staged.record("tiny/eval_report", Evaluation, WINDOWS[1])
     path = staged.places.absolute(record.directory) / "eval_report.json"
     report = json.loads(path.read_text())
     report["splits"]["test"]["metrics"]["segmentation/mIoU"] = 0.0
     path.write_text(json.dumps(report))
-    with open(profile.recipes / "tiny.yaml", "a") as recipe:
-        recipe.write("release: {targets: {segmentation/mIoU: 0.1}}\n")
-    graph = type(staged)(profile, staged.instance, launcher=staged.defs.resources["launcher"])
-    assert "segmentation/mIoU on all: 0.0" in failure(graph.run("tiny/registry_entry", window=WINDOWS[1]))
+    set_target(staged.profile, 0.1)
+    assert "segmentation/mIoU on all: 0.0" in failure(staged.edited().run("tiny/registry_entry", window=WINDOWS[1]))
 
 
 @pytest.mark.parametrize(("what", "gate"), [("error", "exports_match_eager"), ("p95", "latency_within_budget")])
-def test_a_bad_export_blocks_registration(staged: Any, trainer: Any, what: str, gate: str) -> None:
-    setattr(trainer, what, 1e6)
+def test_a_bad_export_blocks_registration(staged: Any, what: str, gate: str) -> None:
+    setattr(staged.trainer, what, 1e6)
     result = staged.run(*CHAIN, window=WINDOWS[1])
     assert not result.success
     assert checks_of(result)[gate] is False
     assert Registry(staged.profile.store).versions("tests") == []
 
 
-def test_one_slice_made_worse_stops_the_release_says_where_and_by_how_much_and_changes_nothing(
-    staged: Any, trainer: Any, profile: Any
-) -> None:
+def test_one_slice_made_worse_stops_the_release_says_where_and_by_how_much_and_changes_nothing(staged: Any) -> None:
+    profile = staged.profile
     assert staged.run(*CHAIN, window=WINDOWS[1]).success
     Registry(profile.store).promote("tests", "1.0.0", by="test")
     before = registry_of(profile)
-    trainer.night = {"segmentation/mIoU": 0.45}
+    staged.trainer.night = {"segmentation/mIoU": 0.45}
     result = staged.run(*CHAIN, window=WINDOWS[1])
     assert not result.success
     assert [name for name, passed in checks_of(result).items() if not passed] == ["no_regression"]

@@ -19,7 +19,7 @@ def asking(graph: Any, **automation: object) -> Any:
     """The graph with a recipe that asks for something."""
     path = graph.profile.recipes / "tiny.yaml"
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "automation": automation}))
-    return type(graph)(graph.profile, graph.instance, launcher=graph.defs.resources["launcher"])
+    return graph.edited()
 
 
 def tick(graph: Any, name: str, instance: dg.DagsterInstance | None = None) -> Any:
@@ -119,7 +119,7 @@ def test_nightly_does_not_repeat_a_failure_but_tries_other_data_and_other_settin
     assert f"run {failed.run_id} failed on the same data" in nightly(graph)
     path = graph.profile.recipes / "tiny.yaml"
     path.write_text(path.read_text().replace("lr: 0.01", "lr: 0.02"))
-    other = type(graph)(graph.profile, graph.instance, launcher=graph.defs.resources["launcher"])
+    other = graph.edited()
     assert plans_of(nightly(other).tags)
 
 

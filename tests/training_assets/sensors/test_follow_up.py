@@ -38,7 +38,7 @@ def with_recipe(graph: Any, recipe: Path, **changes: object) -> Any:
     """The graph again, its recipe as it is with these changes."""
     text = yaml.safe_dump({**yaml.safe_load(recipe.read_text()), **changes})
     (graph.profile.recipes / "tiny.yaml").write_text(text)
-    return type(graph)(graph.profile, graph.instance, launcher=graph.defs.resources["launcher"])
+    return graph.edited()
 
 
 @dataclass
