@@ -10,6 +10,8 @@ export DAGSTER_DISABLE_TELEMETRY := yes
 export DVC_NO_ANALYTICS := true
 export DO_NOT_TRACK := 1
 export WANDB_MODE ?= offline
+# Compiled modules are kept, whatever the shell says: the installation leaves compiling to whoever imports first.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo ui test test-fast lint bench bench-accuracy bench-camvid clean
 
@@ -47,11 +49,11 @@ ui: setup
 	@$(BIN)/python -m training_assets ui
 
 test: setup
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow tests
 
 test-fast: setup
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -144,9 +144,9 @@ def test_a_given_port_that_is_taken_is_named_and_not_tried_again(training: Calla
 
 
 def test_memory_that_runs_out_names_what_to_lower_and_the_values_in_use(training: Callable[..., Training]) -> None:
-    run = training("data.batch_size=16", "data.image_size=[1024,1024]", "data.workers=0")
+    run = training("data.batch_size=16", "data.image_size=[2048,2048]", "data.workers=0")
     limits = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (3 << 29, limits[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, limits[1]))
     try:
         handle = run.start()
     finally:
@@ -154,7 +154,7 @@ def test_memory_that_runs_out_names_what_to_lower_and_the_values_in_use(training
     status = run.end(handle)
     assert status.kind == "out_of_memory", status.reason
     for said in ("the machine's memory ran out", "data.batch_size (now 16)", "optim.accumulate (now 1)",
-                 "training.precision: bf16 (now fp32)", "data.image_size (now [1024, 1024])"):  # fmt: skip
+                 "training.precision: bf16 (now fp32)", "data.image_size (now [2048, 2048])"):  # fmt: skip
         assert said in status.reason
     assert status.kind in FINAL_FAILURES
 

@@ -23,7 +23,7 @@ import sys, time
 import trainer.data.loader as loader
 read = loader.read_image
 def slowly(*arguments):
-    time.sleep(0.05)
+    time.sleep(0.1)
     return read(*arguments)
 loader.read_image = slowly
 from trainer.__main__ import main
