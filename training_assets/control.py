@@ -42,6 +42,7 @@ PostgreSQL indexes tags and refuses values of more than 2,700 bytes."""
 VERSION_TAG = "training_assets/version"
 """Of a recipe's job: the recipe and the training's code, as a digest. What failed under it fails again."""
 LONGEST_BECAUSE = 200
+WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
 
 
 def job_name(recipe: str) -> str:

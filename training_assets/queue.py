@@ -16,7 +16,6 @@ from training_assets.in_process import Stopped, say
 from training_assets.profiles import REPOSITORY
 from training_assets.progress import line_of, show
 
-WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
 ALIVE_SECONDS = 120.0
 """A daemon says that it lives every 30 s; Dagster itself believes it for half an hour."""
 LOOK_SECONDS = 1.0

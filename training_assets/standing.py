@@ -18,10 +18,10 @@ from dagster._core.storage.tags import (
 )
 
 from training_assets import partitions
-from training_assets.control import BECAUSE_TAG, CAUSE_TAG
+from training_assets.control import BECAUSE_TAG, CAUSE_TAG, WAITING
 from training_assets.failures import failures_of
 from training_assets.places import Places
-from training_assets.queue import WAITING, daemon_is_alive
+from training_assets.queue import daemon_is_alive
 from training_assets.records import Checkpoint, DatasetVersion, Registered, ShardList, SliceEvaluation
 from training_assets.stores.inbox import Arrival, Inbox, Incomplete
 from training_assets.stores.record_store import MissingRecord, RecordStore

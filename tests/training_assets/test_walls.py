@@ -14,7 +14,20 @@ DAGSTER_SIDE = sorted((ROOT / "training_assets").rglob("*.py"))
 TRAINER_SIDE = sorted((ROOT / "trainer").rglob("*.py"))
 CONTRACT = sorted((ROOT / "trainer" / "contract").rglob("*.py"))
 PIPES = ROOT / "trainer" / "reporting.py"
-HEAVY = {"torch", "torchmetrics", "evidently", "pandas", "cv2", "plotly", "numpy", "pyarrow", "sklearn", "wandb"}
+HEAVY = {
+    "torch",
+    "torchmetrics",
+    "evidently",
+    "pandas",
+    "cv2",
+    "plotly",
+    "numpy",
+    "pyarrow",
+    "sklearn",
+    "wandb",
+    "boto3",
+}
+HEAVY |= {"sqlalchemy", "alembic"}  # of Dagster's storage and daemon
 
 
 def imports_of(path: Path) -> Iterator[str]:

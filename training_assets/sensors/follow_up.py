@@ -32,6 +32,7 @@ from training_assets.control import (
     DELIVERY_TAG,
     SLICE_JOB,
     STAGING_JOB,
+    WAITING,
     Cause,
     Plan,
     job_name,
@@ -43,7 +44,6 @@ from training_assets.partitions import window_partitions
 from training_assets.places import Places
 from training_assets.planning import chosen_window, misfits, windows_behind
 from training_assets.profiles import Profile
-from training_assets.queue import WAITING
 from training_assets.records import MinedSlice, SliceEvaluation
 from training_assets.refresh import stale_parts
 from training_assets.stores.record_store import MissingRecord, RecordStore
