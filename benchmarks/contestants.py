@@ -25,7 +25,7 @@ from trainer.process import keep_freed_memory
 from trainer.reporting import reporter
 from trainer.tasks import build_tasks
 
-RECIPE = ROOT / "recipes" / "scenes_multitask.yaml"
+RECIPE = ROOT / "benchmarks" / "recipes" / "scenes.yaml"
 DIFFERENT_BATCHES = 8
 STEPS = 10**9
 """Of an epoch: no contestant comes to its end."""

@@ -59,9 +59,11 @@ class Stager:
             return
         self.context.log.info(f"{delivery} is no longer {dataset.version[:12]}: its files come out of DVC")
         copy = self.places.launch("restore", self.context.run.run_id) / new_attempt()
-        self.dvc.restore(dataset.version, copy)
-        yield copy
-        shutil.rmtree(copy)
+        try:
+            self.dvc.restore(dataset.version, copy)
+            yield copy
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
 
     def _pinned(self, dataset: DatasetVersion, manifests: Mapping[str, Path]) -> dict[str, ShardList]:
         if not manifests:

@@ -24,6 +24,7 @@ def test_every_command_explains_itself(command):
     assert f"trainer {command}" in done.stdout
 
 
+@pytest.mark.slow
 def test_bad_input_exits_with_two_and_a_report_without_a_traceback(tmp_path):
     (tmp_path / "recipe.yaml").write_text("name: x\nlearning_rate: 3\n")
     arguments = ["train", str(tmp_path / "recipe.yaml"), "--data", str(tmp_path), "--run-dir", str(tmp_path / "run")]

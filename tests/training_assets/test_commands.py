@@ -45,6 +45,7 @@ def place(graph: Any, home: dg.DagsterInstance, trainer: Any, monkeypatch: pytes
     return place
 
 
+@pytest.mark.slow
 def test_train_stages_and_trains_the_newest_window_in_this_process_where_no_daemon_is(
     place: Any, trainer: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +90,7 @@ def test_train_refuses_what_cannot_be_trained_before_anything_is_run(
     assert "Deliver data first" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_train_names_the_gate_that_stopped_it_and_does_not_wait_for_a_queue_that_nobody_works_on(
     place: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -71,9 +71,7 @@ def file_digests(root: Path) -> dict[str, str]:
     Raises:
         ContractError: one of them is not there.
     """
-    absent = [Problem(str(root / name), "nothing", "this file") for name in FILES if not (root / name).is_file()]
-    if absent:
-        raise ContractError(f"{root} is not a delivery", absent, "A delivery is the directory that holds these.")
+    _refuse_incomplete(root)
     return {name: sha256_of(root / name) for name in FILES}
 
 
@@ -214,7 +212,7 @@ def _refuse_incomplete(root: Path) -> None:
         if not (root / name).is_file()
     ]
     if problems:
-        raise ContractError(f"delivery {root} is not complete", problems)
+        raise ContractError(f"{root} is not a delivery, or not a whole one", problems)
 
 
 def from_the_future(file: str, number: int, row: Row, horizon: datetime) -> Problem:

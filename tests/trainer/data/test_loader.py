@@ -146,6 +146,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_workers_are_gone_when_their_rank_is_killed(recipe, data_dir):
     command = [sys.executable, "-c", RANK, str(recipe), str(data_dir)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as rank:
@@ -155,6 +156,7 @@ def test_workers_are_gone_when_their_rank_is_killed(recipe, data_dir):
     assert psutil.wait_procs(workers, timeout=10)[1] == []
 
 
+@pytest.mark.slow
 def test_the_mask_is_the_same_from_runs_and_from_png(make):
     reader = make()._loader.dataset.reader
     for index in range(0, len(reader), 7):

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 from trainer.contract.train_config import Launch
@@ -38,6 +39,7 @@ def test_what_somebody_set_wins_also_under_an_earlier_name() -> None:
     }
 
 
+@pytest.mark.slow
 def test_torch_knows_the_names_that_are_set() -> None:
     torch_root = Path(torch.__file__).parent
     headers = (torch_root / "include/torch/csrc/distributed/c10d").glob("*.hpp")

@@ -372,6 +372,7 @@ def test_a_bucket_that_is_not_there_is_said_in_a_line(s3: str) -> None:
         inbox_of("s3://nobodys-bucket").arrivals()
 
 
+@pytest.mark.slow
 def test_an_inbox_out_of_reach_says_so_and_is_no_empty_one(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     inbox = inbox_of(s3)

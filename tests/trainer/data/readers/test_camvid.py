@@ -189,6 +189,7 @@ def test_a_source_without_its_csv_is_refused(tmp_path):
         run(tmp_path, tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data/camvid is not there")
 def test_the_real_set_passes_the_contract(tmp_path):
     delivery = run(REAL, tmp_path / "out")

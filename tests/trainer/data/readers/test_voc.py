@@ -270,6 +270,7 @@ def test_an_unknown_split_is_refused(source, tmp_path, split):
     assert [(problem.line, problem.field) for problem in caught.value.problems] == [(7, "split")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data/dawn_fog is not there")
 def test_the_real_set_passes_the_contract(tmp_path):
     delivery = run(REAL, tmp_path / "out")

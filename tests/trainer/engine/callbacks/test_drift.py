@@ -85,6 +85,7 @@ def test_without_a_profile_nothing_is_compared_and_the_verdict_says_so(build):
     assert verdict.message.startswith("no reference profile")
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_seen_the_same_samples_and_gives_the_same_verdict(build, profile):
     def run(run_dir: str, *more: Callback) -> Drift:
         gate = Drift(DriftConfig(**OFTEN), profile)

@@ -62,6 +62,7 @@ def test_so_many_spikes_or_a_sustained_one_end_the_run(build):
         trainer.fit()
 
 
+@pytest.mark.slow
 def test_what_is_found_does_not_depend_on_when_it_is_looked_or_on_a_resume(build):
     def run(run_dir: str, look_every: int, stop: int | None = None) -> LossSpikes:
         config = LossSpikesConfig(**{**CALM, "look_every": look_every})

@@ -67,6 +67,7 @@ def test_a_gpu_that_nvml_does_not_know_leaves_no_columns_and_samples_go_on(tmp_p
     assert set(frame.columns) == {*SYSTEM_COLUMNS, "node", "attempt"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["the rank", "the sampler"])
 def test_samples_outlive_a_kill(tmp_path, victim):
     file = system_file(tmp_path, "here", 1)
