@@ -49,8 +49,7 @@ ui: setup
 	@$(BIN)/python -m training_assets ui
 
 test: setup
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
 
 test-fast: setup
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests

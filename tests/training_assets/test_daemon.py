@@ -87,7 +87,7 @@ def test_a_training_whose_machine_was_lost_is_started_once_more_and_goes_on_from
     monkeypatch.setenv("TRAINING_ASSETS_SENSOR_SECONDS", "3")
     recipe = profile.recipes / "tiny.yaml"
     value = yaml.safe_load(recipe.read_text())
-    value["training"] |= {"epochs": 20, "checkpoint_every": 3, "eval_every": 20}
+    value["training"] |= {"epochs": 10, "checkpoint_every": 3, "eval_every": 10}
     recipe.write_text(yaml.safe_dump(value))
     daemon = Daemon(ROOT / "workspace.yaml")
     runs_directory = profile.store / "runs" / "_runs"

@@ -2,7 +2,6 @@
 
 import os
 import resource
-import shutil
 import signal
 import socket
 import time
@@ -16,6 +15,7 @@ import pytest
 from trainer.contract.attempts import read_beat
 from trainer.contract.results import FINAL_FAILURES
 from trainer.contract.train_config import Launch, read_config
+from trainer.data.staging import data_directory
 from training_assets.launchers import Handle, LaunchSpec, LocalLauncher, Status, local
 from training_assets.launchers.session import new_attempt, run_to_end
 
@@ -172,18 +172,12 @@ def test_a_batch_that_the_ranks_and_parts_do_not_divide_names_those_that_work(
 def test_a_damaged_shard_is_named_with_the_sample(
     training: Callable[..., Training], delivery: Path, tmp_path: Path, damage: str
 ) -> None:
-    first = training("training.epochs=1")
-    assert first.end(first.start()).state == "succeeded"
-    data = tmp_path / "data"
-    (source,) = (path.parent for path in first.place.rglob("data.json"))
-    shutil.copytree(source.parent if source.name != "data" else source, data)
-    data = next(data.rglob("data.json")).parent
+    data = data_directory(delivery, tmp_path, print)
     shard = max(data.rglob("*.tar"), key=lambda path: path.stat().st_size)
     if damage == "missing":
         shard.unlink()
     else:
         os.truncate(shard, shard.stat().st_size // 2)
-    shutil.rmtree(first.place)
     run = training("training.epochs=1", data=data)
     status = run.end(run.start())
     assert status.kind == "data", status.reason
