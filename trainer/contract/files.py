@@ -29,6 +29,15 @@ def atomic_open(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     sync_directory(path.parent)
 
 
+def move_file(source: Path, target: Path) -> None:
+    """Give the finished file ``source`` the name ``target``, on the same file system; all of it is on disk before."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(source, "rb") as stream:
+        os.fsync(stream.fileno())
+    source.replace(target)
+    sync_directory(target.parent)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     with atomic_open(path) as stream:
         stream.write(content)

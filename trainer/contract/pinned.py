@@ -14,11 +14,12 @@ import json
 import marshal
 from collections import defaultdict
 from datetime import date
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
 from trainer.contract.delivery import Sample
-from trainer.contract.files import write_bytes
+from trainer.contract.files import move_file, write_bytes
 from trainer.contract.windows import Cadence, window_of
 
 WINDOWS = "windows"
@@ -46,6 +47,9 @@ def split_manifests(directory: Path, split: str) -> list[Path]:
 Held = tuple[float, str, bytes]
 """When it was captured, its id, its line: in the order in which rows are sorted."""
 
+Key = tuple[float, str, int]
+"""The same with the length of the line."""
+
 
 class WindowRows(NamedTuple):
     """How many rows a window has, and the digest of its file."""
@@ -55,7 +59,11 @@ class WindowRows(NamedTuple):
 
 
 class RowWriter:
-    """Sorts samples into the files of a version by way of ``scratch``; one file at a time is held in memory."""
+    """Sorts samples into the files of a version by way of ``scratch``; one file at a time is held in memory.
+
+    A file whose rows come in their order is written once; of another one the rows are put in order at the end.
+    ``scratch`` is empty, and on the version's file system.
+    """
 
     def __init__(self, scratch: Path, cadence: Cadence) -> None:
         self._scratch = scratch
@@ -63,7 +71,7 @@ class RowWriter:
         self._windows: dict[date, str] = {}
         self._held: defaultdict[str, list[Held]] = defaultdict(list)
         self._bytes = 0
-        self._spills = 0
+        self._parts: dict[str, _Part] = {}
 
     def add(self, sample: Sample) -> None:
         row, content = sample.row, _content(sample)
@@ -78,10 +86,7 @@ class RowWriter:
         A version that is written again gets the same files, or those of windows of another length.
         """
         self._spill()
-        parts: defaultdict[Path, list[Path]] = defaultdict(list)
-        for path in self._scratch.rglob(f"*{SUFFIX}"):
-            parts[Path(*path.relative_to(self._scratch).parts[1:])].append(path)
-        written = {name: _write_sorted(paths, directory / name) for name, paths in sorted(parts.items())}
+        written = {Path(name): part.place(directory / name) for name, part in sorted(self._parts.items())}
         for path in (directory / WINDOWS).glob(f"*{SUFFIX}"):
             if path.relative_to(directory) not in written:
                 path.unlink()
@@ -96,14 +101,51 @@ class RowWriter:
         return self._windows[day]
 
     def _spill(self) -> None:
-        """Put what is held into files of a directory of their own, marshalled: text would have to be parsed again."""
         for name, rows in self._held.items():
-            path = self._scratch / f"{self._spills:06d}" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(marshal.dumps(rows, PLAIN_MARSHAL))
+            self._parts.setdefault(name, _Part(self._scratch / name)).append(rows)
         self._held.clear()
         self._bytes = 0
-        self._spills += 1
+
+
+class _Part:
+    """A file in the making at ``path``, with the keys of its rows beside it: to sort it, no row is parsed again."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._keys = path, path.with_suffix(".keys")
+        self._digest, self._rows = hashlib.sha256(), 0
+        self._last: Key | None = None
+        self._ordered = True
+
+    def append(self, rows: list[Held]) -> None:
+        rows.sort()
+        keys: list[Key] = [(moment, name, len(line)) for moment, name, line in rows]
+        content = b"".join([line for _, _, line in rows])
+        with open(self._path, "ab") as file:
+            file.write(content)
+        with open(self._keys, "ab") as file:
+            marshal.dump(keys, file, PLAIN_MARSHAL)
+        self._ordered = self._ordered and (self._last is None or self._last < keys[0])
+        self._last = keys[-1]
+        self._rows += len(rows)
+        self._digest.update(content)
+
+    def place(self, target: Path) -> WindowRows:
+        if self._ordered:
+            move_file(self._path, target)
+            return WindowRows(self._rows, self._digest.hexdigest())
+        content = self._sorted()
+        write_bytes(target, content)
+        return WindowRows(self._rows, hashlib.sha256(content).hexdigest())
+
+    def _sorted(self) -> bytes:
+        content, keys = memoryview(self._path.read_bytes()), list[Key]()
+        with open(self._keys, "rb") as file:
+            while len(keys) < self._rows:
+                keys += marshal.load(file)  # noqa: S302 - our own
+        ends = list(accumulate(length for _, _, length in keys))
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        return b"".join([content[ends[place] - keys[place][2] : ends[place]] for place in order])
 
 
 def _content(sample: Sample) -> bytes:
@@ -113,11 +155,3 @@ def _content(sample: Sample) -> bytes:
         named = row.model_copy(update={"semantic_sha256": facts.semantic_sha256})
         content = json.dumps(named.to_json(), ensure_ascii=False, allow_nan=False).encode()
     return content if content.startswith(b"{") and content.endswith(b"}\n") else content.strip() + b"\n"
-
-
-def _write_sorted(parts: list[Path], target: Path) -> WindowRows:
-    rows = [row for path in parts for row in marshal.loads(path.read_bytes())]  # noqa: S302 - our own
-    rows.sort()
-    content = b"".join([line for _, _, line in rows])
-    write_bytes(target, content)
-    return WindowRows(len(rows), hashlib.sha256(content).hexdigest())
