@@ -1,8 +1,14 @@
 """The trainer's command line: ``python -m trainer COMMAND``."""
 
+import os
+
+from trainer.process import die_with_parent
+
+if "TORCHELASTIC_RUN_ID" in os.environ:
+    die_with_parent()  # before all other imports, which take their time: torchrun may be killed meanwhile
+
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +17,6 @@ from typing import TYPE_CHECKING
 from trainer.contract.attempts import BAD_INPUT, GATE_FAILED
 from trainer.contract.errors import ContractError
 from trainer.contract.manifest import SPLITS
-from trainer.process import die_with_parent
 
 if TYPE_CHECKING:
     from trainer.contract.train_config import TrainConfig
@@ -33,8 +38,6 @@ exit codes: 0 done, 2 bad input (the report says what), 3 a gate inside the trai
 
 
 def main(argv: list[str] | None = None) -> int:
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        die_with_parent()  # at once: importing torch takes seconds, in which torchrun may be killed
     arguments = _parser().parse_args(argv)
     try:
         return arguments.run(arguments) or 0
