@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 
 
-def rounds_of(text: str | None) -> argparse.Namespace:
+def rounds_of(text: str | None, rounds: int = 9) -> argparse.Namespace:
     """The command line of a benchmark that runs in rounds; ``text`` says what it is."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=rounds)
     return parser.parse_args()
 
 

@@ -2,10 +2,10 @@
 
 import os
 
-from trainer.process import die_with_parent
+from trainer.process import die_with_torchrun
 
 if "TORCHELASTIC_RUN_ID" in os.environ:
-    die_with_parent()  # before all other imports, which take their time: torchrun may be killed meanwhile
+    die_with_torchrun()  # before all other imports, which take their time: torchrun may be killed meanwhile
 
 import argparse
 import json
