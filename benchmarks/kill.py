@@ -258,6 +258,8 @@ def _killed(run: Run, number: int, plan: Plan, rng: random.Random) -> Kill | Non
     checkpoints = run.run_dir / "checkpoints"
     with Attempt(run, plan.launcher) as attempt:
         if not _moment(attempt, run, plan):
+            if code := attempt.wait(PATIENCE_S):
+                raise RuntimeError(f"ended by itself with {code}: {run.words()[-2000:]}")
             return None
         shown, copying, left = _strike(attempt, run, plan, rng)
         problems = [f"process {one} outlived the kill" for one in left]

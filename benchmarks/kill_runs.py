@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import yaml
 from kill_phases import Board, Shown
 from kill_phases import main as trainer_with_boards
 
+from trainer.contract.ports import free_port
 from trainer.contract.results import TrainResult
 from trainer.data.scene_painting import CLASSES
 from trainer.data.scenes import make_scenes
@@ -175,13 +175,10 @@ class Attempt:
 
 
 def _torchrun(arguments: list[str], environment: dict[str, str], log: Path) -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     torchrun = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", str(RANKS), "--master-port"]
     script = str(Path(__file__).with_name("kill_phases.py"))
     with open(log, "a") as out:
-        command = [*torchrun, str(port), script, *arguments]
+        command = [*torchrun, str(free_port()), script, *arguments]
         process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
     process.returncode = 0  # waited for by its process id
     return process.pid

@@ -7,7 +7,6 @@ machine does over all contestants alike.
 """
 
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from trainer.contract.ports import free_port
 from trainer.process import die_with_parent
 
 WARM_UP_STEPS = 6
@@ -66,7 +66,7 @@ class Contestant:
     def __init__(self, work: Work, arguments: Sequence[Any], log: Path, cores: Sequence[int | None] = (None,)) -> None:
         context = get_context("spawn")
         self.log, self.connections, self.processes = log, [], []
-        port = _free_port()
+        port = free_port()
         for rank, core in enumerate(cores):
             here, there = context.Pipe()
             group = _group_of(rank, len(cores), port) if len(cores) > 1 else {}
@@ -174,10 +174,3 @@ def _start(
     os.dup2(stream, 1)
     os.dup2(stream, 2)
     work(connection, *arguments)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

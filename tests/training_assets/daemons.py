@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from typing import Any
 
 import psutil
 import yaml
+
+from trainer.contract.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PRETENDING = {
@@ -71,9 +72,7 @@ class WebServer:
     """``dagster-webserver``: what people look at."""
 
     def __init__(self, workspace: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.process = _started("dagster-webserver", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(self.port))
 
     def ask(self, query: str) -> dict[str, Any]:

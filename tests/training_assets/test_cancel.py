@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ import dagster as dg
 import psutil
 import pytest
 import yaml
+
+from trainer.contract.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 WINDOW = "2026-01-12"
@@ -31,9 +32,7 @@ class Server:
     """``dagster dev`` on a free port, spoken to as its web page does."""
 
     def __init__(self, environment: dict[str, str]) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         dagster = Path(sys.executable).with_name("dagster")
         command = [str(dagster), "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(self.port)]
         self.process = subprocess.Popen(

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from trainer.contract.ports import free_port
 from training_assets.run_coordinator import PrioritizedRunCoordinator
 from training_assets.run_launcher import WatchedRunLauncher
 
@@ -50,9 +50,7 @@ def postgres() -> Iterator[int]:
     tools = Path(found).resolve().parent
     # Not below tmp_path: the server does not run as root, and pytest's directories are closed to others.
     directory = Path(tempfile.mkdtemp(prefix="postgres-"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     user = "nobody" if os.geteuid() == 0 else None
     if user:
         shutil.chown(directory, user)

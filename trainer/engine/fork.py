@@ -3,12 +3,12 @@
 import multiprocessing
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 
 from trainer.contract.errors import ContractError, Problem
+from trainer.contract.ports import free_port
 from trainer.contract.train_config import Launch
 from trainer.process import die_with_parent
 
@@ -21,7 +21,7 @@ def forked(processes: int, work: Callable[[], int]) -> int:
 
     A signal to stop is passed on to all. When one rank fails the others are told to stop, and killed after ``GRACE``.
     """
-    port = _free_port()
+    port = free_port()
     context = multiprocessing.get_context("fork")
     ranks = [context.Process(target=_rank, args=(rank, processes, port, work)) for rank in range(processes)]
     for rank in ranks:
@@ -88,10 +88,3 @@ def _tell(ranks: Sequence[BaseProcess]) -> None:
     for rank in ranks:
         if rank.is_alive():
             rank.terminate()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

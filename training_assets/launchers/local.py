@@ -1,13 +1,13 @@
 """The local launcher: processes on this machine, torchrun with a static rendezvous for distributed commands."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 
 from trainer.contract.attempts import ATTEMPT_VARIABLE
+from trainer.contract.ports import free_port
 from training_assets.launchers import environment
 from training_assets.launchers.base import Handle, LaunchSpec, Status
 from training_assets.launchers.devices import processes_of, refuse_misfit, visible_gpus
@@ -91,7 +91,7 @@ class LocalLauncher:
                 stop_tree(leader.pid, (ATTEMPT_VARIABLE, earlier), self.grace)
 
     def _start(self, spec: LaunchSpec) -> _Child:
-        port, kills = spec.port or _free_port(), oom_kills()
+        port, kills = spec.port or free_port(), oom_kills()
         with open(spec.log, "ab") as log:
             begin = log.tell()
             process = subprocess.Popen(  # noqa: S603 - our own module, no shell
@@ -147,10 +147,3 @@ def environment_of(spec: LaunchSpec, network_interface: str | None = None) -> di
         **given,
         ATTEMPT_VARIABLE: spec.attempt,
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

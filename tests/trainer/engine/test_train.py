@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from trainer.contract.ports import free_port
 from trainer.contract.results import Failure, TrainResult
 
 pytestmark = pytest.mark.slow
@@ -23,12 +23,6 @@ def command(recipe: Path, data: Path, run_dir: Path, *overrides: str) -> list[st
     sets = [part for override in overrides for part in ("--set", override)]
     arguments = ["train", str(recipe), "--data", str(data), "--run-dir", str(run_dir), *sets]
     return [*TORCHRUN, "--master-port", str(free_port()), "-m", "trainer", *arguments]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def start(arguments: list[str], log: Path) -> subprocess.Popen:

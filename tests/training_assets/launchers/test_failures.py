@@ -125,8 +125,8 @@ def test_a_free_port_that_was_lost_to_somebody_else_is_replaced_by_another(
 ) -> None:
     run = training("training.epochs=1")
     with listener() as taken:
-        free, ports = local._free_port, [taken]
-        monkeypatch.setattr(local, "_free_port", lambda: ports.pop() if ports else free())
+        free, ports = local.free_port, [taken]
+        monkeypatch.setattr(local, "free_port", lambda: ports.pop() if ports else free())
         handle = run.start()
         status = run.end(handle)
     assert status.state == "succeeded"

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer.contract.ports import free_port
 from trainer.contract.results import TrainResult
 from trainer.contract.telemetry import PHASES, read_steps, read_system
 from training_assets.telemetry import of_run
@@ -50,9 +50,7 @@ dist.destroy_process_group()
 
 
 def torchrun(*arguments: str) -> list[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return [*TORCHRUN, "--master-port", str(probe.getsockname()[1]), *arguments]
+    return [*TORCHRUN, "--master-port", str(free_port()), *arguments]
 
 
 def train(recipe: Path, data: Path, run_dir: Path, *overrides: str) -> list[str]:
