@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo ui test test-fast lint bench bench-accuracy bench-camvid clean
 
-setup: .venv/installed .venv-dvc/installed
+setup: .venv/installed .venv-dvc/installed .venv-emulators/installed
 
 .venv/installed: requirements.lock pyproject.toml
 	@echo "Setting up .venv (about two minutes and 2.5 GB the first time) …"
@@ -30,6 +30,13 @@ setup: .venv/installed .venv-dvc/installed
 	@echo "Setting up .venv-dvc …"
 	@test -x $(DVC_BIN)/python || $(PYTHON) -m venv .venv-dvc
 	@$(DVC_BIN)/python -m pip install -q -q --no-compile --disable-pip-version-check -r requirements-dvc.lock
+	@touch $@
+
+# ministack, an emulator of AWS for tests; it pins another botocore.
+.venv-emulators/installed: requirements-emulators.lock
+	@echo "Setting up .venv-emulators …"
+	@test -x .venv-emulators/bin/python || $(PYTHON) -m venv .venv-emulators
+	@.venv-emulators/bin/python -m pip install -q -q --no-compile --disable-pip-version-check -r requirements-emulators.lock
 	@touch $@
 
 # The benchmarks' peers, beside all that .venv has: torch is not installed twice. Not checked by pip: litdata names
