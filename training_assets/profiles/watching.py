@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class _Model(BaseModel):
@@ -12,7 +12,14 @@ class _Model(BaseModel):
 class CloudWatch(_Model):
     """Figures of running trainings go to Amazon CloudWatch, into this namespace."""
 
-    namespace: Annotated[str, Field(pattern=r"^(?!AWS/)[A-Za-z0-9._/#-]{1,255}$")] = "TrainingAssets"
+    namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/#-]{1,255}$")] = "TrainingAssets"
+
+    @field_validator("namespace")
+    @classmethod
+    def _is_ours(cls, value: str) -> str:
+        if value.startswith("AWS/"):
+            raise ValueError("a name that does not begin with AWS/, which is AWS's own")
+        return value
 
 
 class Watch(_Model):

@@ -86,7 +86,7 @@ def test_an_alarm_on_idle_gpus_goes_off_and_falls_silent(
         now = datetime.now(UTC).timestamp()
         metrics = CloudWatchMetrics("Alarmed", said.append)
         for minute in minutes:
-            at = now - 60 * minute
+            at = now - 60.5 * minute  # a little more than a minute apart, all within ten
             metrics.publish(at, labels, Figures(at, gpu_utilisation=gpu))
         return str(client.describe_alarms(AlarmNames=["idle"])["MetricAlarms"][0]["StateValue"])
 

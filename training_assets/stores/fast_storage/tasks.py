@@ -45,7 +45,7 @@ class Tasks:
         Raises:
             StagingError, StorageUnavailable
         """
-        task = self._under_way(kind, paths) or self._create(kind, paths, reports, progress, settings)
+        task = self._under_way_or_new(kind, paths, reports, progress, settings)
         try:
             self._wait(task["TaskId"], progress)
         except (StagingError, StorageUnavailable):
@@ -54,9 +54,22 @@ class Tasks:
             self._cancel(task["TaskId"])
             raise
 
-    def _under_way(self, kind: str, paths: Sequence[str]) -> dict[str, Any] | None:
-        alike = self._alike(kind, paths)
-        return next((task for task in alike if task["Lifecycle"] in UNDER_WAY), None)
+    def _under_way_or_new(
+        self, kind: str, paths: Sequence[str], reports: str | None, progress: Progress, settings: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            alike = self._alike(kind, paths)
+            if under_way := next((task for task in alike if task["Lifecycle"] in UNDER_WAY), None):
+                return under_way
+            # Who lists the same tasks has the same token, and FSx gives all of them the same new task. Once that has
+            # ended it is on the list, and the token is another one: or FSx would answer with the task that ended.
+            new = token(self.file_system_id, kind, list(paths), alike[0]["TaskId"] if alike else None)
+            if created := self._create(kind, paths, reports, new, settings):
+                return created
+            progress(Amount("waiting for another task on the file system", 0))
+            time.sleep(self.poll_seconds)
+        raise StorageUnavailable(f"for {PATIENCE:.0f} s another task kept ours from starting on {self.file_system_id}")
 
     def _alike(self, kind: str, paths: Sequence[str]) -> list[dict[str, Any]]:
         """Every task that does the same, the one that was created last first."""
@@ -74,32 +87,14 @@ class Tasks:
             asked["NextToken"] = page["NextToken"]
 
     def _create(
-        self, kind: str, paths: Sequence[str], reports: str | None, progress: Progress, settings: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return self._try_create(kind, paths, reports, settings)
-            except _Busy:
-                if time.monotonic() > deadline:
-                    waited = f"for {PATIENCE:.0f} s another task kept ours from starting on {self.file_system_id}"
-                    raise StorageUnavailable(waited) from None
-            progress(Amount("waiting for another task on the file system", 0))
-            time.sleep(self.poll_seconds)
-            if under_way := self._under_way(kind, paths):
-                return under_way
-
-    def _try_create(
-        self, kind: str, paths: Sequence[str], reports: str | None, settings: Mapping[str, Any]
-    ) -> dict[str, Any]:
+        self, kind: str, paths: Sequence[str], reports: str | None, new: str, settings: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """The task; None while FSx does another one on this file system first."""
         from botocore.exceptions import ClientError
 
-        # Two processes that ask at once have the same token, and FSx gives both the same task. After a task has ended
-        # the token is another one, or FSx would answer with that.
-        last = next((task["TaskId"] for task in self._alike(kind, paths)), None)
-        report = {"Enabled": reports is not None}
+        report: dict[str, Any] = {"Enabled": reports is not None}
         if reports is not None:
-            report |= {"Path": reports, "Format": "REPORT_CSV_20191124", "Scope": "FAILED_FILES_ONLY"}  # type: ignore[dict-item]
+            report |= {"Path": reports, "Format": "REPORT_CSV_20191124", "Scope": "FAILED_FILES_ONLY"}
         with asking(f"fsx:CreateDataRepositoryTask {kind} of {', '.join(paths)}"):
             try:
                 created = self._client.create_data_repository_task(
@@ -107,15 +102,14 @@ class Tasks:
                     Type=kind,
                     Paths=list(paths),
                     Report=report,
-                    ClientRequestToken=token(self.file_system_id, kind, list(paths), last),
+                    ClientRequestToken=new,
                     **settings,
                 )
             except ClientError as error:
                 if code_of(error) == "DataRepositoryTaskExecuting":
-                    raise _Busy from None
+                    return None
                 raise
-        task: dict[str, Any] = created["DataRepositoryTask"]
-        return task
+        return dict(created["DataRepositoryTask"])
 
     def _wait(self, task_id: str, progress: Progress) -> None:
         while True:
@@ -135,10 +129,6 @@ class Tasks:
     @functools.cached_property
     def _client(self) -> Any:
         return client("fsx")
-
-
-class _Busy(Exception):
-    """FSx does another task on this file system first."""
 
 
 def _refuse_unsuccessful(task: Mapping[str, Any]) -> None:
