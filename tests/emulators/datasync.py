@@ -14,7 +14,7 @@ import boto3
 from moto.core.exceptions import JsonRESTError
 from moto.datasync.responses import DataSyncResponse
 
-STAND_STILL = "LAUNCHING"
+STAND_STILL = "PREPARING"
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Transfers:
         top = f"{prefix}/" if prefix else ""
         s3 = boto3.client("s3")
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{top}{folder}/"):
-            for found in page.get("Contents", ()):
+            for found in (one for one in page.get("Contents", ()) if not one["Key"].endswith("/")):
                 file = self.directories[target] / found["Key"].removeprefix(top)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 s3.download_file(bucket, found["Key"], str(file))
@@ -114,8 +114,6 @@ def _go_on(transfers: Transfers, backend: Any, execution: Any, arn: str) -> None
     if transfers.still:
         execution.status = STAND_STILL
         return
-    if execution.status == STAND_STILL:
-        execution.status = "PREPARING"
     execution.iterate_status()
     if execution.status == "TRANSFERRING" and transfers.fails_with:
         execution.status = "ERROR"
