@@ -1,5 +1,7 @@
 """The profile field ``staging``: how data comes onto the fast storage. One model a kind."""
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
@@ -21,6 +23,12 @@ def _is_absolute(value: Path) -> Path:
     if not value.is_absolute() or ".." in value.parts:
         raise ValueError("an absolute path without '..'")
     return value
+
+
+def _refuse_overlap(what: str, paths: Sequence[PurePosixPath]) -> None:
+    for one, other in itertools.permutations(paths, 2):
+        if one.is_relative_to(other):
+            raise ValueError(f"{what} of two links overlap, which FSx refuses: {one} lies in {other}")
 
 
 class Link(_Model):
@@ -88,13 +96,8 @@ class FsxStaging(_Model):
         for link in self.links:
             if not link.directory.is_relative_to(self.mount):
                 raise ValueError(f"{link.directory} is not below the mount point {self.mount}")
-        for what, paths in {
-            "directories": [link.directory for link in self.links],
-            "URIs": [PurePosixPath(link.uri) for link in self.links],
-        }.items():
-            for one, other in ((a, b) for a in paths for b in paths if a is not b):
-                if one.is_relative_to(other):
-                    raise ValueError(f"{what} of two links overlap: {one} lies in {other}; FSx refuses that")
+        _refuse_overlap("directories", [PurePosixPath(link.directory) for link in self.links])
+        _refuse_overlap("URIs", [PurePosixPath(link.uri) for link in self.links])
         return self
 
     def relative(self, place: Path) -> str:

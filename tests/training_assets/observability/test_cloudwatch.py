@@ -98,7 +98,8 @@ def test_an_alarm_on_idle_gpus_goes_off_and_falls_silent(
 class Counting(CloudWatchMetrics):
     """Keeps what it would have sent."""
 
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
+        super().__init__("TrainingAssets", print)
         self.calls: list[list[dict[str, Any]]] = []
         self.__dict__["_client"] = self
 
@@ -107,7 +108,7 @@ class Counting(CloudWatchMetrics):
 
 
 def test_it_is_asked_once_a_minute_however_often_it_is_told() -> None:
-    metrics, labels = Counting("N", print), Labels("p", "r", "1")
+    metrics, labels = Counting(), Labels("p", "r", "1")
     for tick in range(0, 3000):
         metrics.publish(tick / 10, labels, ALL)
     assert len(metrics.calls) == 5
@@ -115,7 +116,7 @@ def test_it_is_asked_once_a_minute_however_often_it_is_told() -> None:
 
 
 def test_a_hundred_runs_of_one_process_share_their_calls() -> None:
-    metrics = Counting("N", print)
+    metrics = Counting()
     runs = [Labels("p", "r", str(number)) for number in range(150)]
     for second in range(0, 301, 5):
         for run in runs:
@@ -137,7 +138,7 @@ def test_a_cloudwatch_that_is_away_is_told_of_once_and_stops_nothing(
 
 
 def test_an_observer_publishes_and_names_the_limit(tmp_path: Path) -> None:
-    metrics, attempt = Counting("N", print), tmp_path / "run" / "attempts" / "a"
+    metrics, attempt = Counting(), tmp_path / "run" / "attempts" / "a"
     observer = Observer(attempt, Labels("p", "r", "1"), 8, Watch(max_cost_usd=2.0), print, metrics)
     heart = Heartbeat(attempt, 0)
     for second in range(0, 121, 5):

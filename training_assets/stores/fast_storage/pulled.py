@@ -66,6 +66,6 @@ class PulledWithDvc:
 
 
 def _sizes_below(directory: Path) -> Iterator[int]:
-    for path in directory.glob("cache/files/md5/??/*"):
-        with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError):  # DVC takes its cache away at the end
+        for path in directory.glob("cache/files/md5/??/*"):
             yield path.stat().st_size
