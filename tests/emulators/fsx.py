@@ -22,7 +22,15 @@ import boto3
 from moto.core.exceptions import JsonRESTError
 from moto.fsx.responses import FSxResponse
 
-ACCOUNT = "123456789012"
+OPERATIONS = (
+    "describe_file_systems",
+    "create_data_repository_association",
+    "describe_data_repository_associations",
+    "delete_data_repository_association",
+    "create_data_repository_task",
+    "describe_data_repository_tasks",
+    "cancel_data_repository_task",
+)
 RUNNING = ("PENDING", "EXECUTING", "CANCELING")
 
 
@@ -49,8 +57,8 @@ class Lustre:
 
     ``pending`` and ``file_seconds`` are what a task waits and what it takes for a file; ``creating`` is how long an
     association is not available yet. ``refuse_second`` has another task refused instead of queued. ``failing`` maps a
-    file to the error code that a task reports for it. ``errors`` are what the next calls of an operation are answered
-    with; ``calls`` counts what was called.
+    file to the error code that a task reports for it. ``broken_link`` is why associations do not become available.
+    ``errors`` are what the next calls of an operation are answered with; ``calls`` counts what was called.
     """
 
     directories: dict[str, Path] = field(default_factory=dict)
@@ -60,6 +68,7 @@ class Lustre:
     creating: float = 0.05
     refuse_second: bool = False
     broken_link: str = ""
+    lifecycle: str = "AVAILABLE"
     failing: dict[str, str] = field(default_factory=dict)
     errors: dict[str, list[Refused]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
@@ -77,6 +86,13 @@ class Lustre:
                 raise waiting.pop(0)
             answer: dict[str, Any] = getattr(self, operation)(body)
             return answer
+
+    def describe_file_systems(self, body: dict[str, Any]) -> dict[str, Any]:
+        for name in body["FileSystemIds"]:
+            self._known(name)
+        lustre = {"MountName": "fsx", "DeploymentType": "PERSISTENT_2"}
+        common = {"FileSystemType": "LUSTRE", "Lifecycle": self.lifecycle, "LustreConfiguration": lustre}
+        return {"FileSystems": [{"FileSystemId": name, **common} for name in body["FileSystemIds"]]}
 
     def create_data_repository_association(self, body: dict[str, Any]) -> dict[str, Any]:
         self._known(body["FileSystemId"])
@@ -297,7 +313,7 @@ def install(lustre: Lustre, setting: Callable[[Any, str, Any], None]) -> None:
     def answering(operation: str) -> Callable[[FSxResponse], str]:
         return lambda response: json.dumps(lustre.call(operation, json.loads(response.body)))
 
-    for operation in (name for name in dir(Lustre) if "data_repository" in name and not name.startswith("_")):
+    for operation in OPERATIONS:
         setting(FSxResponse, operation, answering(operation))
 
 

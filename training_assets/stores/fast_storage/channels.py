@@ -63,19 +63,23 @@ class S3Channel:
         return {"ChannelName": self.name, "InputMode": mode, "DataSource": {"S3DataSource": source}}
 
 
-def on_hosts(channels: Iterable[FileSystemChannel]) -> dict[Path, Path]:
-    """Where each place of this machine is on the training hosts."""
-    return {channel.place: ROOT / channel.name for channel in channels}
-
-
 def run_channels(places: Places, run_directory: Path) -> tuple[FileSystemChannel, ...]:
-    """What a training reads (``shards``, ``training_sets``, ``datasets``), and the run's directory, which it writes."""
-    return (
-        FileSystemChannel("shards", places.shards),
-        FileSystemChannel("training_sets", places.root / "training_sets"),
-        FileSystemChannel("datasets", places.root / "datasets"),
-        FileSystemChannel("run", run_directory, writable=True),
-    )
+    """The store to read from (shards, training sets, weights to begin with), and the run's directory to write to."""
+    return FileSystemChannel("store", places.root), FileSystemChannel("run", run_directory, writable=True)
+
+
+def on_hosts(path: Path, channels: Iterable[FileSystemChannel]) -> Path:
+    """Where ``path`` of this machine is on the training hosts: in the channel that holds least beside it.
+
+    Raises:
+        ContractError: no channel holds it.
+    """
+    holding = [channel for channel in channels if path.is_relative_to(channel.place)]
+    if not holding:
+        problem = Problem(str(path), "in no channel", "a path below the store or the run's directory")
+        raise ContractError("training hosts cannot see a path", [problem])
+    closest = max(holding, key=lambda channel: len(channel.place.parts))
+    return ROOT / closest.name / path.relative_to(closest.place)
 
 
 def input_data_config(

@@ -6,7 +6,7 @@ from pathlib import Path
 from trainer.contract.errors import Problem
 from training_assets.profiles.staging import FsxStaging, Link
 from training_assets.stores.fast_storage.associations import Associations
-from training_assets.stores.fast_storage.aws import objects_below
+from training_assets.stores.fast_storage.aws import asking, client, objects_below
 from training_assets.stores.fast_storage.base import Progress, StagingError, lacking, refuse_lacking, silent
 from training_assets.stores.fast_storage.preload import preload
 from training_assets.stores.fast_storage.tasks import EXPORT, IMPORT, RELEASE, Tasks
@@ -66,5 +66,25 @@ class Fsx:
                 "profile", f"no directory {self.settings.mount}", "the file system", field="staging.mount"
             )
             raise StagingError("the fast storage is not mounted here", [problem], "Mount it on this machine.")
+        _refuse_unfit(self.settings)
         path = "/" + self.settings.relative(link.directory).removeprefix("/")
         self._associations.ensure(link, path, progress)
+
+
+def _refuse_unfit(settings: FsxStaging) -> None:
+    """
+    Raises:
+        StagingError: there is no such file system, it is not usable, or not what the profile says it is.
+    """
+    name = settings.file_system_id
+    with asking(f"fsx:DescribeFileSystems {name}"):
+        (found,) = client("fsx").describe_file_systems(FileSystemIds=[name])["FileSystems"]
+    lustre = found.get("LustreConfiguration", {})
+    seen = {
+        "FileSystemType": (found["FileSystemType"], "LUSTRE"),
+        "Lifecycle": (found.get("Lifecycle", "AVAILABLE"), "AVAILABLE"),
+        "MountName": (lustre.get("MountName", settings.mount_name), settings.mount_name),
+    }
+    if wrong := [Problem(name, is_, wanted, field=field) for field, (is_, wanted) in seen.items() if is_ != wanted]:
+        said = found.get("FailureDetails", {}).get("Message", "")
+        raise StagingError("the FSx file system cannot be used", wrong, said or "Correct the profile, or mend it.")

@@ -45,21 +45,21 @@ def test_the_places_of_a_run_are_channels_of_the_file_system_and_only_the_run_ca
     places = Places(mount / "store")
     described = input_data_config(profile(mount), run_channels(places, places.run("scenes", "ab12cd34")))
     assert errors_of(described) == ""
-    sources = {one["ChannelName"]: one["DataSource"]["FileSystemDataSource"] for one in described}
-    assert {name: source["FileSystemAccessMode"] for name, source in sources.items()} == {
-        "shards": "ro",
-        "training_sets": "ro",
-        "datasets": "ro",
-        "run": "rw",
-    }
-    assert sources["shards"]["DirectoryPath"] == "/abcdbev/store/shards"
-    assert {source["FileSystemId"] for source in sources.values()} == {FILE_SYSTEM}
-    assert {source["FileSystemType"] for source in sources.values()} == {"FSxLustre"}
+    store, run = (one["DataSource"]["FileSystemDataSource"] for one in described)
+    assert (store["DirectoryPath"], store["FileSystemAccessMode"]) == ("/abcdbev/store", "ro")
+    assert (run["DirectoryPath"], run["FileSystemAccessMode"]) == ("/abcdbev/store/runs/scenes-ab12cd34", "rw")
+    for source in (store, run):
+        assert (source["FileSystemId"], source["FileSystemType"]) == (FILE_SYSTEM, "FSxLustre")
 
 
-def test_the_launcher_can_say_each_place_as_the_hosts_see_it(mount: Path) -> None:
-    channels = [FileSystemChannel("shards", mount / "store" / "shards")]
-    assert on_hosts(channels) == {mount / "store" / "shards": ROOT / "shards"}
+def test_the_launcher_can_say_each_path_as_the_hosts_see_it(mount: Path) -> None:
+    places = Places(mount / "store")
+    run = places.run("scenes", "ab12cd34")
+    channels = run_channels(places, run)
+    assert on_hosts(run / "recipe.yaml", channels) == ROOT / "run" / "recipe.yaml"
+    assert on_hosts(places.shards / "a.tar", channels) == ROOT / "store" / "shards" / "a.tar"
+    with pytest.raises(ContractError, match="in no channel"):
+        on_hosts(mount / "inbox" / "d1", channels)
 
 
 def test_s3_channels_are_replicated_unless_told_otherwise(mount: Path) -> None:

@@ -148,7 +148,7 @@ def test_what_somebody_else_cancelled_may_be_tried_again(lustre: Lustre, storage
 def test_another_task_on_the_file_system_is_waited_for(
     lustre: Lustre, storage: Fsx, delivered: str, mount: Path, heard: Heard, content: Content
 ) -> None:
-    lustre.refuse_second, lustre.file_seconds = True, 0.1
+    lustre.refuse_second, lustre.pending = True, 1.0
     (mount / "store" / "runs" / "r1").mkdir(parents=True)
     (mount / "store" / "runs" / "r1" / "best.pt").write_bytes(b"weights")
     exporting = threading.Thread(target=storage.export, args=[mount / "store" / "runs" / "r1"])
@@ -223,6 +223,12 @@ def test_a_file_system_that_is_not_there_and_one_that_is_not_mounted_are_told_ap
     lustre.directories.clear()
     with pytest.raises(StagingError, match=r"Correct staging\.file_system_id"):
         Fsx(settings, 0.02).bring(delivered)
+    lustre.directories[FILE_SYSTEM], lustre.lifecycle = mount, "MISCONFIGURED_UNAVAILABLE"
+    with pytest.raises(StagingError, match=r"'Lifecycle': found MISCONFIGURED_UNAVAILABLE, expected AVAILABLE"):
+        Fsx(settings, 0.02).bring(delivered)
+    lustre.lifecycle = "AVAILABLE"
+    with pytest.raises(StagingError, match=r"'MountName': found fsx, expected abcdbev"):
+        Fsx(settings.model_copy(update={"mount_name": "abcdbev"}), 0.02).bring(delivered)
     mount.rmdir()
     with pytest.raises(StagingError, match="not mounted here"):
         Fsx(settings, 0.02).bring(delivered)
