@@ -69,7 +69,7 @@ def test_an_alarm_on_idle_gpus_goes_off_and_falls_silent(
     stack: str, s3: str, labels: Labels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", stack)
-    client, said = boto3.client("cloudwatch"), []  # type: ignore[var-annotated]
+    client, said = boto3.client("cloudwatch"), []
     client.put_metric_alarm(
         AlarmName="idle",
         Namespace="Alarmed",
@@ -153,7 +153,7 @@ def test_an_observer_publishes_and_names_the_limit(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_read_are_told_of_and_money_is_watched_all_the_same(tmp_path: Path) -> None:
-    attempt, said = tmp_path / "run" / "attempts" / "a", []  # type: ignore[var-annotated]
+    attempt, said = tmp_path / "run" / "attempts" / "a", []
     (attempt / "heartbeat-x").mkdir(parents=True)
     observer = Observer(attempt, Labels("p", "r", "1"), 8, Watch(max_cost_usd=2.0), said.append)
     assert observer.poll(0.0, 1.0) is None

@@ -47,7 +47,7 @@ def test_the_places_of_a_run_are_channels_of_the_file_system_and_only_the_run_ca
     assert errors_of(described) == ""
     store, run = (one["DataSource"]["FileSystemDataSource"] for one in described)
     assert (store["DirectoryPath"], store["FileSystemAccessMode"]) == ("/abcdbev/store", "ro")
-    assert (run["DirectoryPath"], run["FileSystemAccessMode"]) == ("/abcdbev/store/runs/scenes-ab12cd34", "rw")
+    assert (run["DirectoryPath"], run["FileSystemAccessMode"]) == ("/abcdbev/store/runs/_runs/scenes-ab12cd34", "rw")
     for source in (store, run):
         assert (source["FileSystemId"], source["FileSystemType"]) == (FILE_SYSTEM, "FSxLustre")
 

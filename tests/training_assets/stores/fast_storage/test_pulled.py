@@ -59,7 +59,7 @@ def test_what_a_killed_pull_left_is_taken_away_and_an_interrupt_leaves_nothing(s
     before = set(threading.enumerate())
 
     class Broken(DvcStore):
-        def restore(self, version: str, out: Path) -> None:  # type: ignore[override]
+        def restore(self, version: str, out: Path) -> None:
             assert not left.exists()
             raise KeyboardInterrupt
 
