@@ -16,7 +16,7 @@ from training_assets.assets.shards import shard_assets
 from training_assets.assets.slices import mined_slice, slice_eval_asset
 from training_assets.assets.training import training_chain
 from training_assets.checks import recipe_checks
-from training_assets.launchers import launcher_named
+from training_assets.launchers import launcher_for
 from training_assets.partitions import window_partitions
 from training_assets.places import Places
 from training_assets.policies import with_policies
@@ -88,7 +88,7 @@ def _resources(profile: Profile) -> dict[str, Any]:
         "profile": profile,
         "places": places,
         "inbox": inbox_of(profile.inbox),
-        "launcher": launcher_named(profile.launcher, profile.network_interface),
+        "launcher": launcher_for(profile),
         "io_manager": RecordStore(places),
         "dvc": DvcStore(profile.store),
         "registry": Registry(profile.store),

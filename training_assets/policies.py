@@ -10,11 +10,7 @@ from trainer.contract.errors import ContractError
 from trainer.contract.train_config import TrainConfig
 from training_assets.stores.inbox import InboxUnreachable
 
-CRASH_RETRIES = 2
-CRASH_RETRY_SECONDS = 2.0
-"""For assets that launch: a crash or a lost machine is tried again, a training then resumes. Bad input is not."""
-
-UNREACHABLE_RETRY_SECONDS = 60.0
+UNREACHABLE_RETRIES, UNREACHABLE_RETRY_SECONDS = 2, 60.0
 """For assets that read an inbox on another machine: where it cannot be reached, it is asked again."""
 
 GPU_POOL = "gpu"
@@ -54,7 +50,7 @@ def reaching_the_inbox() -> Iterator[None]:
     try:
         yield
     except InboxUnreachable as error:
-        raise dg.RetryRequested(max_retries=CRASH_RETRIES, seconds_to_wait=UNREACHABLE_RETRY_SECONDS) from error
+        raise dg.RetryRequested(max_retries=UNREACHABLE_RETRIES, seconds_to_wait=UNREACHABLE_RETRY_SECONDS) from error
     except ContractError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
 

@@ -118,7 +118,7 @@ def other_profile(ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """Writes profiles beside ours, whose launcher is another one."""
     other = type(ready.trainer)()
     monkeypatch.setattr(profiles, "HERE", tmp_path)
-    monkeypatch.setitem(LAUNCHERS, "other", lambda network_interface=None: other)
+    monkeypatch.setitem(LAUNCHERS, "other", lambda profile: other)
 
     def write(**changes: object) -> Any:
         ours = json.loads(ready.profile.model_dump_json(exclude={"name"}))

@@ -121,12 +121,15 @@ FailureKind = Literal[
     "timeout",
     "rank_lost",
     "crash",
+    "spot",
+    "host_lost",
+    "capacity",
+    "quota",
+    "image",
+    "no_progress",
+    "cost",
+    "cancelled",
 ]
-
-FINAL_FAILURES: frozenset[str] = frozenset(
-    {"bad_input", "gate", "not_finite", "out_of_memory", "shared_memory", "data", "port_taken", "deadline"}
-)
-"""Failures that another try would only repeat: somebody has to change something first."""
 
 AFTERMATH: frozenset[str] = frozenset({"rank_lost", "timeout"})
 """What ranks see of another rank's failure: any other word says more."""

@@ -23,7 +23,7 @@ from trainer.contract.results import TrainResult
 from trainer.contract.train_config import TrainConfig
 from trainer.contract.yaml_io import dump_yaml
 from training_assets import metadata, run_gates, telemetry
-from training_assets.launchers import Launcher, LaunchSpec, launcher_named
+from training_assets.launchers import Launcher, LaunchSpec, launcher_for
 from training_assets.launchers.session import new_attempt, run_with_pipes
 from training_assets.places import Places
 from training_assets.policies import GPU_POOL
@@ -117,6 +117,7 @@ def checkpoint_asset(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefini
             directory,
             new_attempt(),
             launch=used.launch,
+            project=recipe.project,
         )
         code = source.code_version(REPOSITORY)
         try:
@@ -181,7 +182,7 @@ def launcher_of(config: TrainingConfig, ours: Profile, launcher: Launcher) -> La
     if not config.profile:
         return launcher
     chosen = profile_to_launch_with(config.profile, ours)
-    return launcher_named(chosen.launcher, chosen.network_interface)
+    return launcher_for(chosen)
 
 
 def gate_inputs(recipe: TrainConfig, training_set: TrainingSet, places: Places, directory: Path) -> tuple[str, ...]:

@@ -20,12 +20,13 @@ from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.train_config import Launch
 from trainer.contract.windows import Cadence, window_of
 from trainer.contract.yaml_io import read_yaml
+from training_assets.launchers.hardware import Hardware
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 SELECTED_BY = "TRAINING_ASSETS_PROFILE"
 PREFIX = "TRAINING_ASSETS_"
-LAUNCHING = ("launcher", "launch", "network_interface")
+LAUNCHING = ("launcher", "launch", "network_interface", "hardware", "backend", "mount")
 REFERENCE = re.compile(r"\$\{([^}:]*)(?::-([^}]*))?\}")
 
 
@@ -88,9 +89,11 @@ class Profile(_Model):
     ``inbox`` is where deliveries and mined slices arrive: a directory, or ``s3://bucket/prefix``.
     ``launch`` has fields of a recipe's ``launch`` that this profile decides for all recipes;
     ``TRAIN__LAUNCH__<FIELD>`` in the environment wins over it. ``network_interface`` is what ranks talk over
-    (``eth0``). ``checkpoint_store`` is a URI (``s3://bucket/prefix``) that running trainings copy finished checkpoints
-    to, for hosts whose own disks do not outlive them. ``events`` says where events go besides ``events.jsonl``.
-    ``sensor_seconds`` is how often sensors look.
+    (``eth0``). ``hardware`` is what a cloud's launcher starts nodes on, ``backend`` what it must know besides
+    (``launchers/<launcher>.py`` has the fields). ``mount`` is where nodes see the store, which all of them share, if
+    not under the same path. ``checkpoint_store`` is a URI (``s3://bucket/prefix``) that running trainings copy
+    finished checkpoints to, for hosts whose own disks do not outlive them. ``events`` says where events go besides
+    ``events.jsonl``. ``sensor_seconds`` is how often sensors look.
     """
 
     name: str
@@ -101,6 +104,9 @@ class Profile(_Model):
     windows: Windows
     launch: dict[str, Any] = {}
     network_interface: str | None = None
+    hardware: Hardware | None = None
+    backend: dict[str, Any] = {}
+    mount: Path | None = None
     checkpoint_store: str | None = None
     events: Events | None = None
     schedules: Schedules = Schedules()
@@ -136,7 +142,7 @@ def load_profile(name: str | None = None, environment: Mapping[str, str] = os.en
 
 
 def profile_to_launch_with(name: str, ours: Profile) -> Profile:
-    """``ours`` with the launcher, launch and network interface of the profile called ``name``.
+    """``ours`` with all that the launcher needs of the profile called ``name``.
 
     Raises:
         ContractError: no such profile, or it keeps another store: what it makes would not be found here.
