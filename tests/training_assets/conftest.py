@@ -127,6 +127,9 @@ class FakeTrainer:
     def attach(self, handle: Handle) -> Handle | None:
         return None
 
+    def there(self, text: str) -> str:
+        return text
+
     def check(self) -> Sequence[Problem]:
         return ()
 

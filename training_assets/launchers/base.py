@@ -157,6 +157,10 @@ class Launcher(Protocol):
         """End it and everything it started; returns when nothing is left. Stopping twice is fine."""
         ...
 
+    def there(self, text: str) -> str:
+        """A path in the store as the nodes know it."""
+        ...
+
     def seconds_billed(self, handle: Handle) -> float | None:
         """What the backend charges for, where it says so itself."""
         ...

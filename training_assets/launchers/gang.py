@@ -49,6 +49,10 @@ class Gang(ABC):
 
     placement_seconds: float = PLACEMENT_SECONDS
     poll_seconds: float = 5.0
+    store: Path | None = None
+    mount: Path | None = None
+    """Where nodes see ``store``, if not under the same path."""
+    network_interface: str | None = None
 
     @abstractmethod
     def check(self) -> Sequence[Problem]: ...
@@ -86,6 +90,21 @@ class Gang(ABC):
 
     def logs(self, handle: Handle, offset: Offset = (), last: bool = False) -> tuple[str, Offset]:
         return read_logs(handle.spec, offset, last)
+
+    def there(self, text: str) -> str:
+        """A path in the store, or anything else, as a node knows it."""
+        if self.store is None or self.mount is None or not Path(text).is_relative_to(self.store):
+            return text
+        return str(self.mount / Path(text).relative_to(self.store))
+
+    def command(self, spec: LaunchSpec, *options: str) -> tuple[str, ...]:
+        """What follows the interpreter on each node."""
+        return tuple(map(self.there, node_command(spec, self.ranks(spec), *options)))
+
+    def environment(self, spec: LaunchSpec, given: Mapping[str, str] | None = None) -> dict[str, str]:
+        """:func:`node_environment` for nodes that see the store elsewhere."""
+        own = node_environment(spec, given, self.network_interface)
+        return {name: self.there(value) for name, value in own.items()}
 
     def seconds_billed(self, handle: Handle) -> float | None:
         return None

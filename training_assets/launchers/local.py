@@ -14,7 +14,7 @@ from trainer.contract.nodes import ADDRESS_VARIABLE, NODE_VARIABLE, read_address
 from training_assets.launchers import environment
 from training_assets.launchers.base import Estimate, Handle, LaunchSpec
 from training_assets.launchers.devices import processes_of, refuse_misfit, visible_gpus
-from training_assets.launchers.gang import Gang, NodeState, node_command, node_environment
+from training_assets.launchers.gang import Gang, NodeState, node_environment
 from training_assets.launchers.processes import GRACE, is_alive, marked, stop_tree
 
 
@@ -108,7 +108,7 @@ class LocalLauncher(Gang):
         spec.log_of(node).parent.mkdir(parents=True, exist_ok=True)
         with open(spec.log_of(node), "ab") as log:
             return subprocess.Popen(  # noqa: S603 - our own module, no shell
-                [sys.executable, *node_command(spec, self.ranks(spec))],
+                [sys.executable, *self.command(spec)],
                 cwd=spec.run_dir,
                 env=environment_of(spec, self.network_interface) | {NODE_VARIABLE: str(node)},
                 stdin=subprocess.DEVNULL,

@@ -20,7 +20,7 @@ from trainer.contract.files import write_json
 from trainer.contract.results import FailureKind
 from training_assets.launchers.base import Handle, Launcher, LaunchFailed, LaunchSpec, Offset, Status
 from training_assets.launchers.ends import end_of, hung
-from training_assets.launchers.messages import WholeLineReader
+from training_assets.launchers.messages import SharedContext, WholeLineReader
 from training_assets.launchers.outcomes import OUTCOMES, RETRIES
 
 LAST_LINES = 30
@@ -92,8 +92,9 @@ def run_with_pipes(context: dg.AssetExecutionContext, launcher: Launcher, spec: 
     if (going_on := _attempts_under_way(spec)) and going_on[-1].spec.arguments == spec.arguments:
         spec = going_on[-1].spec
     spec.attempt_dir.mkdir(parents=True, exist_ok=True)
-    injector = dg.PipesFileContextInjector(str(spec.attempt_dir / "context.json"))
-    reader = WholeLineReader(spec.attempt_dir / "messages.jsonl")
+    context_file, messages = spec.attempt_dir / "context.json", spec.attempt_dir / "messages.jsonl"
+    injector = SharedContext(context_file, launcher.there(str(context_file)))
+    reader = WholeLineReader(messages, launcher.there(str(messages)))
     with dg.open_pipes_session(context=context, context_injector=injector, message_reader=reader) as session:
         environment = {**spec.environment, **session.get_bootstrap_env_vars()}
         spent = run_to_end(context, launcher, replace(spec, environment=environment))
