@@ -222,8 +222,8 @@ def _retry_or_failure(
     if spent > RETRIES[outcome.budget]:
         return failure
     context.log.error(f"{failure.description}\nTrying again ({spent} of {RETRIES[outcome.budget]} tries).")
-    # How often is decided here, by budget: Dagster's own count of them all must not end it earlier.
-    retry = dg.RetryRequested(max_retries=context.retry_number + 1, seconds_to_wait=outcome.wait)
+    # How often is decided by budget: Dagster's own count, of them all, must not end it earlier.
+    retry = dg.RetryRequested(max_retries=sum(RETRIES.values()), seconds_to_wait=outcome.wait)
     retry.__cause__ = failure
     return retry
 
