@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import dagster as dg
 import pytest
 
 from trainer.contract.attempts import ATTEMPT_VARIABLE
 from trainer.contract.nodes import read_end
-from trainer.contract.results import FailureKind, TrainResult
+from trainer.contract.results import TrainResult
 from trainer.contract.train_config import Launch
 from training_assets.launchers import Handle, LaunchSpec, LocalLauncher, Status
 from training_assets.launchers.base import Estimate, LaunchFailed
@@ -177,10 +176,6 @@ def test_all_attempts_are_paid_for(tmp_path: Path) -> None:
     assert spent.usd == pytest.approx(2.0 * spent.seconds / 3600)
     assert spent.gpu_hours == pytest.approx(4 * spent.seconds / 3600)
     assert len(list(tmp_path.glob("attempts/*/outcome.json"))) == 2
-
-
-def test_every_way_to_end_has_its_treatment() -> None:
-    assert set(OUTCOMES) == set(get_args(FailureKind))
 
 
 @pytest.mark.slow
