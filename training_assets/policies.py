@@ -8,10 +8,11 @@ import dagster as dg
 
 from trainer.contract.errors import ContractError
 from trainer.contract.train_config import TrainConfig
+from training_assets.stores.fast_storage.base import StorageUnavailable
 from training_assets.stores.inbox import InboxUnreachable
 
 UNREACHABLE_RETRIES, UNREACHABLE_RETRY_SECONDS = 2, 60.0
-"""For assets that read an inbox on another machine: where it cannot be reached, it is asked again."""
+"""For assets that read an inbox or a storage on another machine: where it cannot be reached, it is asked again."""
 
 GPU_POOL = "gpu"
 """Trainings wait for a slot of this pool, so that two of them do not share the accelerator."""
@@ -50,6 +51,21 @@ def reaching_the_inbox() -> Iterator[None]:
     try:
         yield
     except InboxUnreachable as error:
+        raise dg.RetryRequested(max_retries=UNREACHABLE_RETRIES, seconds_to_wait=UNREACHABLE_RETRY_SECONDS) from error
+    except ContractError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+
+
+@contextlib.contextmanager
+def reaching_the_storage() -> Iterator[None]:
+    """What an asset asks the fast storage in here is asked again where it was busy or out of reach; a failure is not.
+
+    Raises:
+        dg.RetryRequested, dg.Failure
+    """
+    try:
+        yield
+    except StorageUnavailable as error:
         raise dg.RetryRequested(max_retries=UNREACHABLE_RETRIES, seconds_to_wait=UNREACHABLE_RETRY_SECONDS) from error
     except ContractError as error:
         raise dg.Failure(str(error), allow_retries=False) from None

@@ -30,8 +30,10 @@ from training_assets.policies import GPU_POOL
 from training_assets.profiles import REPOSITORY, Profile, profile_to_launch_with
 from training_assets.recipes import launched_with, overridden
 from training_assets.records import Checkpoint, TrainingSet
+from training_assets.staging import exported
 from training_assets.stores import source
 from training_assets.stores.events import Outbox, Subject, run_gate_events
+from training_assets.stores.fast_storage import FastStorage
 from training_assets.stores.registry import Registry
 from training_assets.versions import CONTRACT, code_version
 from training_assets.warm_start import warm_start, warm_started_from
@@ -94,6 +96,7 @@ def checkpoint_asset(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefini
         launcher: dg.ResourceParam[Launcher],
         registry: dg.ResourceParam[Registry],
         outbox: dg.ResourceParam[Outbox],
+        storage: dg.ResourceParam[FastStorage],
     ) -> Iterator[dg.MaterializeResult[Checkpoint] | dg.AssetCheckResult]:
         try:
             used = settings_of(recipe, config, profile)
@@ -145,7 +148,11 @@ def checkpoint_asset(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefini
         yield dg.MaterializeResult(
             value=record,
             data_version=dg.DataVersion(record.sha256),
-            metadata={**_metadata(record, directory), **_spent(spent, directory)},
+            metadata={
+                **_metadata(record, directory),
+                **_spent(spent, directory),
+                **exported(context, storage, directory),
+            },
             # Not the asset's own where settings were overridden: Dagster then shows it as out of date, and the next
             # nightly training is the recipe's again. Other weights to begin with are no other recipe.
             tags={CODE_VERSION_TAG: training_version(overridden(recipe, config.overrides))},

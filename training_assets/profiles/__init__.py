@@ -21,6 +21,8 @@ from trainer.contract.train_config import Launch
 from trainer.contract.windows import Cadence, window_of
 from trainer.contract.yaml_io import read_yaml
 from training_assets.launchers.hardware import Hardware
+from training_assets.profiles.staging import NoStaging, Staging
+from training_assets.profiles.watching import CloudWatch, Watch
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
@@ -93,7 +95,9 @@ class Profile(_Model):
     (``launchers/<launcher>.py`` has the fields). ``mount`` is where nodes see the store, which all of them share, if
     not under the same path. ``checkpoint_store`` is a URI (``s3://bucket/prefix``) that running trainings copy
     finished checkpoints to, for hosts whose own disks do not outlive them. ``events`` says where events go besides
-    ``events.jsonl``. ``sensor_seconds`` is how often sensors look.
+    ``events.jsonl``. ``sensor_seconds`` is how often sensors look. ``staging`` is how data comes onto the fast storage
+    (docs/staging.md), ``cloudwatch`` and ``watch`` are what is told of running trainings and when they are stopped
+    (docs/telemetry.md).
     """
 
     name: str
@@ -111,6 +115,9 @@ class Profile(_Model):
     events: Events | None = None
     schedules: Schedules = Schedules()
     sensor_seconds: Annotated[int, Field(ge=1)] = 30
+    staging: Staging = NoStaging()
+    cloudwatch: CloudWatch | None = None
+    watch: Watch = Watch()
 
     @field_validator("launch")
     @classmethod
