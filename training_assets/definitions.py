@@ -29,7 +29,7 @@ from training_assets.stores.dvc import DvcStore
 from training_assets.stores.events import Outbox
 from training_assets.stores.inbox import inbox_of
 from training_assets.stores.record_store import RecordStore
-from training_assets.stores.registry import Registry
+from training_assets.stores.registry import registry_of
 from training_assets.stores.sinks import sinks_of
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def _resources(profile: Profile) -> dict[str, Any]:
         "launcher": launcher_named(profile.launcher, profile.network_interface),
         "io_manager": RecordStore(places),
         "dvc": DvcStore(profile.store),
-        "registry": Registry(profile.store),
+        "registry": registry_of(profile),
         "outbox": Outbox(profile.store, sinks_of(profile)),
     }
 

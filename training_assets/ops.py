@@ -9,6 +9,7 @@ from training_assets import metadata
 from training_assets.places import Places
 from training_assets.retention import KINDS, Report, passing, report
 from training_assets.stores.inventory import inventory, named, retire
+from training_assets.stores.registry import Registry
 
 DAY = 86_400.0
 
@@ -23,11 +24,16 @@ class RetentionConfig(dg.Config):
 
 
 @dg.op(out=dg.Out(dg.Nothing))
-def clear_store(context: dg.OpExecutionContext, config: RetentionConfig, places: dg.ResourceParam[Places]) -> None:
+def clear_store(
+    context: dg.OpExecutionContext,
+    config: RetentionConfig,
+    places: dg.ResourceParam[Places],
+    registry: dg.ResourceParam[Registry],
+) -> None:
     """Take away shards, training sets, runs, checkpoints and scratch that nothing refers to any more."""
     before = time.time() - config.keep_days * DAY
     things = inventory(places)
-    going = passing(things, named(places, things), before)
+    going = passing(things, named(places, registry, things), before)
     if not config.dry_run:
         going = retire(places, going, before)
     found = report(things, going)

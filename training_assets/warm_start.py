@@ -66,8 +66,7 @@ def choice_of(asked: str, project: str, registry: Registry) -> Choice:
     entry = registry.resolve(project, asked) if is_version(asked) or ALIAS.fullmatch(asked) else None
     if entry is None:
         return Choice(asked=asked)
-    weights = registry.directory(entry) / CHECKPOINT
-    sha256 = entry.files[CHECKPOINT].sha256
+    weights, sha256 = registry.file(entry, CHECKPOINT), entry.files[CHECKPOINT].sha256
     return Choice(asked=asked, version=entry.version, sha256=sha256, path=str(weights))
 
 

@@ -96,7 +96,7 @@ def _eval_report(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition
         dataset = RecordStore(places).dataset()
         run_directory = places.absolute(checkpoint.directory)
         production = registry.resolve(recipe.project, PRODUCTION)
-        against = None if production is None else registry.directory(production) / CHECKPOINT
+        against = None if production is None else registry.file(production, CHECKPOINT)
         # What it is judged on and compared with: another slices.yaml, another production is another evaluation.
         asked = [eval_shards.digest, dataset.files["slices.yaml"], production and production.reference]
         name = digest_of(asked)[:8]

@@ -105,7 +105,7 @@ def slice_eval_asset(recipe: TrainConfig) -> dg.AssetsDefinition:
             launcher,
             places,
             RecordStore(places).dataset(),
-            checkpoint=registry.directory(entry) / CHECKPOINT,
+            checkpoint=registry.file(entry, CHECKPOINT),
             splits={gates.JUDGED_SPLIT: mined_slice},
             out=places.slice_evaluation(recipe.name, f"{name}-{entry.version}-{mined_slice.digest[:8]}"),
         )

@@ -104,6 +104,7 @@ class ObjectStore(ABC):
         Raises:
             FileNotFoundError: there is no such file.
             ContractError: the file changed while it was read.
+            Changed: another file was put there at the same time.
         """
 
     @abstractmethod

@@ -1,7 +1,7 @@
 """A file sent to S3 in parts, so that a killed upload goes on where it was, from any machine.
 
-``<prefix>.uploads/<digest of the key>.json`` names the upload that is under way and the sha256 of its file. Uploads that
-nobody takes up again are the bucket's to remove (a life-cycle rule for incomplete uploads).
+``<prefix>.uploads/<digest of the key>.json`` names the upload that is under way and the sha256 of its file. Uploads
+that nobody takes up again are the bucket's to remove (a life-cycle rule for incomplete uploads).
 """
 
 import base64

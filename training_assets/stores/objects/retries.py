@@ -7,14 +7,13 @@ from typing import TypeVar
 
 ATTEMPTS = 6
 FIRST_SECONDS = 0.1
-LONGEST_SECONDS = 5.0
 T = TypeVar("T")
 
 
 def patiently(call: Callable[[], T], again: Callable[[Exception], bool]) -> T:
     """What ``call`` gives, tried ``ATTEMPTS`` times at most while ``again`` says of its error that it may pass.
 
-    The waits are drawn evenly up to a bound that doubles ("full jitter", AWS Architecture Blog), 6 s altogether at most.
+    The waits are drawn evenly up to a bound that doubles ("full jitter", AWS Architecture Blog): 3.1 s at most.
     """
     for attempt in range(ATTEMPTS - 1):
         try:
@@ -22,5 +21,5 @@ def patiently(call: Callable[[], T], again: Callable[[Exception], bool]) -> T:
         except Exception as error:
             if not again(error):
                 raise
-        time.sleep(random.uniform(0, min(LONGEST_SECONDS, FIRST_SECONDS * 2**attempt)))  # noqa: S311
+        time.sleep(random.uniform(0, FIRST_SECONDS * 2**attempt))  # noqa: S311
     return call()
