@@ -17,7 +17,7 @@ from training_assets.stores.registry import Registry
 
 MOST_PROPERTIES, LONGEST_PROPERTY, LONGEST_REASON = 50, 256, 1024
 """SageMaker's limits: CustomerMetadataProperties and ApprovalDescription."""
-NO_MODEL_PACKAGE_GROUP = "ValidationException"
+NO_SUCH_GROUP = ("ValidationException", "ValidationError")
 
 
 class SageMakerMirror:
@@ -44,35 +44,28 @@ class SageMakerMirror:
         if move.alias != PRODUCTION:
             return
         with _asking():
-            self._approve(entry, move)
-            self._withdraw_others(entry, move)
+            ours = self._package_of(entry)
+            if ours is None:
+                raise Refused(f"{entry.reference} is not in {self._group(entry.project)}")
+            if ours["ModelApprovalStatus"] != "Approved":
+                why = f"{move.alias} since {move.at:%Y-%m-%d %H:%M} UTC, by {move.by}. {move.reason}"
+                self._set_status(ours, "Approved", why.strip())
+            # Whoever deploys the newest approved package gets the one in production, after a way back too.
+            for package in self._packages(entry.project):
+                if (
+                    package["ModelApprovalStatus"] == "Approved"
+                    and package["ModelPackageArn"] != ours["ModelPackageArn"]
+                ):
+                    self._set_status(package, "PendingManualApproval", f"replaced by {entry.version}")
 
-    def _approve(self, entry: RegistryEntry, move: AliasEntry) -> None:
-        package = self._package_of(entry)
-        if package is None:
-            raise Refused(f"{entry.reference} is not in {self._group(entry.project)}")
-        if package["ModelApprovalStatus"] != "Approved":
-            why = f"{move.alias} since {move.at:%Y-%m-%d %H:%M} UTC, by {move.by}" + (
-                move.reason and f": {move.reason}"
-            )
-            self._set_status(package, "Approved", why, _properties(entry))
-
-    def _withdraw_others(self, entry: RegistryEntry, move: AliasEntry) -> None:
-        """Whoever deploys the newest approved package gets the one in production, after a way back too."""
-        for package in self._packages(entry.project):
-            if package["ModelApprovalStatus"] == "Approved" and package["ModelPackageDescription"] != _description(
-                entry
-            ):
-                known = self._client.describe_model_package(ModelPackageName=package["ModelPackageArn"])
-                properties = known.get("CustomerMetadataProperties", {})
-                self._set_status(package, "PendingManualApproval", f"replaced by {move.version}", properties)
-
-    def _set_status(self, package: Mapping[str, Any], status: str, why: str, properties: Mapping[str, str]) -> None:
+    def _set_status(self, package: Mapping[str, Any], status: str, why: str) -> None:
+        arn = package["ModelPackageArn"]
+        known = self._client.describe_model_package(ModelPackageName=arn)
         self._client.update_model_package(
-            ModelPackageArn=package["ModelPackageArn"],
+            ModelPackageArn=arn,
             ModelApprovalStatus=status,
             ApprovalDescription=why[:LONGEST_REASON],
-            CustomerMetadataProperties=properties,
+            CustomerMetadataProperties=known.get("CustomerMetadataProperties", {}),
         )
 
     def _files(self, entry: RegistryEntry) -> dict[str, Any]:
@@ -96,7 +89,7 @@ class SageMakerMirror:
         try:
             self._client.describe_model_package_group(ModelPackageGroupName=group)
         except ClientError as error:
-            if error.response["Error"]["Code"] not in (NO_MODEL_PACKAGE_GROUP, "ValidationError"):
+            if error.response["Error"]["Code"] not in NO_SUCH_GROUP:
                 raise
             text = f"Registered versions of project {project}"
             self._client.create_model_package_group(ModelPackageGroupName=group, ModelPackageGroupDescription=text)

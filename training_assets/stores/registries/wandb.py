@@ -53,7 +53,8 @@ class WandbMirror:
         work.mkdir(parents=True)
         try:
             finished = subprocess.run(  # noqa: S603
-                [sys.executable, str(LOGGER)],
+                # -I: its own directory is not searched, or this file would be its wandb.
+                [sys.executable, "-I", str(LOGGER)],
                 input=json.dumps(self._artifact(entry, name, aliases, work)),
                 env=_environment(work),
                 capture_output=True,
@@ -77,9 +78,9 @@ class WandbMirror:
             "project": entry.project,
             "entity": self.settings.entity,
             "run": f"registry-{name.replace('.', '-')}",
-            "artifact": entry.recipe,
+            "artifact": entry.project,
             "aliases": aliases,
-            "metadata": {**facts_of(entry), "metrics": scores_of(entry), "lineage": entry.lineage.run.config},
+            "metadata": {**facts_of(entry), "metrics": scores_of(entry), "config": entry.lineage.run.config},
             "files": {file: f"{base}/{file}" for file in entry.files},
         }
 
