@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
+import pytest
+
 Answer = tuple[str, bytes]
 """Status line and body."""
 
@@ -90,3 +92,10 @@ def _sent(answer: Answer, start_response: Callable) -> Iterable[bytes]:
 def error(status: str, code: str) -> Answer:
     """S3's way to say no: ``error("503 Slow Down", "SlowDown")``."""
     return status, f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+
+
+def reach(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process and those that it starts find S3 at ``url``, as anybody would tell them."""
+    environment = {"AWS_ACCESS_KEY_ID": "t", "AWS_SECRET_ACCESS_KEY": "t", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in {**environment, "AWS_ENDPOINT_URL": url}.items():
+        monkeypatch.setenv(name, value)

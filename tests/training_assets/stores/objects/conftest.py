@@ -11,7 +11,7 @@ from uuid import uuid4
 import boto3
 import pytest
 
-from tests.emulators.moto_s3 import S3Server
+from tests.emulators.moto_s3 import reach
 from trainer.contract.ports import free_port
 from training_assets.stores.objects import LocalObjects, ObjectStore, S3Objects
 
@@ -19,20 +19,6 @@ REPOSITORY = Path(__file__).parents[4]
 MINISTACK = REPOSITORY / ".venv-emulators" / "bin" / "ministack"
 PART = 5 << 20
 """The smallest that S3 takes."""
-
-
-@pytest.fixture(scope="session")
-def moto_server() -> Iterator[S3Server]:
-    with S3Server().running() as server:
-        yield server
-
-
-@pytest.fixture
-def moto(moto_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    moto_server.calm()
-    reach(moto_server.url, monkeypatch)
-    yield moto_server
-    moto_server.calm()
 
 
 @pytest.fixture(scope="session")
@@ -62,18 +48,11 @@ def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            urllib.request.urlopen(f"{url}/_ministack/health", timeout=2)
+            urllib.request.urlopen(f"{url}/_ministack/health", timeout=2)  # noqa: S310
             return
         except OSError:
             time.sleep(0.2)
     raise AssertionError(f"ministack does not answer: {log.read_text()[-2000:]}")
-
-
-def reach(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process and those that it starts find S3 at ``url``, as anybody would tell them."""
-    environment = {"AWS_ACCESS_KEY_ID": "t", "AWS_SECRET_ACCESS_KEY": "t", "AWS_DEFAULT_REGION": "us-east-1"}
-    for name, value in {**environment, "AWS_ENDPOINT_URL": url}.items():
-        monkeypatch.setenv(name, value)
 
 
 def bucket_store(prefix: str = "archive") -> S3Objects:

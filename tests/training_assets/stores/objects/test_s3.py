@@ -12,9 +12,8 @@ import boto3
 import pytest
 
 from tests.emulators.moto_s3 import Answer, Asked, S3Server, error
+from tests.training_assets.stores.objects.conftest import PART, bucket_store
 from training_assets.stores.objects import Changed, S3Objects, StoreUnreachable, retries
-
-from .conftest import PART, bucket_store
 
 REPOSITORY = Path(__file__).parents[4]
 PARTS = 8
