@@ -65,8 +65,6 @@ class Registry:
     def __init__(self, root: Path, archive: ObjectStore | None = None) -> None:
         self.root = root
         self.archive = archive or LocalObjects(root)
-        # Nothing that was written ever changes: what was read once is known.
-        self._known: dict[str, bytes] = {}
 
     def register(self, draft: Draft, files: Mapping[str, Path]) -> RegistryEntry:
         """Put ``files`` (name in the version → where it lies now) into a new version of ``draft.project``.
@@ -265,9 +263,7 @@ class Registry:
         return sorted(filter(is_version, stems), key=_parts)
 
     def _read(self, name: str) -> bytes:
-        if name not in self._known:
-            self._known[name] = self.archive.read(name).content
-        return self._known[name]
+        return self.archive.read(name).content
 
     def _read_all(self, names: Iterable[str]) -> list[bytes]:
         with ThreadPoolExecutor(PARALLEL) as pool:

@@ -1,4 +1,4 @@
-"""The registry: each version once and whole, aliases with a history, nothing ever overwritten; a directory or S3."""
+"""The registry: each version once and whole, aliases with a history, nothing ever overwritten; local and in S3."""
 
 import hashlib
 import os

@@ -2,17 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
 
 from tests.training_assets.stores.registries.conftest import World
 from training_assets.profiles import parse_profile
 from training_assets.stores.event_types import ModelPromoted
-from training_assets.stores.events import Refused, Unreachable
+from training_assets.stores.events import Event, Refused, Unreachable, promotion_events, registration_events
 from training_assets.stores.registries import MirrorSink, SageMakerMirror, WandbMirror
 from training_assets.stores.sinks import sinks_of
+
+MIRRORS = ["sagemaker", pytest.param("wandb", marks=pytest.mark.slow)]
 
 
 def test_a_version_is_there_once_with_its_data_code_and_scores(world: World) -> None:
@@ -40,12 +40,11 @@ def test_one_version_is_in_production_and_a_way_back_is_one_too(world: World) ->
     assert set(world.looking.versions()) == {"scenes@1.0.0", "scenes@1.1.0"}
 
 
+@pytest.mark.parametrize("world", MIRRORS, indirect=True)
 @pytest.mark.parametrize("failure", [Unreachable("the line is cut"), Refused("not now")])
 def test_what_a_mirror_did_not_take_is_registered_all_the_same_and_told_it_again(
     world: World, failure: Exception
 ) -> None:
-    if not world.outbox.sinks:
-        pytest.skip("our own needs no telling")
     world.mirror.fails = [failure, failure]
     world.register("aaaaaaaa")
     world.registry.promote("scenes", "1.0.0", by="ann")
@@ -59,9 +58,8 @@ def test_what_a_mirror_did_not_take_is_registered_all_the_same_and_told_it_again
     assert world.outbox.waiting(world.mirror.name) == []
 
 
+@pytest.mark.parametrize("world", MIRRORS, indirect=True)
 def test_a_mirror_that_is_told_twice_has_it_once(world: World) -> None:
-    if not world.outbox.sinks:
-        pytest.skip("our own needs no telling")
     world.register("aaaaaaaa")
     world.promote("1.0.0")
     for event in (*_events(world),) * 2:
@@ -70,15 +68,12 @@ def test_a_mirror_that_is_told_twice_has_it_once(world: World) -> None:
     assert world.looking.production() == "scenes@1.0.0"
 
 
-def _events(world: World) -> list[Any]:
-    from training_assets.stores.events import promotion_events, registration_events
-
+def _events(world: World) -> list[Event]:
     return [*registration_events(world.registry, "scenes"), *promotion_events(world.registry, "scenes")]
 
 
+@pytest.mark.parametrize("world", MIRRORS, indirect=True)
 def test_a_promotion_that_waited_does_not_undo_a_later_one(world: World) -> None:
-    if not world.outbox.sinks:
-        pytest.skip("our own needs no telling")
     for run_id in ("aaaaaaaa", "bbbbbbbb"):
         world.register(run_id)
     world.promote("1.0.0")
@@ -98,9 +93,8 @@ def test_a_version_that_is_older_than_the_mirror_is_registered_there_when_it_is_
     assert world.looking.production() == "scenes@1.0.0"
 
 
+@pytest.mark.parametrize("world", ["sagemaker"], indirect=True)
 def test_sagemaker_gets_the_files_in_s3_the_report_and_what_serves_them(world: World) -> None:
-    if world.outbox.sinks and world.mirror.name != "sagemaker-tests-" or not world.outbox.sinks:
-        pytest.skip("SageMaker alone")
     world.register("aaaaaaaa")
     (package,) = world.looking.packages()
     where = f"{world.registry.archive.uri}/models/scenes/1.0.0"
@@ -109,10 +103,8 @@ def test_sagemaker_gets_the_files_in_s3_the_report_and_what_serves_them(world: W
     assert package["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"] == f"{where}/eval_report.json"
 
 
+@pytest.mark.parametrize("world", ["sagemaker"], indirect=True)
 def test_sagemaker_out_of_reach_leaves_the_version_in_the_outbox(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not world.outbox.sinks or world.mirror.name != "sagemaker-tests-":
-        pytest.skip("SageMaker alone")
-    boto3.client("s3")
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", "http://127.0.0.1:9")
     world.register("aaaaaaaa")
     assert "127.0.0.1:9" in world.said[0]
@@ -120,9 +112,8 @@ def test_sagemaker_out_of_reach_leaves_the_version_in_the_outbox(world: World, m
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("world", ["wandb"], indirect=True)
 def test_wandb_keeps_everything_in_the_store_and_names_each_file(world: World) -> None:
-    if not world.outbox.sinks or world.mirror.name != "wandb":
-        pytest.skip("W&B alone")
     world.register("aaaaaaaa")
     (artifact,) = world.looking.artifacts()
     assert (artifact["name"], artifact["type"]) == ("scenes", "model")
