@@ -259,9 +259,9 @@ def test_a_production_model_in_s3_is_what_the_next_one_is_compared_with_and_begi
     with open(graph.profile.recipes / "tiny.yaml", "a") as recipe:
         recipe.write("seed: 7\n")
     edited = graph.edited()
-    config = {"ops": {"tiny__checkpoint": {"config": {"warm_start": "production"}}}}
-    assert edited.run(*CHAIN, window=WINDOWS[1], run_config=config).success
-    (evaluated,) = [spec for spec in edited.trainer.commands("evaluate")][-1:]
+    config = {"tiny/checkpoint": {"warm_start": "production"}}
+    assert edited.run(*CHAIN, window=WINDOWS[1], config=config).success
+    evaluated = edited.trainer.commands("evaluate")[-1]
     assert "--against" in evaluated.arguments
     assert registry.find("tests@1.1.0").lineage.run.warm_started_from == "tests@1.0.0"
 

@@ -23,7 +23,7 @@ from training_assets.launchers.session import new_attempt, run_to_end
 from training_assets.partitions import window_partitions
 from training_assets.places import Places
 from training_assets.planning import RECORD_FILE, dataset_of
-from training_assets.policies import reaching_the_inbox
+from training_assets.policies import reaching_storage
 from training_assets.profiles import Profile
 from training_assets.records import DatasetVersion
 from training_assets.staging import Stager
@@ -65,7 +65,7 @@ class DatasetConfig(dg.Config):
 )
 def golden(config: DatasetConfig, inbox: dg.ResourceParam[Inbox]) -> Iterator[dg.ObserveResult]:
     """The delivery's files; their data versions are their sha256."""
-    with reaching_the_inbox():
+    with reaching_storage():
         found = inbox.find(config.delivery)
     for part, file in GOLDEN_FILES.items():
         version = dg.DataVersion(found.digests[file])
@@ -89,7 +89,7 @@ def dataset_version(
     Its data version is the digest of the delivery; `restore` brings any pinned version back byte for byte. Its rows
     are kept by window, and each window whose rows changed is observed as `golden/windows`.
     """
-    with reaching_the_inbox():
+    with reaching_storage():
         found = inbox.find(config.delivery)
         root = inbox.fetch(found, places.fetched, _reporter(context, "fetched", "files"))
     scratch = places.launch("dataset", context.run.run_id) / new_attempt()

@@ -10,7 +10,6 @@ from pathlib import Path
 import dagster as dg
 
 from trainer.contract.charts import CHARTS_FILE, read_charts
-from trainer.contract.errors import ContractError
 from trainer.contract.eval_report import EvalReport
 from trainer.contract.files import digest_of, sha256_of, write_text
 from trainer.contract.names import model_directory
@@ -22,6 +21,7 @@ from training_assets.dashboard import DASHBOARD_FILE, write_dashboard
 from training_assets.facts import facts_of, judge, shards_of
 from training_assets.model_card import model_card
 from training_assets.places import Places
+from training_assets.policies import reaching_storage
 from training_assets.recipes import overridden
 from training_assets.records import Checkpoint, Evaluation, ExportedModel, ModelCard, Registered
 from training_assets.stores.entries import (
@@ -122,15 +122,13 @@ def _registry_entry(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinit
         subject = Subject.of(recipe, context.partition_key, report.run_id, report.checkpoint_sha256)
         outbox.emit(gate_events(draft.gates, subject), context.log.warning)
         files = released_files(checkpoint, eval_report, exported_model, model_card, places)
-        try:
-            entry = registry.register(draft, files)
-        except ContractError as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
         today = datetime.now(UTC).date().isoformat()
         aliases = tuple(f"candidate/{task}/{today}" for task in recipe.tasks)
-        for alias in aliases:
-            reason = f"registered from window {context.partition_key}"
-            registry.follow(entry.project, entry.version, alias, by=f"dagster run {context.run.run_id}", reason=reason)
+        by, reason = f"dagster run {context.run.run_id}", f"registered from window {context.partition_key}"
+        with reaching_storage():
+            entry = registry.register(draft, files)
+            for alias in aliases:
+                registry.follow(entry.project, entry.version, alias, by=by, reason=reason)
         told = (*registration_events(registry, entry.project), *promotion_events(registry, entry.project))
         outbox.emit(told, context.log.warning)
         context.log.info(f"registered {entry.reference} as {', '.join(aliases)}")
