@@ -55,10 +55,10 @@ def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
     raise AssertionError(f"ministack does not answer: {log.read_text()[-2000:]}")
 
 
-def bucket_store(prefix: str = "archive") -> S3Objects:
+def bucket_store(part_bytes: int = PART) -> S3Objects:
     bucket = f"bucket-{uuid4().hex[:8]}"
     boto3.client("s3").create_bucket(Bucket=bucket)
-    return S3Objects(bucket, prefix, part_bytes=PART)
+    return S3Objects(bucket, "archive", part_bytes)
 
 
 @pytest.fixture(params=["local", "moto", pytest.param("ministack", marks=pytest.mark.slow)])

@@ -150,6 +150,7 @@ def test_a_file_that_is_missing_is_not_stored(store: ObjectStore, tmp_path: Path
     assert store.stat("file") is None
 
 
+@pytest.mark.slow
 def test_of_many_processes_that_create_at_once_one_gets_through(store: ObjectStore) -> None:
     program = (
         "import sys\nfrom training_assets.stores.objects import store_at\n"

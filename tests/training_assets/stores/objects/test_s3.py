@@ -1,5 +1,7 @@
 """What only a network can do: uploads and downloads that are killed, throttling, lost and broken answers."""
 
+import base64
+import hashlib
 import os
 import random
 import signal
@@ -11,18 +13,20 @@ from pathlib import Path
 import boto3
 import pytest
 
-from tests.emulators.moto_s3 import Answer, Asked, S3Server, error
-from tests.training_assets.stores.objects.conftest import PART, bucket_store
-from training_assets.stores.objects import Changed, S3Objects, StoreUnreachable, retries
+from tests.emulators.moto_s3 import Answer, Asked, S3Server, error, reach
+from tests.training_assets.stores.objects.conftest import bucket_store
+from training_assets.stores.objects import Changed, S3Objects, StoreUnreachable, multipart, retries
 
 REPOSITORY = Path(__file__).parents[4]
+PART = 256 << 10
 PARTS = 8
 SLOW_DOWN = error("503 Slow Down", "SlowDown")
 
 
 @pytest.fixture
-def store(moto: S3Server) -> S3Objects:
-    found = bucket_store()
+def store(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Objects:
+    monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", PART)
+    found = bucket_store(part_bytes=PART)
     moto.calm()
     return found
 
@@ -227,7 +231,29 @@ def test_s3_is_told_the_digests_of_what_it_gets(moto: S3Server, store: S3Objects
     client = boto3.client("s3")
     head = client.head_object(Bucket=store.bucket, Key=f"{store.prefix}models/big", ChecksumMode="ENABLED")
     assert head["Metadata"]["sha256"] == store.stat("models/big").sha256
-    assert head["ChecksumSHA256"].endswith(f"-{PARTS}")
+    content = big.read_bytes()
+    parts = (hashlib.sha256(content[start : start + PART]).digest() for start in range(0, len(content), PART))
+    composite = base64.b64encode(hashlib.sha256(b"".join(parts)).digest()).decode()
+    assert head["ChecksumSHA256"].split("-")[0] == composite
+
+
+@pytest.mark.slow
+def test_bytes_that_are_damaged_on_the_way_are_refused_by_s3(
+    ministack_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    reach(ministack_url, monkeypatch)
+    store, path = bucket_store(), tmp_path / "file"
+
+    def damaged_after(given: Path, part_bytes: int) -> multipart.Plan:
+        plan = multipart.plan_of(given, part_bytes)
+        given.write_bytes(b"fault")
+        return plan
+
+    monkeypatch.setattr("training_assets.stores.objects.s3.plan_of", damaged_after)
+    path.write_bytes(b"first")
+    with pytest.raises(StoreUnreachable, match=r"file: other bytes arrived than were sent"):
+        store.upload(path, "file")
+    assert store.stat("file") is None
 
 
 def test_a_store_out_of_reach_is_said_to_be(moto: S3Server, store: S3Objects, monkeypatch: pytest.MonkeyPatch) -> None:
