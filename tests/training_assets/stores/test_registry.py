@@ -96,16 +96,18 @@ def test_projects_count_their_versions_apart(registry: Registry, draft: Drafts, 
     assert registry.projects() == ["fog", "scenes"]
 
 
+@pytest.mark.slow
 def test_processes_that_register_at_once_each_get_a_version(registry: Registry, draft: Drafts, files: Files) -> None:
-    writers = [start(registry, draft(f"run{number:05d}"), files) for number in range(4)]
+    writers = [start(registry, draft(f"run{number:05d}"), files) for number in range(3)]
     results = [writer.communicate(timeout=120) for writer in writers]
-    assert [writer.returncode for writer in writers] == [0] * 4, results
-    assert {out.strip() for out, _ in results} == {"1.0.0", "1.1.0", "1.2.0", "1.3.0"}
+    assert [writer.returncode for writer in writers] == [0] * 3, results
+    assert {out.strip() for out, _ in results} == {"1.0.0", "1.1.0", "1.2.0"}
     entries = [registry.resolve("scenes", version) for version in registry.versions("scenes")]
-    assert {entry.lineage.run.run_id for entry in entries if entry} == {f"run{number:05d}" for number in range(4)}
+    assert {entry.lineage.run.run_id for entry in entries if entry} == {f"run{number:05d}" for number in range(3)}
     assert all(entry is not None and registry.verify(entry) == [] for entry in entries)
 
 
+@pytest.mark.slow
 def test_the_same_run_registered_at_once_is_one_version(registry: Registry, draft: Drafts, files: Files) -> None:
     writers = [start(registry, draft(), files) for _ in range(3)]
     results = [writer.communicate(timeout=120) for writer in writers]
@@ -113,6 +115,7 @@ def test_the_same_run_registered_at_once_is_one_version(registry: Registry, draf
     assert registry.versions("scenes") == ["1.0.0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["claim", "file", "entry"])
 def test_a_killed_writer_leaves_no_entry_and_the_next_one_gets_through(
     registry: Registry, draft: Drafts, files: Files, moment: str
@@ -126,6 +129,7 @@ def test_a_killed_writer_leaves_no_entry_and_the_next_one_gets_through(
     assert registry.versions("scenes") == [entry.version] == ["1.0.0"]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_keeps_its_number_and_others_take_the_next(
     registry: Registry, draft: Drafts, files: Files
 ) -> None:
@@ -187,6 +191,7 @@ def test_an_alias_may_lie_inside_the_name_of_another(registry: Registry, draft: 
     assert len(registry.history("scenes", "candidate")) == 1
 
 
+@pytest.mark.slow
 def test_of_two_promotions_at_once_one_wins_and_the_other_is_told_who(
     registry: Registry, draft: Drafts, files: Files, tmp_path: Path
 ) -> None:
@@ -206,6 +211,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told_who(
     assert (move.version, move.by) == (version[winner], winner)
 
 
+@pytest.mark.slow
 def test_two_that_promote_the_same_version_at_once_both_have_what_they_want(
     registry: Registry, draft: Drafts, files: Files, tmp_path: Path
 ) -> None:

@@ -36,6 +36,10 @@ DAMAGED_ON_THE_WAY = ("BadDigest", "InvalidDigest")
 PART_BYTES = 16 << 20
 
 
+class _BrokenOff(Exception):
+    """The connection broke while the content came: botocore has handed it over by then and does not ask again."""
+
+
 class S3Objects(ObjectStore):
     """The store below ``s3://bucket/prefix``; files of more than ``part_bytes`` (5 MiB at least) go in parts."""
 
@@ -158,8 +162,13 @@ class S3Objects(ObjectStore):
         return str(answer["ETag"])
 
     def _get(self, name: str, **asked: str) -> tuple[Mapping[str, Any], bytes]:
+        from botocore.exceptions import BotoCoreError
+
         answer = self._client.get_object(Bucket=self.bucket, Key=self._key(name), **asked)
-        return answer, answer["Body"].read()
+        try:
+            return answer, answer["Body"].read()
+        except BotoCoreError as error:
+            raise _BrokenOff(str(error)) from None
 
     def _head(self, name: str) -> Mapping[str, Any]:
         """
@@ -180,7 +189,7 @@ class S3Objects(ObjectStore):
 
         try:
             yield
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, _BrokenOff) as error:
             if (code := _code(error)) in GONE:
                 raise FileNotFoundError(self.at(name)) from None
             if code in CONDITION_FAILED:
@@ -197,7 +206,7 @@ class S3Objects(ObjectStore):
         limits = Config(
             connect_timeout=5,
             read_timeout=60,
-            retries={"mode": "standard", "total_max_attempts": 5},
+            retries={"mode": "standard", "total_max_attempts": 4},
             max_pool_connections=2 * PARALLEL,
             # Ours is compared with the metadata, and names the object.
             response_checksum_validation="when_required",
@@ -224,7 +233,4 @@ def _is_conflict(error: Exception) -> bool:
 
 
 def _is_broken_off(error: Exception) -> bool:
-    """The connection broke while the content came: botocore has handed it over by then and does not ask again."""
-    from botocore.exceptions import BotoCoreError
-
-    return isinstance(error, BotoCoreError)
+    return isinstance(error, _BrokenOff)

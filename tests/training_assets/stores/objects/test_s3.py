@@ -223,6 +223,9 @@ def test_content_that_breaks_off_is_asked_for_again(moto: S3Server, store: S3Obj
     broken.append(1)
     store.download("one", tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == b"content" * 1000
+    broken[:] = [1] * retries.ATTEMPTS
+    with pytest.raises(StoreUnreachable, match="one"):
+        store.read("one")
 
 
 def test_s3_is_told_the_digests_of_what_it_gets(moto: S3Server, store: S3Objects, big: Path) -> None:
@@ -256,6 +259,7 @@ def test_bytes_that_are_damaged_on_the_way_are_refused_by_s3(
     assert store.stat("file") is None
 
 
+@pytest.mark.slow
 def test_a_store_out_of_reach_is_said_to_be(moto: S3Server, store: S3Objects, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(StoreUnreachable, match=r"127\.0\.0\.1:9"):
