@@ -62,7 +62,7 @@ class SageMaker(_Model):
     ``image`` is what serves a version there (an image in ECR); without one a package has no inference specification.
     """
 
-    group_prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9-]{0,14}$")] = "training-assets-"
+    group_prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9-]{0,15}$")] = "training-assets-"
     image: str | None = None
 
 

@@ -22,7 +22,7 @@ class Mirror(Protocol):
         """Have a version of it."""
 
     def promote(self, entry: RegistryEntry, move: AliasEntry) -> None:
-        """Let the alias of ``move`` point to ``entry``, which is registered there, and to no other."""
+        """Show that ``entry``, which is registered there, is in production, and no other."""
 
 
 class MirrorSink:

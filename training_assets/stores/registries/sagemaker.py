@@ -10,13 +10,13 @@ from typing import Any
 
 from trainer.contract.files import digest_of
 from training_assets.profiles import SageMaker
-from training_assets.stores.entries import PRODUCTION, AliasEntry, RegistryEntry
+from training_assets.stores.entries import AliasEntry, RegistryEntry
 from training_assets.stores.events import Refused, Unreachable
 from training_assets.stores.registries.base import facts_of, scores_of
 from training_assets.stores.registry import Registry
 
-MOST_PROPERTIES, LONGEST_PROPERTY, LONGEST_REASON = 50, 256, 1024
-"""SageMaker's limits: CustomerMetadataProperties and ApprovalDescription."""
+LONGEST_GROUP, MOST_PROPERTIES, LONGEST_PROPERTY, LONGEST_REASON = 63, 50, 256, 1024
+"""SageMaker's limits: ModelPackageGroupName, CustomerMetadataProperties and ApprovalDescription."""
 NO_SUCH_GROUP = ("ValidationException", "ValidationError")
 
 
@@ -41,8 +41,6 @@ class SageMakerMirror:
                 )
 
     def promote(self, entry: RegistryEntry, move: AliasEntry) -> None:
-        if move.alias != PRODUCTION:
-            return
         with _asking():
             ours = self._package_of(entry)
             if ours is None:
@@ -92,7 +90,10 @@ class SageMakerMirror:
             if error.response["Error"]["Code"] not in NO_SUCH_GROUP:
                 raise
             text = f"Registered versions of project {project}"
-            self._client.create_model_package_group(ModelPackageGroupName=group, ModelPackageGroupDescription=text)
+            tags = [{"Key": "training-assets:project", "Value": project}]
+            self._client.create_model_package_group(
+                ModelPackageGroupName=group, ModelPackageGroupDescription=text, Tags=tags
+            )
 
     def _package_of(self, entry: RegistryEntry) -> Mapping[str, Any] | None:
         description = _description(entry)
@@ -109,7 +110,10 @@ class SageMakerMirror:
 
     def _group(self, project: str) -> str:
         # A group's name has no underscores, a project's no hyphens: no two projects share a group.
-        return f"{self.settings.group_prefix}{project.replace('_', '-')}"
+        name = f"{self.settings.group_prefix}{project.replace('_', '-')}"
+        if len(name) > LONGEST_GROUP:
+            raise Refused(f"{name} is longer than {LONGEST_GROUP} characters: give a shorter group_prefix")
+        return name
 
     @functools.cached_property
     def _client(self) -> Any:

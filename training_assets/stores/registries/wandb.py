@@ -41,9 +41,7 @@ class WandbMirror:
         self._log(entry, entry.version, [f"v{entry.version}"])
 
     def promote(self, entry: RegistryEntry, move: AliasEntry) -> None:
-        # W&B's aliases have no slashes.
-        alias = move.alias.replace("/", "-")
-        self._log(entry, f"{alias}-{move.sequence}", [f"v{entry.version}", alias])
+        self._log(entry, f"{move.alias}-{move.sequence}", [f"v{entry.version}", move.alias])
 
     def _log(self, entry: RegistryEntry, name: str, aliases: list[str]) -> None:
         done, work = self.root / entry.project / name, self.root / entry.project / f".{name}"

@@ -1,12 +1,13 @@
 """What every registry shows of ours: the same tests for our own, SageMaker's (moto) and W&B's offline runs."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.training_assets.stores.registries.conftest import World
-from training_assets.profiles import parse_profile
+from training_assets.profiles import SageMaker, parse_profile
 from training_assets.stores.event_types import ModelPromoted
 from training_assets.stores.events import Event, Refused, Unreachable, promotion_events, registration_events
 from training_assets.stores.registries import MirrorSink, SageMakerMirror, WandbMirror
@@ -100,6 +101,15 @@ def test_sagemaker_gets_the_files_in_s3_the_report_and_what_serves_them(world: W
     (container,) = package["InferenceSpecification"]["Containers"]
     assert container["ModelDataSource"]["S3DataSource"]["S3Uri"] == f"{where}/"
     assert package["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"] == f"{where}/eval_report.json"
+
+
+@pytest.mark.parametrize("world", ["sagemaker"], indirect=True)
+def test_a_group_with_too_long_a_name_is_refused_with_what_to_do(world: World) -> None:
+    world.mirror.mirror.settings = SageMaker(group_prefix="sixteen-letters-")
+    world.draft = partial(world.draft, project="p" * 48)
+    entry = world.registry.register(world.draft(), world.files)
+    with pytest.raises(Refused, match="longer than 63 characters: give a shorter group_prefix"):
+        world.mirror.register(entry)
 
 
 @pytest.mark.parametrize("world", ["sagemaker"], indirect=True)
