@@ -22,10 +22,12 @@ examples:
   python -m training_assets restore 3f1c0a9b deliveries/restored
 
 Places are relative to the repository: deliveries arrive in var/inbox, var/store holds everything that was made,
-var/dagster_home is Dagster's own. Environment: TRAINING_ASSETS_PROFILE, _INBOX, _STORE, _RECIPES.
+var/dagster_home is Dagster's own. Environment: TRAINING_ASSETS_PROFILE, _INBOX, _STORE, _ARCHIVE,
+_RECIPES.
 
-exit codes: 0 done (with --detach: in the queue), 1 a gate or a run failed (the report names it) or the inbox cannot be
-reached, 2 bad input (the report says what), 130 interrupted (a run that waits or was started in the queue goes on)
+exit codes: 0 done (with --detach: in the queue), 1 a gate or a run failed (the report names it) or the inbox or archive
+cannot be reached, 2 bad input (the report says what), 130 interrupted (a run that waits or was started in the queue
+goes on)
 """
 
 
@@ -33,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     from trainer.contract.errors import ContractError
     from training_assets.stores.inbox import InboxUnreachable
+    from training_assets.stores.objects import StoreUnreachable
 
     try:
         run: Callable[[argparse.Namespace], int] = arguments.run
@@ -42,6 +45,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except InboxUnreachable as error:
         print(f"error: the inbox cannot be used: {error}", file=sys.stderr)
+        return 1
+    except StoreUnreachable as error:
+        print(f"error: the archive cannot be used: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -179,31 +185,24 @@ def _lineage(arguments: argparse.Namespace) -> int:
 
     from training_assets.lineage import as_dict, describe, frame_line, frames
     from training_assets.profiles import load_profile
-    from training_assets.stores.registry import Registry
+    from training_assets.stores.registry import registry_of
 
-    store = load_profile().store
-    entry = Registry(store).find(arguments.reference)
+    registry = registry_of(load_profile())
+    entry = registry.find(arguments.reference)
     if arguments.json:
-        print(json.dumps(as_dict(entry, store), indent=2, ensure_ascii=False))
+        print(json.dumps(as_dict(entry, registry), indent=2, ensure_ascii=False))
     elif arguments.frames:
-        for frame in frames(entry, store):
+        for frame in frames(entry, registry.root):
             print(frame_line(frame))
     else:
-        print(describe(entry, store))
+        print(describe(entry, registry))
     return 0
 
 
 def _promote(arguments: argparse.Namespace) -> int:
-    import getpass
+    from training_assets.commands.promote import promote
 
-    from training_assets.profiles import load_profile
-    from training_assets.stores.registry import Registry
-
-    registry = Registry(load_profile().store)
-    entry = registry.find(arguments.reference)
-    move = registry.promote(entry.project, entry.version, by=getpass.getuser(), reason=arguments.reason)
-    print(f"{entry.project}@{move.alias} is {move.version} (before: {move.previous or 'nothing'})")
-    return 0
+    return promote(arguments.reference, arguments.reason)
 
 
 def _restore(arguments: argparse.Namespace) -> int:

@@ -30,7 +30,7 @@ from training_assets.stores.events import Outbox
 from training_assets.stores.fast_storage import fast_storage_of
 from training_assets.stores.inbox import inbox_of
 from training_assets.stores.record_store import RecordStore
-from training_assets.stores.registry import Registry
+from training_assets.stores.registry import registry_of
 from training_assets.stores.sinks import sinks_of
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def _resources(profile: Profile) -> dict[str, Any]:
         "io_manager": RecordStore(places),
         "dvc": dvc,
         "storage": fast_storage_of(profile, places, dvc),
-        "registry": Registry(profile.store),
+        "registry": registry_of(profile),
         "outbox": Outbox(profile.store, sinks_of(profile)),
     }
 

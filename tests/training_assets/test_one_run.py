@@ -41,7 +41,7 @@ def test_settings_of_one_run_reach_the_training_and_the_lineage_and_leave_the_re
     run = entry.lineage.run
     assert (run.overrides, run.config["optim"]["lr"]) == (tuple(overrides), 0.5)
     assert run.config_digest == ready.record("tiny/checkpoint", Checkpoint, WINDOW).result.config_digest
-    assert "optim.lr=0.5, training.epochs=1" in describe(entry, ready.places.root)
+    assert "optim.lr=0.5, training.epochs=1" in describe(entry, Registry(ready.places.root))
 
     assert train(ready).success
     first, second = ready.trainer.commands("train")

@@ -47,6 +47,9 @@ def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
         ({"launcher": None}, "field 'launcher'"),
         ({"events": {"event_bus": ""}}, "events.event_bus"),
         ({"events": {"event_bus": "models", "source": "with spaces"}}, "events.source"),
+        ({"registries": [{"sagemaker": {}, "wandb": {}}]}, "exactly one of sagemaker and wandb"),
+        ({"registries": [{}]}, "exactly one of sagemaker and wandb"),
+        ({"registries": [{"sagemaker": {"group_prefix": "under_score"}}]}, "group_prefix"),
     ],
 )
 def test_a_bad_profile_is_refused_by_field(change: dict[str, object], message: str) -> None:

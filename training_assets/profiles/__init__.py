@@ -59,6 +59,35 @@ class Events(_Model):
     source: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{1,256}$")] = "training-assets"
 
 
+class SageMaker(_Model):
+    """A SageMaker Model Registry: ``<group_prefix><project>`` is a project's model package group.
+
+    ``image`` is what serves a version there (an image in ECR); without one a package has no inference specification.
+    """
+
+    group_prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9-]{0,15}$")] = "training-assets-"
+    image: str | None = None
+
+
+class Wandb(_Model):
+    """Weights & Biases, offline: what ``wandb sync`` sends later is kept in the store, for ``entity``."""
+
+    entity: str | None = None
+
+
+class MirrorRegistry(_Model):
+    """One registry that is told what is in ours: exactly one of its fields is given."""
+
+    sagemaker: SageMaker | None = None
+    wandb: Wandb | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "MirrorRegistry":
+        if (self.sagemaker is None) == (self.wandb is None):
+            raise ValueError("exactly one of sagemaker and wandb ({} is enough)")
+        return self
+
+
 class Schedules(_Model):
     """When the schedules start, as cron says it: minute, hour, day, month, weekday. Switching them on is Dagster's."""
 
@@ -94,10 +123,11 @@ class Profile(_Model):
     (``eth0``). ``hardware`` is what a cloud's launcher starts nodes on, ``backend`` what it must know besides
     (``launchers/<launcher>.py`` has the fields). ``mount`` is where nodes see the store, which all of them share, if
     not under the same path. ``checkpoint_store`` is a URI (``s3://bucket/prefix``) that running trainings copy
-    finished checkpoints to, for hosts whose own disks do not outlive them. ``events`` says where events go besides
-    ``events.jsonl``. ``sensor_seconds`` is how often sensors look. ``staging`` is how data comes onto the fast storage
-    (docs/staging.md), ``cloudwatch`` and ``watch`` are what is told of running trainings and when they are stopped
-    (docs/telemetry.md).
+    finished checkpoints to, for hosts whose own disks do not outlive them. ``archive`` is where models are registered:
+    a directory or ``s3://bucket/prefix``, by default the store itself; ``registries`` are told what is registered and
+    promoted there. ``events`` says where events go besides ``events.jsonl``. ``sensor_seconds`` is how often sensors
+    look. ``staging`` is how data comes onto the fast storage (docs/staging.md), ``cloudwatch`` and ``watch`` are what
+    is told of running trainings and when they are stopped (docs/telemetry.md).
     """
 
     name: str
@@ -112,6 +142,8 @@ class Profile(_Model):
     backend: dict[str, Any] = {}
     mount: Path | None = None
     checkpoint_store: str | None = None
+    archive: str = ""
+    registries: tuple[MirrorRegistry, ...] = ()
     events: Events | None = None
     schedules: Schedules = Schedules()
     sensor_seconds: Annotated[int, Field(ge=1)] = 30
@@ -131,6 +163,9 @@ class Profile(_Model):
             object.__setattr__(self, field, REPOSITORY / getattr(self, field).expanduser())
         if "://" not in self.inbox:
             object.__setattr__(self, "inbox", str(REPOSITORY / Path(self.inbox).expanduser()))
+        if "://" not in self.archive:
+            archive = REPOSITORY / Path(self.archive).expanduser() if self.archive else self.store
+            object.__setattr__(self, "archive", str(archive))
         return self
 
 
