@@ -20,12 +20,13 @@ from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.train_config import Launch
 from trainer.contract.windows import Cadence, window_of
 from trainer.contract.yaml_io import read_yaml
+from training_assets.images import Images
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 SELECTED_BY = "TRAINING_ASSETS_PROFILE"
 PREFIX = "TRAINING_ASSETS_"
-LAUNCHING = ("launcher", "launch", "network_interface")
+LAUNCHING = ("launcher", "launch", "network_interface", "image")
 REFERENCE = re.compile(r"\$\{([^}:]*)(?::-([^}]*))?\}")
 
 
@@ -89,7 +90,8 @@ class Profile(_Model):
     ``launch`` has fields of a recipe's ``launch`` that this profile decides for all recipes;
     ``TRAIN__LAUNCH__<FIELD>`` in the environment wins over it. ``network_interface`` is what ranks talk over
     (``eth0``). ``checkpoint_store`` is a URI (``s3://bucket/prefix``) that running trainings copy finished checkpoints
-    to, for hosts whose own disks do not outlive them. ``events`` says where events go besides ``events.jsonl``.
+    to, for hosts whose own disks do not outlive them. ``image`` is what a launcher other than ``local`` runs, by digest
+    (docs/images.md). ``events`` says where events go besides ``events.jsonl``.
     ``sensor_seconds`` is how often sensors look.
     """
 
@@ -102,6 +104,7 @@ class Profile(_Model):
     launch: dict[str, Any] = {}
     network_interface: str | None = None
     checkpoint_store: str | None = None
+    image: Images | None = None
     events: Events | None = None
     schedules: Schedules = Schedules()
     sensor_seconds: Annotated[int, Field(ge=1)] = 30
@@ -111,6 +114,12 @@ class Profile(_Model):
     def _fields_of_launch(cls, value: dict[str, Any]) -> dict[str, Any]:
         Launch.model_validate(value)
         return value
+
+    @model_validator(mode="after")
+    def _image_that_is_run(self) -> "Profile":
+        if self.image and self.launcher == "local":
+            raise ValueError("no image with launcher local, which starts processes of its own environment")
+        return self
 
     @model_validator(mode="after")
     def _absolute(self) -> "Profile":
