@@ -41,6 +41,8 @@ if "TEST_IMAGE" not in os.environ:
     pytest.skip("builds images for minutes: run it by make test-image", allow_module_level=True)
 if missing := [name for name in NEEDED if not shutil.which(name)]:
     pytest.skip(f"needs {', '.join(missing)}", allow_module_level=True)
+if not EMULATORS.is_file():
+    pytest.skip("needs the emulators that make setup installs", allow_module_level=True)
 if os.geteuid():
     pytest.skip("debootstrap and podman's root file systems need root", allow_module_level=True)
 
@@ -169,7 +171,7 @@ def test_the_recorded_digests_are_those_that_the_registry_serves(
         repository, _, digest = image.reference.partition("@")
         path = repository.removeprefix(environment["registry"])
         address = f"http://{environment['registry']}/v2{path}/manifests/{digest}"
-        with urllib.request.urlopen(address) as answer:  # noqa: S310
+        with urllib.request.urlopen(address) as answer:
             assert answer.headers["Docker-Content-Digest"] == digest
         assert path == f"/training-assets/{name}"
         assert image.revision == command("git", "-C", str(ROOT), "rev-parse", "HEAD")
