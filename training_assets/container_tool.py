@@ -100,4 +100,4 @@ def _fault(tool: str) -> str | None:
     if not shutil.which(tool):
         return "not installed"
     done = subprocess.run([tool, "info"], capture_output=True, text=True, stdin=subprocess.DEVNULL)  # noqa: S603
-    return (done.stderr.strip().splitlines() or ["it failed"])[-1] if done.returncode else None
+    return (done.stderr.strip().splitlines() or ["it failed"])[0] if done.returncode else None

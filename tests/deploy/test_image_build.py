@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 EMULATORS = ROOT / ".venv-emulators" / "bin" / "python"
 NEEDED = ("podman", "runc", "debootstrap", "git")
 SUITE = "bookworm"
+FOR_VENV = ("python3.11-venv", "python3-pip-whl", "python3-setuptools-whl", "python3-distutils", "python3-lib2to3")
 USER = 10001
 # Resource limits of a shared machine may be lower than podman's defaults, and it may have cgroups that crun refuses.
 CONTAINERS_CONF = """\
@@ -110,10 +111,10 @@ def bases(environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFacto
     root = folder / "root"
     targets = command("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages")
     mirrors = [line.split()[0] for line in targets.splitlines() if line.split()[1] == SUITE]
-    packages = "--include=python3.11,python3.11-venv,ca-certificates"
-    command("debootstrap", "--variant=minbase", packages, SUITE, str(root), *mirrors[:1])
+    packages = ",".join(("python3.11", "ca-certificates", *FOR_VENV))
+    command("debootstrap", "--variant=minbase", f"--include={packages}", SUITE, str(root), *mirrors[:1])
     found = {"build": _imported(root, "build")}
-    command("chroot", str(root), "dpkg", "--purge", "python3.11-venv", "python3-pip-whl", "python3-setuptools-whl")
+    command("chroot", str(root), "dpkg", "--purge", *FOR_VENV)
     found["run"] = _imported(root, "run")
     shutil.rmtree(root)
     return found
