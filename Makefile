@@ -13,7 +13,7 @@ export WANDB_MODE ?= offline
 # Compiled modules are kept, whatever the shell says: the installation leaves compiling to whoever imports first.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo ui test test-fast lint bench bench-accuracy bench-camvid clean
+.PHONY: setup demo ui test test-fast lint bench bench-accuracy bench-camvid image test-image clean
 
 setup: .venv/installed .venv-dvc/installed .venv-emulators/installed
 
@@ -83,6 +83,15 @@ bench-accuracy: bench-camvid
 
 bench-camvid: setup
 	@$(BIN)/python benchmarks/camvid.py $(CAMVID)
+
+# Both images, from the last commit, to ECR: make image BASE=repository@sha256:… (docs/images.md)
+image: setup
+	@$(BIN)/python -m training_assets image --base "$(BASE)" $(if $(DAGSTER_BASE),--dagster-base "$(DAGSTER_BASE)") \
+		$(if $(BUILD_BASE),--build-base "$(BUILD_BASE)") $(IMAGE_OPTIONS)
+
+# Builds the images and trains in one: root, podman, debootstrap, a network and some minutes.
+test-image: setup
+	@TEST_IMAGE=1 $(BIN)/python -m pytest tests/deploy/test_image_build.py
 
 clean:
 	rm -rf var

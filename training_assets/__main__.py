@@ -97,6 +97,20 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("ui", _ui, "Open Dagster's web page on this code location and storage.")
     sub.add_argument("--port", type=int, default=3000)
 
+    sub = command("image", _image, "Build both images from the last commit, push them to ECR, record their digests.")
+    digest = "REPOSITORY@sha256:…"
+    sub.add_argument("--base", required=True, metavar=digest, help="what the trainer's image starts from")
+    sub.add_argument("--dagster-base", metavar=digest, help="what Dagster's starts from; default: as the trainer's")
+    sub.add_argument("--build-base", metavar=digest, help="what pip runs in; default: the base of each image")
+    sub.add_argument("--no-push", dest="push", action="store_false", help="build only; no digest is recorded")
+    sub.add_argument("--registry", metavar="HOST", help="default: the one that ECR names for these credentials")
+    out = "for images.json and the bills of materials; default: var/images"
+    sub.add_argument("--out", type=Path, default=Path("var/images"), metavar="DIR", help=out)
+    sub.add_argument("--tool", choices=("docker", "podman"), help="default: the first of them that works")
+    sub.add_argument("--pip-config", type=Path, metavar="FILE", help="pip's configuration, as a secret of the build")
+    passed = "passed on to the build: --build-option=--network=host; repeat for more"
+    sub.add_argument("--build-option", dest="options", action="append", default=[], metavar="OPTION", help=passed)
+
     command("summary", _summary, "What was made last: scores, gates, latency, versions, places.")
 
     sub = command("lineage", _lineage, "Print the way from a registered model back to its frames.")
@@ -172,6 +186,19 @@ def _ui(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     dagster = str(Path(sys.executable).with_name("dagster"))
     os.execv(dagster, [dagster, "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(arguments.port)])  # noqa: S606
+
+
+def _image(arguments: argparse.Namespace) -> int:
+    from training_assets.commands.image import DAGSTER, TRAINER, Asked, image
+
+    fields = ("build_base", "registry", "push", "out", "tool", "pip_config")
+    return image(
+        Asked(
+            **{name: getattr(arguments, name) for name in fields},
+            bases={TRAINER: arguments.base, DAGSTER: arguments.dagster_base or arguments.base},
+            options=tuple(arguments.options),
+        )
+    )
 
 
 def _summary(arguments: argparse.Namespace) -> int:

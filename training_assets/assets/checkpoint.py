@@ -101,6 +101,7 @@ def checkpoint_asset(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefini
         try:
             used = settings_of(recipe, config, profile)
             launcher = launcher_of(config, profile, launcher)
+            image = image_of(config, profile)
             _refuse_uneven_batch(used)
         except ContractError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
@@ -138,7 +139,7 @@ def checkpoint_asset(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefini
             result=result,
             training_set=training_set,
             dagster_run_id=context.run.run_id,
-            code=code,
+            code=code.ran_in(image, result.revision),
             overrides=config.all_overrides,
             profile=config.profile or profile.name,
             warm_started_from=warm_started_from(directory, recipe.project),
@@ -190,6 +191,12 @@ def launcher_of(config: TrainingConfig, ours: Profile, launcher: Launcher) -> La
         return launcher
     chosen = profile_to_launch_with(config.profile, ours)
     return launcher_for(chosen)
+
+
+def image_of(config: TrainingConfig, ours: Profile) -> str | None:
+    """The trainer's image that the run is launched with, ``None`` where it runs in this machine's own environment."""
+    chosen = profile_to_launch_with(config.profile, ours) if config.profile else ours
+    return chosen.image.trainer if chosen.image else None
 
 
 def gate_inputs(recipe: TrainConfig, training_set: TrainingSet, places: Places, directory: Path) -> tuple[str, ...]:
@@ -245,6 +252,7 @@ def _metadata(record: Checkpoint, directory: Path) -> dict[str, Any]:
         "run_id": result.run_id,
         "overrides": ", ".join(record.overrides) or "none",
         "profile": record.profile,
+        "image": record.code.image_digest or "none: local environment",
         "warm_started_from": record.warm_started_from or "nothing",
         **metadata.numbers(overall, "val/"),
         "samples_per_second": result.samples_per_second,

@@ -20,6 +20,7 @@ from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.train_config import Launch
 from trainer.contract.windows import Cadence, window_of
 from trainer.contract.yaml_io import read_yaml
+from training_assets.images import Images
 from training_assets.launchers.hardware import Hardware
 from training_assets.profiles.staging import NoStaging, Staging
 from training_assets.profiles.watching import CloudWatch, Watch
@@ -28,7 +29,7 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 SELECTED_BY = "TRAINING_ASSETS_PROFILE"
 PREFIX = "TRAINING_ASSETS_"
-LAUNCHING = ("launcher", "launch", "network_interface", "hardware", "backend", "mount")
+LAUNCHING = ("launcher", "launch", "network_interface", "image", "hardware", "backend", "mount")
 REFERENCE = re.compile(r"\$\{([^}:]*)(?::-([^}]*))?\}")
 
 
@@ -120,14 +121,15 @@ class Profile(_Model):
     ``inbox`` is where deliveries and mined slices arrive: a directory, or ``s3://bucket/prefix``.
     ``launch`` has fields of a recipe's ``launch`` that this profile decides for all recipes;
     ``TRAIN__LAUNCH__<FIELD>`` in the environment wins over it. ``network_interface`` is what ranks talk over
-    (``eth0``). ``hardware`` is what a cloud's launcher starts nodes on, ``backend`` what it must know besides
-    (``launchers/<launcher>.py`` has the fields). ``mount`` is where nodes see the store, which all of them share, if
-    not under the same path. ``checkpoint_store`` is a URI (``s3://bucket/prefix``) that running trainings copy
-    finished checkpoints to, for hosts whose own disks do not outlive them. ``archive`` is where models are registered:
-    a directory or ``s3://bucket/prefix``, by default the store itself; ``registries`` are told what is registered and
-    promoted there. ``events`` says where events go besides ``events.jsonl``. ``sensor_seconds`` is how often sensors
-    look. ``staging`` is how data comes onto the fast storage (docs/staging.md), ``cloudwatch`` and ``watch`` are what
-    is told of running trainings and when they are stopped (docs/telemetry.md).
+    (``eth0``). ``image`` is what a launcher other than ``local`` runs, by digest (docs/images.md), ``hardware`` what
+    it starts nodes on, ``backend`` what it must know besides (``launchers/<launcher>.py`` has the fields). ``mount`` is
+    where nodes see the store, which all of them share, if not under the same path. ``checkpoint_store`` is a URI
+    (``s3://bucket/prefix``) that running trainings copy finished checkpoints to, for hosts whose own disks do not
+    outlive them. ``archive`` is where models are registered: a directory or ``s3://bucket/prefix``, by default the
+    store itself; ``registries`` are told what is registered and promoted there. ``events`` says where events go besides
+    ``events.jsonl``. ``sensor_seconds`` is how often sensors look. ``staging`` is how data comes onto the fast storage
+    (docs/staging.md), ``cloudwatch`` and ``watch`` are what is told of running trainings and when they are stopped
+    (docs/telemetry.md).
     """
 
     name: str
@@ -144,6 +146,7 @@ class Profile(_Model):
     checkpoint_store: str | None = None
     archive: str = ""
     registries: tuple[MirrorRegistry, ...] = ()
+    image: Images | None = None
     events: Events | None = None
     schedules: Schedules = Schedules()
     sensor_seconds: Annotated[int, Field(ge=1)] = 30
@@ -156,6 +159,12 @@ class Profile(_Model):
     def _fields_of_launch(cls, value: dict[str, Any]) -> dict[str, Any]:
         Launch.model_validate(value)
         return value
+
+    @model_validator(mode="after")
+    def _image_that_is_run(self) -> "Profile":
+        if self.image and self.launcher == "local":
+            raise ValueError("no image with launcher local, which starts processes of its own environment")
+        return self
 
     @model_validator(mode="after")
     def _absolute(self) -> "Profile":
