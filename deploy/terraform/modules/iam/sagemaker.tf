@@ -24,8 +24,13 @@ data "aws_iam_policy_document" "sagemaker" {
   }
   # Volumes of the training instances.
   statement {
+    sid       = "VolumeKey"
+    actions   = ["kms:DescribeKey"]
+    resources = [var.kms_key_arn]
+  }
+  statement {
     sid       = "Volumes"
-    actions   = ["kms:CreateGrant", "kms:DescribeKey"]
+    actions   = ["kms:CreateGrant"]
     resources = [var.kms_key_arn]
     condition {
       test     = "Bool"
