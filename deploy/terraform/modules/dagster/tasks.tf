@@ -1,17 +1,18 @@
 # Dagster on ECS: three services, and the definition of the tasks that its runs are. On EKS this is Kustomize's.
 
 locals {
-  on_ecs   = var.ecs == null ? {} : { ecs = var.ecs }
-  port     = 4000
-  location = "code-location.${var.name}.internal"
+  on_ecs    = var.ecs == null ? {} : { ecs = var.ecs }
+  port      = 4000
+  workspace = "${try(var.ecs.dagster_home, "")}/workspace.yaml"
+  location  = "code-location.${var.name}.internal"
 
   # memory is a limit of the task, cpu its share (1024 = one)
   processes = {
     webserver = {
-      command = ["dagster-webserver", "-h", "0.0.0.0", "-p", "3000", "-w", "workspace.yaml"], cpu = 512, memory = 2048
+      command = ["dagster-webserver", "-h", "0.0.0.0", "-p", "3000", "-w", local.workspace], cpu = 512, memory = 2048
     }
     daemon = {
-      command = ["dagster-daemon", "run", "-w", "workspace.yaml"], cpu = 512, memory = 2048
+      command = ["dagster-daemon", "run", "-w", local.workspace], cpu = 512, memory = 2048
     }
     code-location = {
       command = ["dagster", "api", "grpc", "-h", "0.0.0.0", "-p", tostring(local.port), "-m", "training_assets.definitions"], cpu = 1024, memory = 4096
@@ -55,13 +56,12 @@ resource "aws_ecs_task_definition" "process" {
     name = "tmp" # goes with the task
   }
 
-  container_definitions = jsonencode([{
+  container_definitions = jsonencode([merge({
     name                   = each.key
     image                  = var.ecs.image
     command                = each.value.command
     essential              = true
     readonlyRootFilesystem = each.key != "webserver"
-    workingDirectory       = var.ecs.dagster_home
     stopTimeout            = 120
     linuxParameters        = { initProcessEnabled = true }
     environment            = [for name, value in merge(local.environment, var.ecs.environment) : { name = name, value = value }]
@@ -83,7 +83,15 @@ resource "aws_ecs_task_definition" "process" {
         awslogs-stream-prefix = each.key
       }
     }
-  }])
+    }, each.key != "code-location" ? {} : {
+    healthCheck = {
+      command     = ["CMD", "dagster", "api", "grpc-health-check", "-p", tostring(local.port)]
+      interval    = 30
+      timeout     = 10
+      retries     = 3
+      startPeriod = 60
+    }
+  })])
 }
 
 resource "aws_service_discovery_private_dns_namespace" "this" {

@@ -48,7 +48,7 @@ variable "ecs" {
     inbox             = string
     profile           = string
     mount_point       = optional(string, "/fsx")
-    dagster_home      = optional(string, "/opt/training-assets/deploy/dagster/ecs")
+    dagster_home      = optional(string, "/home/dagster/ecs")
     environment       = optional(map(string), {})
     secrets           = optional(map(string), {})
   })
