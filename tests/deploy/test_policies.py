@@ -164,7 +164,7 @@ NEEDED = [
 ]
 
 FORBIDDEN_TO_ALL = [
-    ("*", "*"),
+    ("iam:*", "*"),
     ("iam:CreateRole", f"{ROLE}/training-assets-x"),
     ("iam:PutRolePolicy", f"{ROLE}/training-assets-dagster"),
     ("iam:AttachRolePolicy", f"{ROLE}/training-assets-dagster"),

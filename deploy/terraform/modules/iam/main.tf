@@ -20,7 +20,10 @@ locals {
     sagemaker = "sagemaker.amazonaws.com"
   }
   on_kubernetes = var.oidc_provider == null ? {} : { dagster = "dagster", trainer = "trainer", secrets = "secrets" }
-  on_aws        = { for role, service in local.services : role => service if contains(var.roles, role) && !contains(keys(local.on_kubernetes), role) }
+  on_aws = {
+    for role, service in local.services : role => service
+    if contains(setunion(var.roles, ["dagster"]), role) && !contains(keys(local.on_kubernetes), role)
+  }
 
   policies = merge(
     { images = { images = data.aws_iam_policy_document.images.json } },
