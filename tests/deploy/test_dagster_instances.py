@@ -1,6 +1,5 @@
 """The instances of Dagster on ECS and EKS are those that Dagster loads, and say what is run where."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,12 @@ import kubernetes
 import kubernetes_validate
 import pytest
 import yaml
+from dagster._core.instance.ref import InstanceRef
 from dagster._core.workspace.config_schema import process_workspace_config
 from dagster_aws.ecs import EcsRunLauncher
 from dagster_aws.s3 import S3ComputeLogManager
 from dagster_k8s import K8sRunLauncher, construct_dagster_k8s_job
 from dagster_k8s.container_context import K8sContainerContext
-from moto import mock_aws
 
 from training_assets.run_coordinator import PrioritizedRunCoordinator
 
@@ -44,7 +43,8 @@ def without_database(tmp_path: Path) -> Any:
     """The instance of a backend but for its database: its connection is tried at once, and another test has one."""
 
     def load(backend: str) -> dg.DagsterInstance:
-        (tmp_path / "dagster.yaml").write_text(yaml.safe_dump({**settings(backend), "storage": None} | {"storage": {"sqlite": {"base_dir": str(tmp_path / "db")}}}))
+        elsewhere = {"storage": {"sqlite": {"base_dir": str(tmp_path / "db")}}}
+        (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(settings(backend) | elsewhere))
         return dg.DagsterInstance.from_config(str(tmp_path))
 
     return load
@@ -61,8 +61,8 @@ def test_it_differs_from_the_deployment_without_a_platform_only_by_the_platform(
 
 
 @pytest.mark.parametrize("backend", HOMES)
-def test_dagster_takes_the_database_and_its_variables(backend: str, tmp_path: Path) -> None:
-    reference = dg._core.instance.ref.InstanceRef.from_dir(str(HOMES[backend]))  # type: ignore[attr-defined]
+def test_dagster_takes_the_database_and_its_variables(backend: str) -> None:
+    reference = InstanceRef.from_dir(str(HOMES[backend]))
     config = reference.storage_data.config_dict if reference.storage_data else {}
     assert config["postgres_db"]["hostname"] == {"env": "DAGSTER_PG_HOST"}
     assert config["postgres_db"]["params"] == {"sslmode": "require"}
@@ -77,20 +77,21 @@ def test_the_code_location_is_one_server(backend: str) -> None:
 
 
 @pytest.fixture
-def aws() -> Iterator[None]:
-    with mock_aws():
-        boto3.client("s3").create_bucket(Bucket="logs")
-        container = {"name": "run", "image": "dagster", "memory": 512}
-        boto3.client("ecs").register_task_definition(family="training-assets-run", containerDefinitions=[container])
-        yield
+def aws(s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a bucket, and the definition that Terraform makes for runs."""
+    bucket = s3.removeprefix("s3://")
+    monkeypatch.setenv("DAGSTER_COMPUTE_LOGS_BUCKET", bucket)
+    container = {"name": "run", "image": "dagster", "memory": 512}
+    boto3.client("ecs").register_task_definition(family="training-assets-run", containerDefinitions=[container])
+    return bucket
 
 
-def test_on_ecs_a_run_is_a_task_of_the_given_definition_on_the_pool_of_services(without_database: Any, aws: None) -> None:
+def test_on_ecs_a_run_is_a_task_of_the_given_definition_on_the_pool_of_services(without_database: Any, aws: str) -> None:
     with without_database("ecs") as instance:
         launcher = instance.run_launcher
         assert isinstance(launcher, EcsRunLauncher)
         assert isinstance(instance.run_coordinator, PrioritizedRunCoordinator)
-        assert launcher.task_definition.endswith("task-definition/training-assets-run:1")
+        assert launcher.task_definition.rpartition("/")[2].startswith("training-assets-run:")
         assert launcher.container_name == "run"
         assert launcher.secrets_tags == []
         (strategy,) = launcher.run_task_kwargs["capacityProviderStrategy"]
@@ -99,7 +100,7 @@ def test_on_ecs_a_run_is_a_task_of_the_given_definition_on_the_pool_of_services(
 
 @pytest.mark.parametrize("backend", HOMES)
 def test_compute_logs_go_to_the_bucket_and_nothing_is_written_into_the_home(
-    backend: str, without_database: Any, aws: None, tmp_path: Path
+    backend: str, without_database: Any, aws: str, tmp_path: Path
 ) -> None:
     before = set(tmp_path.iterdir())
     with without_database(backend) as instance:
@@ -107,7 +108,7 @@ def test_compute_logs_go_to_the_bucket_and_nothing_is_written_into_the_home(
         assert isinstance(manager, S3ComputeLogManager)
         with manager.capture_logs(["run", "compute_logs", "step"]):
             print("said by a step")  # noqa: T201
-        found = boto3.client("s3").list_objects_v2(Bucket="logs", Prefix="dagster/").get("Contents", [])
+        found = boto3.client("s3").list_objects_v2(Bucket=aws, Prefix="dagster/").get("Contents", [])
         assert "dagster/storage/run/compute_logs/step.out" in {entry["Key"] for entry in found}
         assert instance.storage_directory().startswith("/tmp/dagster")  # noqa: S108
     assert {path.name for path in set(tmp_path.iterdir()) - before} <= {"dagster.yaml", "db"}
@@ -125,18 +126,16 @@ def in_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     loader = kubernetes.config.incluster_config
     monkeypatch.setattr(loader, "SERVICE_TOKEN_FILENAME", str(secret / "token"))
     monkeypatch.setattr(loader, "SERVICE_CERT_FILENAME", str(secret / "ca.crt"))
-    monkeypatch.setattr(loader.InClusterConfigLoader.__init__, "__defaults__", None, raising=False)
 
 
 def test_on_eks_a_run_is_a_job_that_a_strict_cluster_takes(without_database: Any, in_cluster: None) -> None:
     with without_database("eks") as instance:
         launcher = instance.run_launcher
         assert isinstance(launcher, K8sRunLauncher)
-        config = K8sContainerContext.create_for_run(None, launcher, include_run_tags=False)
-        job = construct_dagster_k8s_job(
-            launcher.get_static_job_config() if hasattr(launcher, "get_static_job_config") else config.get_k8s_job_config("image", launcher),
-            ["dagster"], "dagster-run-1", user_defined_k8s_config=config.run_k8s_config,
-        )
+        context = K8sContainerContext.create_for_run(dg.DagsterRun(job_name="j"), launcher, include_run_tags=False)
+        config = context.get_k8s_job_config("images/dagster@sha256:0", launcher)
+        arguments = ["dagster", "api", "execute_run"]
+        job = construct_dagster_k8s_job(config, arguments, "dagster-run-1", context.run_k8s_config)
     manifest = kubernetes.client.ApiClient().sanitize_for_serialization(job)
     kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
     pod = manifest["spec"]["template"]["spec"]
@@ -145,6 +144,6 @@ def test_on_eks_a_run_is_a_job_that_a_strict_cluster_takes(without_database: Any
     assert pod["securityContext"]["runAsNonRoot"] is True
     (container,) = pod["containers"]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    assert {m["mountPath"] for m in container["volumeMounts"]} >= {"/fsx", "/tmp", "/home/dagster/instance/dagster.yaml"}
+    assert {m["mountPath"] for m in container["volumeMounts"]} >= {"/fsx", "/tmp", "/home/dagster/instance"}
     assert {"configMapRef": {"name": "settings"}} in container["envFrom"]
     assert {"secretRef": {"name": "dagster-postgres"}} in container["envFrom"]
