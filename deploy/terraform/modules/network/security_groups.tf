@@ -17,6 +17,7 @@ locals {
 }
 
 resource "aws_security_group" "this" {
+  #checkov:skip=CKV2_AWS_5:They are attached in other modules (data, dagster, ecs, eks), which this check does not follow.
   for_each    = local.groups
   name        = "${var.name}-${each.key}"
   description = each.value
