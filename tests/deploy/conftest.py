@@ -54,7 +54,17 @@ class Terraform:
         return done.stdout
 
     def init(self, directory: Path) -> None:
-        self.must(directory, "init", "-backend=false", "-input=false", "-no-color", f"-plugin-dir={self.plugins}")
+        self.must(directory, "init", "-input=false", "-no-color", f"-plugin-dir={self.plugins}")
+
+
+    def root(self, name: str) -> Path:
+        """A root whose state is a file beside it, and whose buckets are paths as the emulator wants them."""
+        place = self.deploy / "terraform" / "roots" / name
+        (place / "here_override.tf").write_text(
+            'terraform {\n  backend "local" {}\n}\n\nprovider "aws" {\n  s3_use_path_style = true\n}\n'
+        )
+        self.init(place)
+        return place
 
 
 @pytest.fixture(scope="session")
