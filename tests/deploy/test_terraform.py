@@ -45,7 +45,7 @@ def planned(request: pytest.FixtureRequest, terraform: Terraform, ministack: str
 def resources(module: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for resource in module.get("resources", []):
         if resource["mode"] == "managed":
-            yield resource["address"], {"type": resource["type"], **resource["values"]}
+            yield resource["address"], {"type": resource["type"], **resource.get("values", {})}
     for child in module.get("child_modules", []):
         yield from resources(child)
 

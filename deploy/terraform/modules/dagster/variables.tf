@@ -53,8 +53,4 @@ variable "ecs" {
     secrets           = optional(map(string), {})
   })
   default = null
-  validation {
-    condition     = var.ecs == null ? true : can(regex("@sha256:[0-9a-f]{64}$", var.ecs.image))
-    error_message = "The image is named by its digest: …@sha256:<64 hexadecimal digits>."
-  }
 }

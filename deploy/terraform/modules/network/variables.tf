@@ -12,10 +12,6 @@ variable "cidr" {
 variable "zones" {
   description = "Availability zones. The first is where the file system, the endpoints and all training nodes are."
   type        = list(string)
-  validation {
-    condition     = length(var.zones) >= 2 && length(var.zones) <= 16
-    error_message = "RDS and EKS want subnets in two zones at least; there are addresses for 16."
-  }
 }
 
 variable "interface_endpoints" {

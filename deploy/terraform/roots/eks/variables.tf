@@ -6,6 +6,10 @@ variable "region" {
 variable "zones" {
   description = "Two zones or more. The first one has the GPU capacity: file system and all training nodes are there."
   type        = list(string)
+  validation {
+    condition     = length(var.zones) >= 2
+    error_message = "RDS and EKS want subnets in two zones at least."
+  }
 }
 
 variable "projects" {

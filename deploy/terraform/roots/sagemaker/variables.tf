@@ -6,6 +6,10 @@ variable "region" {
 variable "zones" {
   description = "Two zones or more. The first one has the GPU capacity: file system and all training nodes are there."
   type        = list(string)
+  validation {
+    condition     = length(var.zones) >= 2
+    error_message = "RDS and EKS want subnets in two zones at least."
+  }
 }
 
 variable "projects" {
@@ -68,6 +72,10 @@ variable "dagster_image" {
   description = "Dagster's image by digest, once it is pushed. null: everything but Dagster's services is made."
   type        = string
   default     = null
+  validation {
+    condition     = var.dagster_image == null ? true : can(regex("@sha256:[0-9a-f]{64}$", var.dagster_image))
+    error_message = "The image is named by its digest: …@sha256:<64 hexadecimal digits>."
+  }
 }
 
 variable "secrets" {
