@@ -39,6 +39,13 @@ setup: .venv/installed .venv-dvc/installed .venv-emulators/installed
 	@.venv-emulators/bin/python -m pip install -q -q --no-compile --disable-pip-version-check -r requirements-emulators.lock
 	@touch $@
 
+# checkov, for tests/deploy/test_checkov.py: not part of `make setup` (219 MB), the test skips without it.
+.venv-checks/installed: requirements-checks.lock
+	@echo "Setting up .venv-checks …"
+	@test -x .venv-checks/bin/python || $(PYTHON) -m venv .venv-checks
+	@.venv-checks/bin/python -m pip install -q -q --no-compile --disable-pip-version-check -r requirements-checks.lock
+	@touch $@
+
 # The benchmarks' peers, beside all that .venv has: torch is not installed twice. Not checked by pip: litdata names
 # torchvision, which it only needs for images that it decodes itself.
 .venv-bench/installed: requirements-bench.lock .venv/installed
