@@ -10,13 +10,10 @@ from trainer.contract.errors import ContractError
 from trainer.contract.train_config import TrainConfig
 from training_assets.stores.fast_storage.base import StorageUnavailable
 from training_assets.stores.inbox import InboxUnreachable
+from training_assets.stores.objects import StoreUnreachable
 
-CRASH_RETRIES = 2
-CRASH_RETRY_SECONDS = 2.0
-"""For assets that launch: a crash or a lost machine is tried again, a training then resumes. Bad input is not."""
-
-UNREACHABLE_RETRY_SECONDS = 60.0
-"""For assets that read an inbox or a storage on another machine: where it cannot be reached, it is asked again."""
+UNREACHABLE_RETRIES, UNREACHABLE_RETRY_SECONDS = 2, 60.0
+"""For assets that ask an inbox, an archive or a fast storage: where it cannot be reached, it is asked again."""
 
 GPU_POOL = "gpu"
 """Trainings wait for a slot of this pool, so that two of them do not share the accelerator."""
@@ -46,31 +43,16 @@ KINDS: Mapping[str, set[str]] = {
 
 
 @contextlib.contextmanager
-def reaching_the_inbox() -> Iterator[None]:
-    """What an asset asks an inbox in here is asked again where the inbox cannot be reached; bad input is not.
+def reaching_storage() -> Iterator[None]:
+    """What an asset asks an inbox or the archive in here is asked again where it cannot be reached; bad input is not.
 
     Raises:
         dg.RetryRequested, dg.Failure
     """
     try:
         yield
-    except InboxUnreachable as error:
-        raise dg.RetryRequested(max_retries=CRASH_RETRIES, seconds_to_wait=UNREACHABLE_RETRY_SECONDS) from error
-    except ContractError as error:
-        raise dg.Failure(str(error), allow_retries=False) from None
-
-
-@contextlib.contextmanager
-def reaching_the_storage() -> Iterator[None]:
-    """What an asset asks the fast storage in here is asked again where it was busy or out of reach; a failure is not.
-
-    Raises:
-        dg.RetryRequested, dg.Failure
-    """
-    try:
-        yield
-    except StorageUnavailable as error:
-        raise dg.RetryRequested(max_retries=CRASH_RETRIES, seconds_to_wait=UNREACHABLE_RETRY_SECONDS) from error
+    except (InboxUnreachable, StoreUnreachable, StorageUnavailable) as error:
+        raise dg.RetryRequested(max_retries=UNREACHABLE_RETRIES, seconds_to_wait=UNREACHABLE_RETRY_SECONDS) from error
     except ContractError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
 

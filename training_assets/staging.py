@@ -19,7 +19,7 @@ from trainer.contract.pinned import split_manifests, window_manifest
 from training_assets.launchers import Launcher, LaunchSpec
 from training_assets.launchers.session import new_attempt, run_to_end
 from training_assets.places import Places
-from training_assets.policies import reaching_the_storage
+from training_assets.policies import reaching_storage
 from training_assets.records import DatasetVersion, ShardList
 from training_assets.stores.dvc import DvcStore
 from training_assets.stores.fast_storage import Amount, FastStorage, InPlace
@@ -72,7 +72,7 @@ def exported(context: dg.AssetExecutionContext, storage: FastStorage, place: Pat
         dg.RetryRequested, dg.Failure
     """
     told = Told(context)
-    with reaching_the_storage():
+    with reaching_storage():
         uri = storage.export(place, told)
     return {} if uri is None else {"exported_to": uri, **told.metadata}
 
@@ -116,7 +116,7 @@ class Stager:
         Where that is gone or another one by now, a copy out of DVC.
         """
         if self.storage.brings(pinned := f"{SCHEME}{dataset.version}"):
-            with reaching_the_storage():
+            with reaching_storage():
                 place = self.storage.bring(pinned, Told(self.context))
             yield place
             return

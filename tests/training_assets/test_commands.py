@@ -37,7 +37,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Dagster
 @pytest.fixture
 def place(graph: Any, home: dg.DagsterInstance, trainer: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A place with a checked delivery, and a trainer that only pretends."""
-    monkeypatch.setitem(LAUNCHERS, "local", lambda network_interface=None: trainer)
+    monkeypatch.setitem(LAUNCHERS, "local", lambda profile: trainer)
     for name in ("store", "inbox", "recipes"):
         monkeypatch.setenv(f"TRAINING_ASSETS_{name.upper()}", str(getattr(graph.profile, name)))
     place = type(graph)(graph.profile, home, launcher=trainer)
@@ -147,7 +147,7 @@ def status(graph: Any) -> tuple[str, Standing]:
         switches=[],
         deliveries=standing.deliveries(inbox_of(graph.profile.inbox), dataset),
         dataset=None,
-        windows=standing.windows(dataset, ["tiny"], graph.places) if dataset else [],
+        windows=standing.windows(dataset, ["tiny"], graph.places, Registry(graph.places.root)) if dataset else [],
         slices=[],
     )
     json.dumps(asdict(found), default=str)

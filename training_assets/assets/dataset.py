@@ -23,7 +23,7 @@ from training_assets.launchers.session import new_attempt, run_to_end
 from training_assets.partitions import window_partitions
 from training_assets.places import Places
 from training_assets.planning import RECORD_FILE, dataset_of
-from training_assets.policies import reaching_the_inbox, reaching_the_storage
+from training_assets.policies import reaching_storage
 from training_assets.profiles import Profile
 from training_assets.records import DatasetVersion
 from training_assets.staging import Stager, Told
@@ -66,7 +66,7 @@ class DatasetConfig(dg.Config):
 )
 def golden(config: DatasetConfig, inbox: dg.ResourceParam[Inbox]) -> Iterator[dg.ObserveResult]:
     """The delivery's files; their data versions are their sha256."""
-    with reaching_the_inbox():
+    with reaching_storage():
         found = inbox.find(config.delivery)
     for part, file in GOLDEN_FILES.items():
         version = dg.DataVersion(found.digests[file])
@@ -91,7 +91,7 @@ def dataset_version(
     Its data version is the digest of the delivery; `restore` brings any pinned version back byte for byte. Its rows
     are kept by window, and each window whose rows changed is observed as `golden/windows`.
     """
-    with reaching_the_inbox():
+    with reaching_storage():
         found = inbox.find(config.delivery)
     told = Told(context)
     root = _brought(found, inbox, storage, told) or _fetched(context, found, inbox, places)
@@ -139,7 +139,7 @@ def _brought(found: DeliveryFound, inbox: Inbox, storage: FastStorage, told: Tol
     source = f"{inbox.uri.rstrip('/')}/{found.name}"
     if not storage.brings(source):
         return None
-    with reaching_the_storage():
+    with reaching_storage():
         root = storage.bring(source, told)
     if (got := file_digests(root)) != dict(found.digests):
         changed = ", ".join(name for name in got if got[name] != found.digests[name])
@@ -152,7 +152,7 @@ def _brought(found: DeliveryFound, inbox: Inbox, storage: FastStorage, told: Tol
 
 
 def _fetched(context: dg.AssetExecutionContext, found: DeliveryFound, inbox: Inbox, places: Places) -> Path:
-    with reaching_the_inbox():
+    with reaching_storage():
         return inbox.fetch(found, places.fetched, _reporter(context, "fetched", "files"))
 
 

@@ -114,6 +114,14 @@ class RegistryEntry(Draft):
         return f"{self.project}@{self.version}"
 
 
+class Claim(_Model):
+    """Whose number of a version it is: a run with these files (the digest of name → sha256)."""
+
+    format: Literal[1] = 1
+    run_id: Text
+    files_digest: Sha256
+
+
 class AliasEntry(_Model):
     """One step of an alias's history: who moved it when, from which version to which, and why."""
 
