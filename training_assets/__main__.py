@@ -16,6 +16,7 @@ examples:
   python -m training_assets train scenes_multitask       the newest window; in the queue where a daemon is at work
   python -m training_assets train scenes_multitask --window 2026-02-09 --from production --set optim.lr=1e-4
   python -m training_assets status                       what waits, runs and failed; what each window has
+  python -m training_assets profile check ecs            what is missing, before anything costs money
   python -m training_assets lineage scenes@1.0.0         from a registered model back to its frames
   python -m training_assets promote scenes@1.0.0         make it the production model
   python -m training_assets restore 3f1c0a9b deliveries/restored
@@ -89,8 +90,26 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("status", _status, "What waits, runs and failed, and why; what each window, slice and delivery has.")
     sub.add_argument("--json", action="store_true", help="everything, for programs")
 
+    sub = command("profile", _profile, "Tell what a profile lacks before it can launch anything, and what it costs.")
+    sub.add_argument("action", choices=("check",))
+    sub.add_argument("name", metavar="NAME", help="a file of training_assets/profiles, without .yaml")
+
     sub = command("ui", _ui, "Open Dagster's web page on this code location and storage.")
     sub.add_argument("--port", type=int, default=3000)
+
+    sub = command("image", _image, "Build both images from the last commit, push them to ECR, record their digests.")
+    digest = "REPOSITORY@sha256:…"
+    sub.add_argument("--base", required=True, metavar=digest, help="what the trainer's image starts from")
+    sub.add_argument("--dagster-base", metavar=digest, help="what Dagster's starts from; default: as the trainer's")
+    sub.add_argument("--build-base", metavar=digest, help="what pip runs in; default: the base of each image")
+    sub.add_argument("--no-push", dest="push", action="store_false", help="build only; no digest is recorded")
+    sub.add_argument("--registry", metavar="HOST", help="default: the one that ECR names for these credentials")
+    out = "for images.json and the bills of materials; default: var/images"
+    sub.add_argument("--out", type=Path, default=Path("var/images"), metavar="DIR", help=out)
+    sub.add_argument("--tool", choices=("docker", "podman"), help="default: the first of them that works")
+    sub.add_argument("--pip-config", type=Path, metavar="FILE", help="pip's configuration, as a secret of the build")
+    passed = "passed on to the build: --build-option=--network=host; repeat for more"
+    sub.add_argument("--build-option", dest="options", action="append", default=[], metavar="OPTION", help=passed)
 
     command("summary", _summary, "What was made last: scores, gates, latency, versions, places.")
 
@@ -150,6 +169,12 @@ def _status(arguments: argparse.Namespace) -> int:
     return status(arguments.json)
 
 
+def _profile(arguments: argparse.Namespace) -> int:
+    from training_assets.commands.profile import check
+
+    return check(arguments.name)
+
+
 def _ui(arguments: argparse.Namespace) -> int:
     from training_assets.home import prepare_home
     from training_assets.profiles import REPOSITORY
@@ -161,6 +186,19 @@ def _ui(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     dagster = str(Path(sys.executable).with_name("dagster"))
     os.execv(dagster, [dagster, "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(arguments.port)])  # noqa: S606
+
+
+def _image(arguments: argparse.Namespace) -> int:
+    from training_assets.commands.image import DAGSTER, TRAINER, Asked, image
+
+    fields = ("build_base", "registry", "push", "out", "tool", "pip_config")
+    return image(
+        Asked(
+            **{name: getattr(arguments, name) for name in fields},
+            bases={TRAINER: arguments.base, DAGSTER: arguments.dagster_base or arguments.base},
+            options=tuple(arguments.options),
+        )
+    )
 
 
 def _summary(arguments: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from training_assets.assets.shards import shard_assets
 from training_assets.assets.slices import mined_slice, slice_eval_asset
 from training_assets.assets.training import training_chain
 from training_assets.checks import recipe_checks
-from training_assets.launchers import launcher_named
+from training_assets.launchers import launcher_for
 from training_assets.partitions import window_partitions
 from training_assets.places import Places
 from training_assets.policies import with_policies
@@ -27,6 +27,7 @@ from training_assets.schedules import schedules
 from training_assets.sensors import sensors
 from training_assets.stores.dvc import DvcStore
 from training_assets.stores.events import Outbox
+from training_assets.stores.fast_storage import fast_storage_of
 from training_assets.stores.inbox import inbox_of
 from training_assets.stores.record_store import RecordStore
 from training_assets.stores.registry import registry_of
@@ -84,13 +85,15 @@ def _chain(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> l
 
 def _resources(profile: Profile) -> dict[str, Any]:
     places = Places(profile.store, profile.checkpoint_store)
+    dvc = DvcStore(profile.store)
     return {
         "profile": profile,
         "places": places,
         "inbox": inbox_of(profile.inbox),
-        "launcher": launcher_named(profile.launcher, profile.network_interface),
+        "launcher": launcher_for(profile),
         "io_manager": RecordStore(places),
-        "dvc": DvcStore(profile.store),
+        "dvc": dvc,
+        "storage": fast_storage_of(profile, places, dvc),
         "registry": registry_of(profile),
         "outbox": Outbox(profile.store, sinks_of(profile)),
     }

@@ -8,15 +8,12 @@ import dagster as dg
 
 from trainer.contract.errors import ContractError
 from trainer.contract.train_config import TrainConfig
+from training_assets.stores.fast_storage.base import StorageUnavailable
 from training_assets.stores.inbox import InboxUnreachable
 from training_assets.stores.objects import StoreUnreachable
 
-CRASH_RETRIES = 2
-CRASH_RETRY_SECONDS = 2.0
-"""For assets that launch: a crash or a lost machine is tried again, a training then resumes. Bad input is not."""
-
-UNREACHABLE_RETRY_SECONDS = 60.0
-"""For assets that ask an inbox or an archive on another machine: where it cannot be reached, it is asked again."""
+UNREACHABLE_RETRIES, UNREACHABLE_RETRY_SECONDS = 2, 60.0
+"""For assets that ask an inbox, an archive or a fast storage: where it cannot be reached, it is asked again."""
 
 GPU_POOL = "gpu"
 """Trainings wait for a slot of this pool, so that two of them do not share the accelerator."""
@@ -54,8 +51,8 @@ def reaching_storage() -> Iterator[None]:
     """
     try:
         yield
-    except (InboxUnreachable, StoreUnreachable) as error:
-        raise dg.RetryRequested(max_retries=CRASH_RETRIES, seconds_to_wait=UNREACHABLE_RETRY_SECONDS) from error
+    except (InboxUnreachable, StoreUnreachable, StorageUnavailable) as error:
+        raise dg.RetryRequested(max_retries=UNREACHABLE_RETRIES, seconds_to_wait=UNREACHABLE_RETRY_SECONDS) from error
     except ContractError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
 

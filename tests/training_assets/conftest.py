@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ import yaml
 from trainer.__main__ import main as command_line
 from trainer.contract.charts import Charts, Confusion, Curves, Drawing, Line, Sheet, Shown, SplitCharts
 from trainer.contract.delivery import read_delivery
+from trainer.contract.errors import Problem
 from trainer.contract.eval_report import Change, Comparison, EvalReport, SliceScore, SplitScore
 from trainer.contract.files import digest_of, sha256_of
 from trainer.contract.results import (
@@ -41,6 +42,7 @@ from training_assets.definitions import build_defs
 from training_assets.facts import Facts
 from training_assets.gates import GateResult
 from training_assets.launchers import Handle, LaunchSpec, Status
+from training_assets.launchers.base import Estimate, Offset
 from training_assets.lineage import Counts
 from training_assets.places import Places
 from training_assets.profiles import Profile
@@ -94,6 +96,8 @@ def complete(delivery: Path) -> None:
 class FakeTrainer:
     """A launcher that stages shards in this process, and writes what train, evaluate and export would leave behind."""
 
+    poll_seconds = 0.01
+
     def __init__(self) -> None:
         self.launched: list[LaunchSpec] = []
         self.metrics = {"segmentation/mIoU": 0.7, "detection/AP50": 0.6}
@@ -103,6 +107,8 @@ class FakeTrainer:
         self.error = 1e-6
         self.p95 = 5.0
         self.int8_loss = 0.01
+        self.revision: str | None = None
+        """The commit of the image that it runs in."""
 
     def commands(self, what: str) -> list[LaunchSpec]:
         return [spec for spec in self.launched if spec.what == what]
@@ -117,8 +123,23 @@ class FakeTrainer:
     def poll(self, handle: Handle) -> Status:
         return Status("succeeded", 0)
 
-    def logs(self, handle: Handle, offset: int = 0) -> tuple[str, int]:
+    def logs(self, handle: Handle, offset: Offset = (), last: bool = False) -> tuple[str, Offset]:
         return "", offset
+
+    def attach(self, handle: Handle) -> Handle | None:
+        return None
+
+    def there(self, text: str) -> str:
+        return text
+
+    def check(self) -> Sequence[Problem]:
+        return ()
+
+    def estimate(self, spec: LaunchSpec) -> Estimate:
+        return Estimate("nothing", 1, 0, None)
+
+    def seconds_billed(self, handle: Handle) -> float | None:
+        return None
 
     def stop(self, handle: Handle) -> None:
         pass
@@ -153,6 +174,7 @@ class FakeTrainer:
             parameters=10,
             best_checkpoint="best.pt",
             last_checkpoint="checkpoints/step-4",
+            revision=self.revision,
         )
         (spec.run_dir / "result.json").write_text(result.model_dump_json())
         (spec.run_dir / "train.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))

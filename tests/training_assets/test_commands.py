@@ -37,7 +37,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Dagster
 @pytest.fixture
 def place(graph: Any, home: dg.DagsterInstance, trainer: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A place with a checked delivery, and a trainer that only pretends."""
-    monkeypatch.setitem(LAUNCHERS, "local", lambda network_interface=None: trainer)
+    monkeypatch.setitem(LAUNCHERS, "local", lambda profile: trainer)
     for name in ("store", "inbox", "recipes"):
         monkeypatch.setenv(f"TRAINING_ASSETS_{name.upper()}", str(getattr(graph.profile, name)))
     place = type(graph)(graph.profile, home, launcher=trainer)

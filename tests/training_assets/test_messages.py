@@ -28,7 +28,7 @@ def line(text: str) -> str:
 
 def test_a_line_that_is_half_written_when_it_is_read_arrives_whole(tmp_path: Path) -> None:
     handler, path = Handler(), tmp_path / "messages.jsonl"
-    with WholeLineReader(path).read_messages(handler), open(path, "a") as writer:  # type: ignore[arg-type]
+    with WholeLineReader(path, str(path)).read_messages(handler), open(path, "a") as writer:  # type: ignore[arg-type]
         for half in (line("first")[:9], line("first")[9:] + line("second")[:3], line("second")[3:]):
             writer.write(half)
             writer.flush()
@@ -39,14 +39,14 @@ def test_a_line_that_is_half_written_when_it_is_read_arrives_whole(tmp_path: Pat
 
 def test_what_is_written_just_before_the_end_is_read_and_an_unfinished_line_is_dropped(tmp_path: Path) -> None:
     handler, path = Handler(), tmp_path / "messages.jsonl"
-    with WholeLineReader(path).read_messages(handler):  # type: ignore[arg-type]
+    with WholeLineReader(path, str(path)).read_messages(handler):  # type: ignore[arg-type]
         path.write_text(line("last") + line("cut off")[:-5])
     assert handler.messages == ["last"]
 
 
 def test_a_line_that_is_no_message_does_not_silence_those_after_it(tmp_path: Path) -> None:
     handler, path = Handler(), tmp_path / "messages.jsonl"
-    with WholeLineReader(path).read_messages(handler):  # type: ignore[arg-type]
+    with WholeLineReader(path, str(path)).read_messages(handler):  # type: ignore[arg-type]
         path.write_text("no json\n" + line("after"))
     assert handler.messages == ["after"]
     assert len(handler.problems) == 1

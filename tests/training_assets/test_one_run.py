@@ -118,7 +118,7 @@ def other_profile(ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """Writes profiles beside ours, whose launcher is another one."""
     other = type(ready.trainer)()
     monkeypatch.setattr(profiles, "HERE", tmp_path)
-    monkeypatch.setitem(LAUNCHERS, "other", lambda network_interface=None: other)
+    monkeypatch.setitem(LAUNCHERS, "other", lambda profile: other)
 
     def write(**changes: object) -> Any:
         ours = json.loads(ready.profile.model_dump_json(exclude={"name"}))
@@ -137,6 +137,21 @@ def test_another_profile_lends_its_launcher_and_its_launch(ready: Any, other_pro
     assert ready.record("tiny/checkpoint", Checkpoint, WINDOW).profile == "remote"
     assert train(ready, profile="remote", overrides=["launch.devices=2"]).success
     assert other.commands("train")[1].launch.devices == 2
+
+
+def test_the_image_that_a_profile_launches_and_its_commit_are_in_the_lineage(ready: Any, other_profile: Any) -> None:
+    image = "registry.example:5000/training-assets/trainer@sha256:" + "a" * 64
+    other = other_profile(image={"trainer": image})
+    other.revision = "f" * 40
+    assert train(ready, *CHAIN[1:], profile="remote").success
+    entry = Registry(ready.places.root).find("tests@1.0.0")
+    assert (entry.lineage.code.image_digest, entry.lineage.code.git_sha) == (image, "f" * 40)
+    assert f"image {image}" in describe(entry, ready.places.root)
+    assert ready.metadata("tiny/checkpoint", WINDOW)["image"] == image
+
+    assert train(ready).success
+    assert ready.record("tiny/checkpoint", Checkpoint, WINDOW).code.image_digest is None
+    assert ready.metadata("tiny/checkpoint", WINDOW)["image"] == "none: local environment"
 
 
 def test_a_profile_with_another_store_is_refused(ready: Any, other_profile: Any, failure: Any, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trainer.contract.attempts import ATTEMPT_VARIABLE, BY_HAND
 from trainer.contract.errors import ContractError, Problem
+from trainer.contract.nodes import LEADER_VARIABLE
 from trainer.engine.parallel import Ranks
 
 LOCK_FILE = ".lock"
@@ -47,8 +48,8 @@ def taken(run_dir: Path, ranks: Ranks) -> Iterator[None]:
 
 
 def _self() -> str:
-    """Who holds the lock; where there are ranks, the process to stop is their parent."""
-    leader = os.getppid() if "RANK" in os.environ else os.getpid()
+    """Who holds the lock; where there are ranks, the process to stop is the node's, or their parent."""
+    leader = int(os.environ.get(LEADER_VARIABLE) or (os.getppid() if "RANK" in os.environ else os.getpid()))
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     attempt = os.environ.get(ATTEMPT_VARIABLE, BY_HAND)
     return json.dumps({"pid": leader, "host": socket.gethostname(), "since": since, "attempt": attempt})

@@ -1,4 +1,4 @@
-"""Backbones: an image becomes feature maps at strides 4, 8, 16 and 32."""
+"""Backbones: an image becomes feature maps at strides 4, 8, 16 and 32, and at 2 where a task wants it."""
 
 from collections.abc import Sequence
 
@@ -28,12 +28,15 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """A ResNet-style backbone with a stem of two 3×3 convolutions (ResNet-C of He et al., Bag of Tricks, 2018).
 
-    Input N×3×H×W; output: four maps N×(width·2^i)×⌈H/2^(2+i)⌉×⌈W/2^(2+i)⌉.
+    Input N×3×H×W; output: four maps N×(width·2^i)×⌈H/2^(2+i)⌉×⌈W/2^(2+i)⌉, with ``finest`` 2 before them the stem's
+    first, N×width×⌈H/2⌉×⌈W/2⌉.
     """
 
-    def __init__(self, width: int, blocks: Sequence[int]) -> None:
+    def __init__(self, width: int, blocks: Sequence[int], finest: int = 4) -> None:
         super().__init__()
-        self.channels = [width * 2**stage for stage in range(len(blocks))]
+        self.finest = finest
+        stages = [width * 2**stage for stage in range(len(blocks))]
+        self.channels = [width, *stages] if finest == 2 else stages
         self.stem = nn.Sequential(
             conv_norm(3, width, stride=2),
             nn.ReLU(inplace=True),
@@ -42,14 +45,15 @@ class ResNet(nn.Module):
         )
         self.stages = nn.ModuleList()
         inputs = width
-        for stage, (outputs, count) in enumerate(zip(self.channels, blocks, strict=True)):
+        for stage, (outputs, count) in enumerate(zip(stages, blocks, strict=True)):
             strides = [1 if stage == 0 else 2] + [1] * (count - 1)
             layers = [BasicBlock(inputs if i == 0 else outputs, outputs, stride) for i, stride in enumerate(strides)]
             self.stages.append(nn.Sequential(*layers))
             inputs = outputs
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-        x, maps = self.stem(image), []
+        fine = self.stem[:2](image)
+        x, maps = self.stem[2:](fine), [fine] if self.finest == 2 else []
         for stage in self.stages:
             x = stage(x)
             maps.append(x)

@@ -27,6 +27,7 @@ class Headed(Protocol):
 
     name: str
     inputs: tuple[str, ...]
+    finest: int
 
     def head(self, channels: int) -> nn.Module: ...
 
@@ -45,16 +46,18 @@ class HydraNet(nn.Module):
         self.inputs = (*([IMAGE] if camera else []), *(f"{task.name}.{name}" for task in tasks for name in task.inputs))
         self._inputs_of = {task.name: [f"{task.name}.{name}" for name in task.inputs] for task in tasks}
         self.camera = camera
-        depth = self._build_eye(config) if camera else 0
+        depth = self._build_eye(config, min((task.finest for task in tasks), default=4)) if camera else 0
+        # A head's pyramid begins at the stride that it asks for.
+        self._first_of = {task.name: int(camera and task.finest > self.backbone.finest) for task in tasks}
         self.heads = nn.ModuleDict({task.name: task.head(depth) for task in tasks})
 
-    def _build_eye(self, config: ModelConfig) -> int:
+    def _build_eye(self, config: ModelConfig, finest: int) -> int:
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         if config.backbone not in BACKBONES:
             problem = Problem("model", f"'{config.backbone}'", f"one of {list(BACKBONES)}", field="backbone")
             raise ContractError("the recipe's model is not usable", [problem])
-        self.backbone = BACKBONES[config.backbone](config.width, config.blocks)
+        self.backbone = BACKBONES[config.backbone](config.width, config.blocks, finest)
         self.neck = FeaturePyramid(self.backbone.channels, config.neck_channels)
         return self.neck.channels
 
@@ -62,7 +65,8 @@ class HydraNet(nn.Module):
         pyramid = self._look(given[IMAGE]) if self.camera else None
         outputs: Outputs = {}
         for task, head in self.heads.items():
-            for name, value in head(pyramid, *(given[name] for name in self._inputs_of[task])).items():
+            seen = None if pyramid is None else pyramid[self._first_of[task] :]
+            for name, value in head(seen, *(given[name] for name in self._inputs_of[task])).items():
                 outputs[f"{task}.{name}"] = value
         return outputs
 

@@ -23,17 +23,19 @@ Record = Any
 class Task(ABC):
     """A head and all that belongs to it. The first headline is the metric to watch.
 
-    ``inputs`` names what the head takes beside the image's features; ``weight`` is the task's in the total loss.
+    ``inputs`` names what the head takes beside the image's features; ``finest`` is the stride that its pyramid begins
+    at, 4 or 2; ``weight`` is the task's in the total loss.
     """
 
     name: str
     headlines: tuple[str, ...]
     weight: float
     inputs: tuple[str, ...] = ()
+    finest: int = 4
 
     @abstractmethod
     def head(self, channels: int) -> nn.Module:
-        """A module from the pyramid (strides 4, 8, 16, 32; ``channels`` each) and ``inputs`` to named outputs.
+        """A module from the pyramid (strides ``finest`` to 32; ``channels`` each) and ``inputs`` to named outputs.
 
         Without a camera the pyramid is None and ``channels`` 0.
         """

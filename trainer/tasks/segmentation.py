@@ -34,12 +34,13 @@ class SegmentationOptions(Options):
     """``tasks.segmentation.options`` of a recipe.
 
     ``ignore_id`` is the mask value that is not scored (values beyond the classes never are);
-    ``class_weights`` weighs the classes in the loss; ``finer`` is how many times finer than stride 4 the head
-    predicts each way, for things that are thinner than its cells.
+    ``class_weights`` weighs the classes in the loss; ``finest`` is the stride of the finest features, ``finer``
+    how many times finer than those the head predicts each way: both for things that are thinner than a cell.
     """
 
     ignore_id: int = Field(default=VOID, ge=0, le=VOID)
     class_weights: list[Annotated[FiniteFloat, Field(ge=0)]] | None = None
+    finest: Literal[2, 4] = 4
     finer: Literal[1, 2, 4] = 1
 
 
@@ -61,7 +62,7 @@ class Segmentation(Task):
     headlines = ("mIoU", "pixel_accuracy")
 
     def __init__(self, classes: Sequence[str], weight: float, options: SegmentationOptions) -> None:
-        self.classes, self.weight, self.options = list(classes), weight, options
+        self.classes, self.weight, self.options, self.finest = list(classes), weight, options, options.finest
         values = np.arange(256, dtype=np.uint8)
         known = (values < len(self.classes)) & (values != options.ignore_id)
         self._scored = np.where(known, values, np.uint8(VOID))
@@ -138,7 +139,7 @@ def _likeliest(logits: torch.Tensor) -> np.ndarray:
 
 
 class _Head(nn.Module):
-    """One 3×3 convolution and a classifier on the pyramid merged at stride 4.
+    """One 3×3 convolution and a classifier on the pyramid merged at its finest stride.
 
     A finer head classifies the parts of each cell from the cell's features (sub-pixel convolution, Shi et al., 2016).
     """

@@ -26,8 +26,8 @@ def refuse_misfit(launch: Launch, gpus: int) -> None:
         ContractError: this machine alone, with its ``gpus`` GPUs, cannot be what ``launch`` asks for.
     """
     problems = []
-    if launch.num_nodes > 1:
-        expected = "1: the local launcher has this machine alone; a cluster's profile launches more"
+    if launch.num_nodes > 1 and gpus and launch.accelerator != "cpu":
+        expected = "1: this machine's GPUs belong to one node; a cluster's profile launches more"
         problems.append(_problem("num_nodes", launch.num_nodes, expected))
     if launch.accelerator == "cuda" and not gpus:
         problems.append(_problem("accelerator", "cuda", "cpu or auto: no GPU is visible on this machine"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from trainer.contract.attempts import BAD_INPUT, GATE_FAILED, STOPPED, missing_ranks, read_beat
 from trainer.contract.errors import ContractError
 from trainer.contract.fitting import memory_advice, port_advice, shared_memory_advice
+from trainer.contract.nodes import PORT_TAKEN, rank_logs
 from trainer.contract.results import AFTERMATH, FAILURE_FILE, Failure, FailureKind
 from trainer.contract.train_config import TrainConfig, read_config
 from training_assets.launchers.base import LaunchSpec, Status
@@ -16,7 +17,6 @@ from training_assets.launchers.environment import FLIGHT_RECORDER
 # torchrun itself exits with 1 whatever its ranks did, and where two end within a tenth of a second it may name the
 # wrong one as the root cause: so every rank of its report is read. A rank that can leaves word in failure.json.
 REPORTED = re.compile(r"rank\s*: (\d+) \(local_rank: \d+\)\s+exitcode\s*: (-?\d+)")
-PORT_TAKEN = re.compile(r"failed to listen on any local network address\. port: (\d+),.*EADDRINUSE")
 NCCL_TIMEOUT = "Watchdog caught collective operation timeout"
 END_OF_LOG = 20_000
 EXIT_CODES = {"bad_input": BAD_INPUT, "stopped": STOPPED}
@@ -32,16 +32,16 @@ OFTEN: dict[int, str] = {
 class End:
     """What is known when an attempt has ended badly.
 
-    ``exit_code`` is the leading process's, ``log`` what this start of it printed last, ``oom`` what the
-    out-of-memory killer did meanwhile, ``port`` the master port, ``processes`` the ranks.
+    ``exit_code`` is that of the leading process on the node that ended first, ``log`` what this start of it printed
+    last, ``oom`` what the out-of-memory killer did meanwhile; ``processes`` are the ranks of all nodes.
     """
 
     spec: LaunchSpec
     exit_code: int
     log: str
     oom: str = ""
-    port: int | None = None
     processes: int = 1
+    node: int = 0
 
     @property
     def ranks(self) -> dict[int, int]:
@@ -80,10 +80,25 @@ def status_of(end: End) -> Status:
     return _failed(end, exit_code, kind, f"{who} exited with code {exit_code}", rank=rank)
 
 
-def log_of(spec: LaunchSpec, rank: int | None) -> Path:
-    """The log of ``rank`` alone, or of the whole attempt where it has none."""
-    own = sorted(spec.attempt_dir.glob(f"ranks/*/attempt_0/{rank}/stdout.log"), key=lambda path: path.stat().st_mtime)
-    return own[-1] if own else spec.log
+def _log_of(end: End, rank: int | None) -> Path:
+    """The log of ``rank`` alone, or of the node that ended first where it has none."""
+    if rank is not None:
+        node, local = divmod(rank, max(1, end.processes // end.spec.nodes))
+        own = rank_logs(end.spec.attempt_dir, node).glob(f"*/attempt_0/{local}/stdout.log")
+        if newest := max(own, key=lambda path: path.stat().st_mtime, default=None):
+            return newest
+    return end.spec.log_of(end.node)
+
+
+def hung(spec: LaunchSpec) -> Status:
+    """Of an attempt that did not end itself at ``launch.max_run_seconds``."""
+    limit = spec.launch.max_run_seconds if spec.launch else None
+    reason = (
+        f"{spec.what} was stopped: it ran for more than {spec.deadline:.0f} s, launch.max_run_seconds {limit:.0f} and "
+        f"{spec.deadline_grace:.0f} s to start and to end. It should have ended itself, so it hung. "
+        + missing_ranks(spec.attempt_dir, len(list(spec.attempt_dir.glob("heartbeat-*"))))
+    )
+    return Status("deadline", None, reason.strip(), "deadline")
 
 
 def end_of(log: Path, begin: int = 0) -> str:
@@ -106,7 +121,7 @@ def _told(end: End, word: Failure) -> Status:
 
 
 def _killed(end: End, rank: int, exit_code: int) -> Status:
-    log = end_of(log_of(end.spec, rank))
+    log = end_of(_log_of(end, rank))
     who = f"{end.spec.what}: rank {rank}"
     if NCCL_TIMEOUT in log:
         late = missing_ranks(end.spec.attempt_dir, end.processes)
@@ -150,4 +165,4 @@ def _failed(
     end: End, exit_code: int, kind: FailureKind, reason: str, advice: str = "", rank: int | None = None
 ) -> Status:
     text = f"{reason}\n{advice.strip()}" if advice.strip() else reason
-    return Status("failed", exit_code, text, kind, log_of(end.spec, rank))
+    return Status("failed", exit_code, text, kind, _log_of(end, rank))

@@ -1,81 +1,95 @@
-"""The local launcher: processes on this machine, torchrun with a static rendezvous for distributed commands."""
+"""The local launcher: every node is a process tree on this machine."""
 
 import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+
+import psutil
 
 from trainer.contract.attempts import ATTEMPT_VARIABLE
-from trainer.contract.ports import free_port
+from trainer.contract.errors import Problem
+from trainer.contract.nodes import ADDRESS_VARIABLE, NODE_VARIABLE, read_address, read_end
 from training_assets.launchers import environment
-from training_assets.launchers.base import Handle, LaunchSpec, Status
+from training_assets.launchers.base import Estimate, Handle, LaunchSpec
 from training_assets.launchers.devices import processes_of, refuse_misfit, visible_gpus
-from training_assets.launchers.ends import PORT_TAKEN, End, end_of, status_of
-from training_assets.launchers.memory import OomKills, oom_kills
-from training_assets.launchers.processes import GRACE, marked, stop_tree
-
-STARTS = 5
-"""How often an attempt is started anew because its free port was taken before torchrun could listen on it."""
+from training_assets.launchers.gang import Gang, NodeState, node_environment
+from training_assets.launchers.processes import GRACE, is_alive, marked, stop_tree
 
 
-@dataclass
-class _Child:
-    """The leading process of an attempt; ``begin`` is where its output begins in the log."""
+class LocalLauncher(Gang):
+    """Each node is a process in a session of its own. Several of them rehearse a cluster, on the CPU."""
 
-    process: subprocess.Popen[bytes]
-    port: int
-    begin: int
-    kills: OomKills
-    starts: int = 1
-
-
-class LocalLauncher:
-    """Each attempt is a process in a session of its own; everything it prints goes to the attempt's log."""
+    poll_seconds = 0.2
 
     def __init__(self, grace: float = GRACE, network_interface: str | None = None) -> None:
         self.grace, self.network_interface = grace, network_interface
-        self._children: dict[str, _Child] = {}
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        """By process id: those that this process has to wait for."""
+
+    def check(self) -> Sequence[Problem]:
+        return ()
+
+    def estimate(self, spec: LaunchSpec) -> Estimate:
+        gpus = self.ranks(spec) if visible_gpus(self._given(spec)) else 0
+        return Estimate("this machine", spec.nodes, gpus, None)
 
     def launch(self, spec: LaunchSpec) -> Handle:
         if spec.launch is not None:
-            refuse_misfit(spec.launch, visible_gpus(self._environment(spec)))
+            refuse_misfit(spec.launch, visible_gpus(self._given(spec)))
         (spec.attempt_dir / environment.FLIGHT_RECORDER).mkdir(parents=True, exist_ok=True)
         self._end_forgotten(spec)
-        child = self._start(spec)
-        handle = Handle(str(child.process.pid), spec, time.time())
-        self._children[handle.id] = child
-        return handle
+        processes = [self._start(spec, node) for node in range(spec.nodes)]
+        self._children |= {str(process.pid): process for process in processes}
+        ids = tuple(str(process.pid) for process in processes)
+        return Handle(ids[0], spec, time.time(), ids)
 
-    def poll(self, handle: Handle) -> Status:
-        child, spec = self._children[handle.id], handle.spec
-        exit_code = child.process.poll()
-        if exit_code is None:
-            return Status("running")
-        if exit_code == 0:
-            return Status("succeeded", 0)
-        log = end_of(spec.log, child.begin)
-        if spec.port is None and spec.distributed and child.starts < STARTS and PORT_TAKEN.search(log):
-            again = self._start(spec)
-            again.starts = child.starts + 1
-            self._children[handle.id] = again
-            return Status("running")
-        oom = oom_kills().since(child.kills)
-        return status_of(End(spec, exit_code, log, oom, child.port, self._processes(spec)))
+    def attach(self, handle: Handle) -> Handle | None:
+        """What it was started as is in the nodes' addresses: the handle may have been kept before there was one."""
+        addresses = [read_address(handle.spec.attempt_dir, node) for node in range(handle.spec.nodes)]
+        ids = tuple("" if address is None else str(address.pid) for address in addresses)
+        return Handle(ids[0], handle.spec, handle.started_at, ids) if any(ids) else None
 
-    def logs(self, handle: Handle, offset: int = 0) -> tuple[str, int]:
-        ended = self._children[handle.id].process.poll() is not None
-        with open(handle.spec.log, "rb") as log:
-            log.seek(offset)
-            content = log.read()
-        if not ended:
-            content = content[: content.rfind(b"\n") + 1]
-        return content.decode(errors="replace"), offset + len(content)
+    def nodes(self, handle: Handle) -> Sequence[NodeState]:
+        return [self._state(handle, node, pid) for node, pid in enumerate(handle.nodes)]
+
+    def ranks(self, spec: LaunchSpec) -> int:
+        return 1 if spec.launch is None else processes_of(spec.launch, visible_gpus(self._given(spec)))
 
     def stop(self, handle: Handle) -> None:
-        child = self._children[handle.id]
-        stop_tree(child.process.pid, (ATTEMPT_VARIABLE, handle.spec.attempt), self.grace)
-        child.process.wait()
+        mark = (ATTEMPT_VARIABLE, handle.spec.attempt)
+        for pid in handle.nodes:
+            if child := self._children.get(pid):
+                child.poll()
+        leaders = [int(pid) for pid in handle.nodes if pid and self._is_alive(handle, pid)]
+        stop_tree(leaders, mark, self.grace)
+        for pid in handle.nodes:
+            if child := self._children.get(pid):
+                child.wait()
+
+    def _state(self, handle: Handle, node: int, pid: str) -> NodeState:
+        child = self._children.get(pid)
+        if child is not None:
+            code = child.poll()
+            if code is None:
+                return NodeState(node, "running")
+        elif self._is_alive(handle, pid):
+            return NodeState(node, "running")
+        else:
+            code = None
+        end = read_end(handle.spec.attempt_dir, node)
+        return NodeState(node, "ended", end.exit_code if end else code if code is not None else -9)
+
+    def _is_alive(self, handle: Handle, pid: str) -> bool:
+        """Whether the process is this attempt's: its number may be another's by now."""
+        if not pid or not psutil.pid_exists(int(pid)):
+            return False
+        try:
+            process = psutil.Process(int(pid))
+            return is_alive(process) and process.environ().get(ATTEMPT_VARIABLE) == handle.spec.attempt
+        except (psutil.Error, OSError):
+            return False
 
     def _end_forgotten(self, spec: LaunchSpec) -> None:
         """End earlier attempts at this run that outlived the step that watched them: it was killed.
@@ -88,62 +102,26 @@ class LocalLauncher:
                 leader = min(left, key=lambda process: process.create_time())
                 if str(leader.pid) in self._children:
                     continue  # watched, by this very process: the run directory is in use
-                stop_tree(leader.pid, (ATTEMPT_VARIABLE, earlier), self.grace)
+                stop_tree([leader.pid], (ATTEMPT_VARIABLE, earlier), self.grace)
 
-    def _start(self, spec: LaunchSpec) -> _Child:
-        port, kills = spec.port or free_port(), oom_kills()
-        with open(spec.log, "ab") as log:
-            begin = log.tell()
-            process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                command_of(spec, self._processes(spec), port),
+    def _start(self, spec: LaunchSpec, node: int) -> subprocess.Popen[bytes]:
+        spec.log_of(node).parent.mkdir(parents=True, exist_ok=True)
+        with open(spec.log_of(node), "ab") as log:
+            return subprocess.Popen(  # noqa: S603 - our own module, no shell
+                [sys.executable, *self.command(spec)],
                 cwd=spec.run_dir,
-                env=self._environment(spec),
+                env=environment_of(spec, self.network_interface) | {NODE_VARIABLE: str(node)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return _Child(process, port, begin, kills)
 
-    def _environment(self, spec: LaunchSpec) -> dict[str, str]:
-        return environment_of(spec, self.network_interface)
-
-    def _processes(self, spec: LaunchSpec) -> int:
-        return 1 if spec.launch is None else processes_of(spec.launch, visible_gpus(self._environment(spec)))
-
-
-def command_of(spec: LaunchSpec, processes: int, port: int) -> list[str]:
-    """The command line of ``spec`` on this machine.
-
-    Under torchrun each rank has a log of its own, both its streams in the order in which it wrote them; what all of
-    them say goes to torchrun's output too, line by line behind the rank's name.
-    """
-    command = [sys.executable, "-m", spec.module, *spec.arguments]
-    if not spec.distributed:
-        return command
-    together = ("--tee", "1", "--log-dir", str(spec.attempt_dir / "ranks")) if processes > 1 else ()
-    return [
-        sys.executable,
-        *("-m", "torch.distributed.run"),
-        *("--nnodes", "1", "--node-rank", "0", "--nproc-per-node", str(processes)),
-        *("--master-addr", "127.0.0.1", "--master-port", str(port), "--max-restarts", "0"),
-        *together,
-        # exec: the rank keeps its process, which torchrun signals and which dies with torchrun.
-        *("--no-python", "sh", "-c", 'exec "$@" 2>&1', "sh"),
-        *command,
-    ]
+    def _given(self, spec: LaunchSpec) -> Mapping[str, str]:
+        return {**environment.inherited(os.environ), **spec.environment}
 
 
 def environment_of(spec: LaunchSpec, network_interface: str | None = None) -> dict[str, str]:
     """What the launched processes see: what they need of ours, and their attempt's name."""
-    given = {**environment.inherited(os.environ), **spec.environment}
-    ranks = environment.rank_environment(given, spec.attempt_dir, network_interface) if spec.launch else {}
-    return {
-        "PYTHONUNBUFFERED": "1",
-        "GLOO_SOCKET_IFNAME": "lo",
-        "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "[rank ${rank}] ",
-        **ranks,
-        **environment.thread_environment(spec.launch.threads if spec.launch else spec.threads),
-        **given,
-        ATTEMPT_VARIABLE: spec.attempt,
-    }
+    here = {ADDRESS_VARIABLE: "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+    return {**here, **node_environment(spec, environment.inherited(os.environ), network_interface)}

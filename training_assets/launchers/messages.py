@@ -13,16 +13,37 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.pipes.context import PipesMessageHandler
-from dagster_pipes import PipesDefaultMessageWriter, PipesOpenedData, PipesParams
+from dagster_pipes import (
+    PipesContextData,
+    PipesDefaultContextLoader,
+    PipesDefaultMessageWriter,
+    PipesOpenedData,
+    PipesParams,
+)
 
 TICK = 0.2
 
 
-class WholeLineReader(dg.PipesMessageReader):
-    """Tails ``path``; a last line that a killed writer left unfinished is dropped. For one attempt."""
+class SharedContext(dg.PipesFileContextInjector):
+    """Writes the context to ``path``, which the launched command knows as ``there``."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, there: str) -> None:
+        super().__init__(str(path))
+        self.there = there
+
+    @contextmanager
+    def inject_context(self, context: PipesContextData) -> Iterator[PipesParams]:
+        with super().inject_context(context):
+            yield {PipesDefaultContextLoader.FILE_PATH_KEY: self.there}
+
+
+class WholeLineReader(dg.PipesMessageReader):
+    """Tails ``path``, which the launched command knows as ``there``; a last line that a killed writer left unfinished
+    is dropped. For one attempt.
+    """
+
+    def __init__(self, path: Path, there: str) -> None:
+        self.path, self.there = path, there
 
     @contextmanager
     def read_messages(self, handler: PipesMessageHandler) -> Iterator[PipesParams]:
@@ -31,7 +52,7 @@ class WholeLineReader(dg.PipesMessageReader):
         thread = threading.Thread(target=self._tail, args=(handler, ended), daemon=True)
         thread.start()
         try:
-            yield {PipesDefaultMessageWriter.FILE_PATH_KEY: str(self.path)}
+            yield {PipesDefaultMessageWriter.FILE_PATH_KEY: self.there}
         finally:
             ended.set()
             thread.join()

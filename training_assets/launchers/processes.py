@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import psutil
 
@@ -11,30 +11,33 @@ PATIENCE_WITH_LEADER = 5.0
 TICK = 0.1
 
 
-def stop_tree(leader: int, mark: tuple[str, str], grace: float = GRACE) -> None:
-    """End ``leader``, its descendants and every process whose environment has the variable ``mark``.
+def stop_tree(leaders: Sequence[int], mark: tuple[str, str], grace: float = GRACE) -> None:
+    """End ``leaders``, their descendants and every process whose environment has the variable ``mark``.
 
-    SIGTERM goes to the leader alone at first: torchrun passes it on, and a training can save its checkpoint while
-    its loader processes still live. What is left after the leader's end is asked next, then killed at ``grace``.
+    SIGTERM goes to the leaders alone at first: they tell the ranks, and a training can save its checkpoint while
+    its loader processes still live. What is left after the leaders' end is asked next, then killed at ``grace``.
     """
     known: dict[int, psutil.Process] = {}
     deadline = time.monotonic() + grace
-    _collect(known, leader, mark)  # before any signal: a child whose parent is gone cannot be found by its parent
-    _signal([process for process in known.values() if process.pid == leader], "terminate")
-    _wait(known, leader, mark, until=min(deadline, time.monotonic() + PATIENCE_WITH_LEADER), only=leader)
+    _collect(known, leaders, mark)  # before any signal: a child whose parent is gone cannot be found by its parent
+    _signal([process for process in known.values() if process.pid in leaders], "terminate")
+    _wait(known, leaders, mark, until=min(deadline, time.monotonic() + PATIENCE_WITH_LEADER), only=leaders)
     _signal(_alive(known), "terminate")
-    _wait(known, leader, mark, until=deadline)
-    while remaining := _alive(_collect(known, leader, mark)):
+    _wait(known, leaders, mark, until=deadline)
+    while remaining := _alive(_collect(known, leaders, mark)):
         _signal(remaining, "kill")
         psutil.wait_procs(remaining, timeout=1)
 
 
-def _collect(known: dict[int, psutil.Process], leader: int, mark: tuple[str, str]) -> dict[int, psutil.Process]:
+def _collect(
+    known: dict[int, psutil.Process], leaders: Sequence[int], mark: tuple[str, str]
+) -> dict[int, psutil.Process]:
     """Add to ``known`` whatever belongs to the tree now; a process that left it stays known."""
     roots = list(known.values())
-    if leader not in known and psutil.pid_exists(leader):
-        with contextlib.suppress(psutil.Error):
-            roots.append(psutil.Process(leader))
+    for leader in leaders:
+        if leader not in known:
+            with contextlib.suppress(psutil.Error):
+                roots.append(psutil.Process(leader))
     for root in roots:
         with contextlib.suppress(psutil.Error):
             known.setdefault(root.pid, root)
@@ -56,10 +59,10 @@ def marked(mark: tuple[str, str]) -> list[psutil.Process]:
 
 
 def _alive(known: dict[int, psutil.Process]) -> list[psutil.Process]:
-    return [process for process in known.values() if _is_alive(process)]
+    return [process for process in known.values() if is_alive(process)]
 
 
-def _is_alive(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -73,10 +76,14 @@ def _signal(processes: Iterable[psutil.Process], how: str) -> None:
 
 
 def _wait(
-    known: dict[int, psutil.Process], leader: int, mark: tuple[str, str], until: float, only: int | None = None
+    known: dict[int, psutil.Process],
+    leaders: Sequence[int],
+    mark: tuple[str, str],
+    until: float,
+    only: Sequence[int] | None = None,
 ) -> None:
     while time.monotonic() < until:
-        alive = _alive(_collect(known, leader, mark))
-        if not any(only is None or process.pid == only for process in alive):
+        alive = _alive(_collect(known, leaders, mark))
+        if not any(only is None or process.pid in only for process in alive):
             return
         time.sleep(TICK)

@@ -1,106 +1,210 @@
-"""One launched command inside one Dagster step: heart-beat, log, Pipes session, and what its end means.
+"""One launched attempt inside a Dagster step: watched, echoed, stopped with the step, gone on with after its death.
 
-Every asset that launches goes through here, whatever the launcher.
+The handle of an attempt is kept in its directory before anything is started. A step that is tried again, by Dagster or
+by a person, finds there what still runs, or ended while nobody watched, and goes on with that instead of training
+twice. What became of an attempt is kept beside it once a step has acted on it.
 """
 
+import json
 import re
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from uuid import uuid4
 
 import dagster as dg
 
-from trainer.contract.attempts import BAD_INPUT, missing_ranks
 from trainer.contract.errors import ContractError
-from trainer.contract.results import FINAL_FAILURES
-from training_assets.launchers.base import Handle, Launcher, LaunchSpec, Status
-from training_assets.launchers.ends import end_of
-from training_assets.launchers.messages import WholeLineReader
-from training_assets.policies import CRASH_RETRIES, CRASH_RETRY_SECONDS
+from trainer.contract.files import write_json
+from trainer.contract.results import FailureKind
+from training_assets.launchers.base import Handle, Launcher, LaunchFailed, LaunchSpec, Offset, Status
+from training_assets.launchers.ends import end_of, hung
+from training_assets.launchers.messages import SharedContext, WholeLineReader
+from training_assets.launchers.outcomes import OUTCOMES, RETRIES
 
-HEART_BEAT = 0.2
 LAST_LINES = 30
+HANDLE_FILE, OUTCOME_FILE = "handle.json", "outcome.json"
+DEADLINE_SLACK = 30.0
+"""Seconds that the nodes and the backend, which know the deadline too, have to end it themselves."""
+
 TORCHRUN_NOISE = re.compile(r"^(W\d{4} .*torch/distributed|\*{5,}|Setting OMP_NUM_THREADS)")
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What an attempt, or all of a run, took: seconds of all its nodes, GPU hours, US dollars (None: no price)."""
+
+    seconds: float = 0.0
+    gpu_hours: float = 0.0
+    usd: float | None = None
+
+    def __add__(self, other: "Spent") -> "Spent":
+        usd = None if self.usd is None and other.usd is None else (self.usd or 0.0) + (other.usd or 0.0)
+        return Spent(self.seconds + other.seconds, self.gpu_hours + other.gpu_hours, usd)
+
+
 def new_attempt() -> str:
-    """A name for one try of a run."""
-    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid4().hex[:6]}"
+    """A name for one try of a run: letters, digits and hyphens, so that every backend can use it in its own names."""
+    return f"{time.strftime('%Y%m%dt%H%M%S', time.gmtime())}-{uuid4().hex[:6]}"
 
 
-def run_to_end(context: dg.AssetExecutionContext, launcher: Launcher, spec: LaunchSpec) -> None:
-    """Launch ``spec`` and wait for its success; its log is echoed into the step's output.
+def run_to_end(context: dg.AssetExecutionContext, launcher: Launcher, spec: LaunchSpec) -> Spent:
+    """Launch ``spec``, or go on with the attempt at it that is under way, and wait for its success; its log is echoed
+    into the step's output. Returns what all attempts at the run took.
 
-    Whatever ends the step early (cancelling it in Dagster, an interrupt, a crash here) ends the processes too, and
-    is raised again as it was. Retries are asked for here and not with a ``RetryPolicy``: under a policy Dagster
-    tries a step again that was cancelled.
+    Whatever ends the step early (cancelling it in Dagster, an interrupt) ends all nodes too, and is raised again as it
+    was. Retries are asked for here and not with a ``RetryPolicy``: under a policy Dagster tries a step again that was
+    cancelled. ``outcomes.py`` says what is tried again.
 
     Raises:
-        dg.RetryRequested: it crashed, or was stopped by somebody else: the next try resumes.
-        dg.Failure: it failed in a way that another try would repeat, or too often; says how and what to do, with
-            the last lines of the log of the rank that failed.
+        dg.RetryRequested: it ended in a way that another try may mend: a training resumes.
+        dg.Failure: another try would repeat it, or there were enough; says how and what to do, with the last lines of
+            the log of the rank that failed.
     """
-    context.log.info(f"launching {spec.what}: log in {spec.log}")
     try:
-        handle = launcher.launch(spec)
-    except ContractError as error:
-        raise dg.Failure(f"{spec.what} was not launched: {error}", allow_retries=False) from None
+        handle = _under_way(context, launcher, spec) or _launched(context, launcher, spec)
+    except LaunchFailed as failed:
+        _keep_outcome(context, spec, failed.status, Spent())
+        raise _retry_or_failure(context, spec, failed.status) from None
     try:
-        status = _watch(launcher, handle)
+        status = _watched(context, launcher, handle)
     except BaseException as error:
         context.log.warning(f"stopping {spec.what} because of {type(error).__name__}")
         launcher.stop(handle)
+        cancelled = Status("interrupted", reason=type(error).__name__, kind="cancelled")
+        _keep_outcome(context, handle.spec, cancelled, _spent(launcher, handle))
         raise
-    # A leader that ended may have left processes behind.
+    # A leader that ended may have left processes behind, and a node that ended badly its peers.
     launcher.stop(handle)
+    _keep_outcome(context, handle.spec, status, _spent(launcher, handle))
     if status.state != "succeeded":
-        failure = _failure(status, spec)
-        final = status.kind in FINAL_FAILURES or status.exit_code == BAD_INPUT
-        if final or context.retry_number >= CRASH_RETRIES:
-            raise failure
-        context.log.error(str(failure.description))
-        raise dg.RetryRequested(CRASH_RETRIES, CRASH_RETRY_SECONDS) from failure
+        raise _retry_or_failure(context, handle.spec, status)
+    return spent_on(spec.run_dir)
 
 
-def run_with_pipes(context: dg.AssetExecutionContext, launcher: Launcher, spec: LaunchSpec) -> None:
+def run_with_pipes(context: dg.AssetExecutionContext, launcher: Launcher, spec: LaunchSpec) -> Spent:
     """:func:`run_to_end` with a Dagster Pipes session, whose messages go to the run's log as they are written.
 
-    The injector and the reader are made for this attempt alone: a reader that was used before reads nothing.
+    The injector and the reader are made for this attempt alone: a reader that was used before reads nothing. The
+    messages of an attempt that this step goes on with are read from their beginning.
     """
+    if (going_on := _attempts_under_way(spec)) and going_on[-1].spec.arguments == spec.arguments:
+        spec = going_on[-1].spec
     spec.attempt_dir.mkdir(parents=True, exist_ok=True)
-    injector = dg.PipesFileContextInjector(str(spec.attempt_dir / "context.json"))
-    reader = WholeLineReader(spec.attempt_dir / "messages.jsonl")
+    context_file, messages = spec.attempt_dir / "context.json", spec.attempt_dir / "messages.jsonl"
+    injector = SharedContext(context_file, launcher.there(str(context_file)))
+    reader = WholeLineReader(messages, launcher.there(str(messages)))
     with dg.open_pipes_session(context=context, context_injector=injector, message_reader=reader) as session:
         environment = {**spec.environment, **session.get_bootstrap_env_vars()}
-        run_to_end(context, launcher, replace(spec, environment=environment))
+        spent = run_to_end(context, launcher, replace(spec, environment=environment))
     if reported := session.get_results(implicit_materializations=False):
         raise dg.Failure(f"{spec.what} reported results itself, expected log messages only: {reported}")
+    return spent
 
 
-def _watch(launcher: Launcher, handle: Handle) -> Status:
-    offset = 0
+def spent_on(run_dir: Path) -> Spent:
+    """What all attempts at a run took that a step has seen the end of."""
+    outcomes = [json.loads(path.read_bytes()) for path in run_dir.glob(f"attempts/*/{OUTCOME_FILE}")]
+    return sum((Spent(**outcome["spent"]) for outcome in outcomes), Spent())
+
+
+def _launched(context: dg.AssetExecutionContext, launcher: Launcher, spec: LaunchSpec) -> Handle:
+    estimate = launcher.estimate(spec)
+    price = "" if estimate.usd_per_hour is None else f", {estimate.usd_per_hour:.2f} US dollars an hour"
+    context.log.info(f"launching {spec.what} on {estimate.nodes} × {estimate.instance_type}{price}: log in {spec.log}")
+    # Kept before anything is started: whoever finds it asks the backend whether that came about.
+    _keep_handle(launcher, Handle("", spec, time.time()))
+    try:
+        handle = launcher.launch(spec)
+    except ContractError as error:
+        _handle_path(spec).unlink()
+        raise dg.Failure(f"{spec.what} was not launched: {error}", allow_retries=False) from None
+    except LaunchFailed:
+        raise
+    except BaseException:  # cancelled meanwhile: some of it may have started
+        if begun := launcher.attach(Handle("", spec, time.time())):
+            launcher.stop(begun)
+        raise
+    _keep_handle(launcher, handle)
+    return handle
+
+
+def _under_way(context: dg.AssetExecutionContext, launcher: Launcher, spec: LaunchSpec) -> Handle | None:
+    """The newest attempt at this run that no step has seen the end of; others of that kind are stopped."""
+    found = None
+    for kept in reversed(_attempts_under_way(spec)):
+        attached = launcher.attach(kept)
+        if attached is None:
+            continue
+        if found is None and kept.spec.arguments == spec.arguments:
+            context.log.info(f"going on with attempt {kept.spec.attempt} of {spec.what}, which is under way")
+            found = attached
+        else:
+            context.log.warning(f"stopping attempt {kept.spec.attempt} of {spec.what}: another one takes its place")
+            launcher.stop(attached)
+            _keep_outcome(context, kept.spec, Status("interrupted", kind="cancelled"), _spent(launcher, attached))
+    return found
+
+
+def _attempts_under_way(spec: LaunchSpec) -> list[Handle]:
+    """Attempts at the run of ``spec`` that were launched and have no outcome yet, the oldest first."""
+    handles = []
+    for path in sorted(spec.run_dir.glob(f"attempts/*/{HANDLE_FILE}")):
+        if not path.with_name(OUTCOME_FILE).exists():
+            kept = json.loads(path.read_bytes())
+            own = replace(spec, attempt=path.parent.name, arguments=tuple(kept["arguments"]))
+            handles.append(Handle(kept["id"], own, kept["started_at"], tuple(kept["nodes"])))
+    return handles
+
+
+def _keep_handle(launcher: Launcher, handle: Handle, waits_for: str = "") -> None:
+    kept = {"id": handle.id, "nodes": handle.nodes, "started_at": handle.started_at, "waits_for": waits_for,
+            "arguments": handle.spec.arguments, "launcher": type(launcher).__name__,
+            "estimate": asdict(launcher.estimate(handle.spec))}  # fmt: skip
+    write_json(_handle_path(handle.spec), kept)
+
+
+def _handle_path(spec: LaunchSpec) -> Path:
+    return spec.attempt_dir / HANDLE_FILE
+
+
+def _keep_outcome(context: dg.AssetExecutionContext, spec: LaunchSpec, status: Status, spent: Spent) -> None:
+    outcome = {"dagster_run_id": context.run_id, "state": status.state, "kind": status.kind, "reason": status.reason,
+               "ended_at": time.time(), "spent": asdict(spent)}  # fmt: skip
+    write_json(spec.attempt_dir / OUTCOME_FILE, outcome)
+
+
+def _spent(launcher: Launcher, handle: Handle) -> Spent:
+    estimate = launcher.estimate(handle.spec)
+    billed = launcher.seconds_billed(handle)
+    seconds = time.time() - handle.started_at if billed is None else billed
+    return Spent(seconds * estimate.nodes, estimate.gpu_hours(seconds), estimate.cost(seconds))
+
+
+def _watched(context: dg.AssetExecutionContext, launcher: Launcher, handle: Handle) -> Status:
+    offset: Offset = ()
+    waited_for, began = "", 0.0
     while True:
         status = launcher.poll(handle)
-        text, offset = launcher.logs(handle, offset)
+        text, offset = launcher.logs(handle, offset, last=status.state != "running")
         _echo(text)
         if status.state != "running":
             return status
-        deadline = handle.spec.deadline
-        if deadline is not None and time.time() - handle.started_at > deadline:
-            launcher.stop(handle)
-            return _hung(handle.spec, deadline)
-        time.sleep(HEART_BEAT)
+        if status.waits_for != waited_for:
+            waited_for = status.waits_for
+            context.log.info(waited_for or f"all nodes of {handle.spec.what} have started")
+            _keep_handle(launcher, handle, waited_for)
+        if not waited_for:
+            began = began or time.time()
+            if _is_overdue(handle.spec, began):
+                launcher.stop(handle)
+                return hung(handle.spec)
+        time.sleep(launcher.poll_seconds)
 
 
-def _hung(spec: LaunchSpec, deadline: float) -> Status:
-    limit = spec.launch.max_run_seconds if spec.launch else None
-    reason = (
-        f"{spec.what} was stopped: it ran for more than {deadline:.0f} s, launch.max_run_seconds {limit:.0f} and "
-        f"{spec.deadline_grace:.0f} s to start and to end. It should have ended itself, so it hung. "
-        + missing_ranks(spec.attempt_dir, len(list(spec.attempt_dir.glob("heartbeat-*"))))
-    )
-    return Status("deadline", None, reason.strip(), "deadline")
+def _is_overdue(spec: LaunchSpec, began: float) -> bool:
+    return spec.deadline is not None and time.time() - began > spec.deadline + DEADLINE_SLACK
 
 
 def _echo(text: str) -> None:
@@ -111,15 +215,42 @@ def _echo(text: str) -> None:
     sys.stdout.flush()
 
 
+def _retry_or_failure(
+    context: dg.AssetExecutionContext, spec: LaunchSpec, status: Status
+) -> dg.RetryRequested | dg.Failure:
+    failure = _failure(status, spec)
+    outcome = OUTCOMES[status.kind or "crash"]
+    spent = sum(OUTCOMES[kind].budget == outcome.budget for kind in _ends_of(context, spec))
+    if spent > RETRIES[outcome.budget]:
+        return failure
+    context.log.error(f"{failure.description}\nTrying again ({spent} of {RETRIES[outcome.budget]} tries).")
+    # How often is decided by budget: Dagster's own count, of them all, must not end it earlier.
+    retry = dg.RetryRequested(max_retries=sum(RETRIES.values()), seconds_to_wait=outcome.wait)
+    retry.__cause__ = failure
+    return retry
+
+
+def _ends_of(context: dg.AssetExecutionContext, spec: LaunchSpec) -> list[FailureKind]:
+    """How the attempts at the run ended badly that this Dagster run made."""
+    outcomes = [json.loads(path.read_bytes()) for path in spec.run_dir.glob(f"attempts/*/{OUTCOME_FILE}")]
+    return [
+        one["kind"] or "crash"
+        for one in outcomes
+        if one["dagster_run_id"] == context.run_id and one["state"] != "succeeded"
+    ]
+
+
 def _failure(status: Status, spec: LaunchSpec) -> dg.Failure:
     log = status.log or spec.log
     end = "\n".join(end_of(log).splitlines()[-LAST_LINES:])
+    kind = status.kind or "crash"
     return dg.Failure(
-        description=f"{status.reason}\nThe last lines of {log}:\n{end}",
+        description=f"{status.reason}\nThe last lines of {log}:\n{end}" if end else status.reason,
         metadata={
             "exit_code": status.exit_code if status.exit_code is not None else -1,
             "last_lines": dg.MetadataValue.md(f"```\n{end}\n```"),
-            "kind": status.kind or status.state,
+            "kind": kind,
+            "meaning": OUTCOMES[kind].meaning,
             "log": dg.MetadataValue.path(str(spec.log)),
         },
         allow_retries=False,

@@ -20,12 +20,16 @@ from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.train_config import Launch
 from trainer.contract.windows import Cadence, window_of
 from trainer.contract.yaml_io import read_yaml
+from training_assets.images import Images
+from training_assets.launchers.hardware import Hardware
+from training_assets.profiles.staging import NoStaging, Staging
+from training_assets.profiles.watching import CloudWatch, Watch
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 SELECTED_BY = "TRAINING_ASSETS_PROFILE"
 PREFIX = "TRAINING_ASSETS_"
-LAUNCHING = ("launcher", "launch", "network_interface")
+LAUNCHING = ("launcher", "launch", "network_interface", "image", "hardware", "backend", "mount")
 REFERENCE = re.compile(r"\$\{([^}:]*)(?::-([^}]*))?\}")
 
 
@@ -117,11 +121,15 @@ class Profile(_Model):
     ``inbox`` is where deliveries and mined slices arrive: a directory, or ``s3://bucket/prefix``.
     ``launch`` has fields of a recipe's ``launch`` that this profile decides for all recipes;
     ``TRAIN__LAUNCH__<FIELD>`` in the environment wins over it. ``network_interface`` is what ranks talk over
-    (``eth0``). ``checkpoint_store`` is a URI (``s3://bucket/prefix``) that running trainings copy finished checkpoints
-    to, for hosts whose own disks do not outlive them. ``archive`` is where models are registered: a directory or
-    ``s3://bucket/prefix``, by default the store itself; ``registries`` are told what is registered and promoted there.
-    ``events`` says where events go besides ``events.jsonl``.
-    ``sensor_seconds`` is how often sensors look.
+    (``eth0``). ``image`` is what a launcher other than ``local`` runs, by digest (docs/images.md), ``hardware`` what
+    it starts nodes on, ``backend`` what it must know besides (``launchers/<launcher>.py`` has the fields). ``mount`` is
+    where nodes see the store, which all of them share, if not under the same path. ``checkpoint_store`` is a URI
+    (``s3://bucket/prefix``) that running trainings copy finished checkpoints to, for hosts whose own disks do not
+    outlive them. ``archive`` is where models are registered: a directory or ``s3://bucket/prefix``, by default the
+    store itself; ``registries`` are told what is registered and promoted there. ``events`` says where events go besides
+    ``events.jsonl``. ``sensor_seconds`` is how often sensors look. ``staging`` is how data comes onto the fast storage
+    (docs/staging.md), ``cloudwatch`` and ``watch`` are what is told of running trainings and when they are stopped
+    (docs/telemetry.md).
     """
 
     name: str
@@ -132,18 +140,31 @@ class Profile(_Model):
     windows: Windows
     launch: dict[str, Any] = {}
     network_interface: str | None = None
+    hardware: Hardware | None = None
+    backend: dict[str, Any] = {}
+    mount: Path | None = None
     checkpoint_store: str | None = None
     archive: str = ""
     registries: tuple[MirrorRegistry, ...] = ()
+    image: Images | None = None
     events: Events | None = None
     schedules: Schedules = Schedules()
     sensor_seconds: Annotated[int, Field(ge=1)] = 30
+    staging: Staging = NoStaging()
+    cloudwatch: CloudWatch | None = None
+    watch: Watch = Watch()
 
     @field_validator("launch")
     @classmethod
     def _fields_of_launch(cls, value: dict[str, Any]) -> dict[str, Any]:
         Launch.model_validate(value)
         return value
+
+    @model_validator(mode="after")
+    def _image_that_is_run(self) -> "Profile":
+        if self.image and self.launcher == "local":
+            raise ValueError("no image with launcher local, which starts processes of its own environment")
+        return self
 
     @model_validator(mode="after")
     def _absolute(self) -> "Profile":
@@ -172,7 +193,7 @@ def load_profile(name: str | None = None, environment: Mapping[str, str] = os.en
 
 
 def profile_to_launch_with(name: str, ours: Profile) -> Profile:
-    """``ours`` with the launcher, launch and network interface of the profile called ``name``.
+    """``ours`` with all that the launcher needs of the profile called ``name``.
 
     Raises:
         ContractError: no such profile, or it keeps another store: what it makes would not be found here.

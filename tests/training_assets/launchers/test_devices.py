@@ -27,7 +27,7 @@ def test_ranks_follow_the_devices(launch: dict, gpus: int, processes: int) -> No
 @pytest.mark.parametrize(
     ("launch", "gpus", "said"),
     [
-        ({"num_nodes": 2}, 8, r"launch\.num_nodes': found 2, expected 1: the local launcher has this machine alone"),
+        ({"num_nodes": 2}, 8, r"launch\.num_nodes': found 2, expected 1: this machine's GPUs belong to one node"),
         ({"accelerator": "cuda"}, 0, r"launch\.accelerator': found cuda, expected cpu or auto: no GPU"),
         ({"devices": 4}, 2, r"launch\.devices': found 4, expected no more than the GPUs of this machine, 0 to 1"),
         ({"accelerator": "cuda", "devices": [0, 4]}, 4, r"launch\.devices': found \[0, 4\]"),

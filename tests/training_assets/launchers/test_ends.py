@@ -67,7 +67,7 @@ def test_a_rank_that_said_why_it_failed_is_believed_before_a_killed_one(spec: La
 def test_an_nccl_timeout_names_who_did_not_arrive_and_the_flight_recorder(spec: LaunchSpec) -> None:
     Heartbeat(spec.attempt_dir, 0).beat(37, 37)
     Heartbeat(spec.attempt_dir, 1).beat(38, 37)
-    own = spec.attempt_dir / "ranks/none_x/attempt_0/1/stdout.log"
+    own = spec.attempt_dir / "nodes/0/ranks/none_x/attempt_0/1/stdout.log"
     own.parent.mkdir(parents=True)
     own.write_text(WATCHDOG)
     status = status_of(End(spec, 1, TIE.replace("-9", "-6"), processes=2))

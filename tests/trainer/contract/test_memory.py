@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from training_assets.launchers.memory import OomKills, oom_kills
+from trainer.contract.memory import OomKills, oom_kills
 
 EVENTS = "low 0\nhigh 12\nmax 340\noom 3\noom_kill {}\noom_group_kill 0\n"
 CONTROL = "oom_kill_disable 0\nunder_oom 0\noom_kill {}\n"

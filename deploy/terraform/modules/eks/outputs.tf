@@ -1,0 +1,15 @@
+output "cluster_name" {
+  value = aws_eks_cluster.this.name
+}
+
+output "cluster_security_group_id" {
+  value = aws_eks_cluster.this.vpc_config[0].cluster_security_group_id
+}
+
+output "oidc_provider" {
+  description = "ARN of the provider and its issuer without scheme, as trust policies name it."
+  value = {
+    arn    = aws_iam_openid_connect_provider.this.arn
+    issuer = trimprefix(aws_eks_cluster.this.identity[0].oidc[0].issuer, "https://")
+  }
+}
