@@ -1,8 +1,8 @@
 """A file sent to S3 in parts, so that a killed upload goes on where it was, from any machine.
 
-``<prefix>.uploads/<digest of the key>.json`` names the key's last upload and the sha256 of its file. It is never deleted
-here, so that nobody needs the right to delete; these notes, and uploads that nobody takes up again, are the bucket's to
-remove (life-cycle rules).
+``<prefix>.uploads/<digest of the key>.json`` names the key's last upload and the sha256 of its file. It is never
+deleted here, so that nobody needs the right to delete; these notes, and uploads that nobody takes up again, are the
+bucket's to remove (life-cycle rules).
 """
 
 import base64
