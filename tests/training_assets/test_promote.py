@@ -54,3 +54,13 @@ def test_an_archive_is_the_store_where_a_profile_names_none(monkeypatch: pytest.
     assert registry_of(load_profile()).archive.uri == str(tmp_path / "store")
     monkeypatch.setenv("TRAINING_ASSETS_ARCHIVE", str(tmp_path / "elsewhere"))
     assert registry_of(load_profile()).archive.uri == str(tmp_path / "elsewhere")
+
+
+def test_a_profile_whose_archive_cannot_be_read_lacks_something(
+    registry: Registry, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main(["profile", "check", "local"])
+    assert "field 'archive'" not in capsys.readouterr().out
+    monkeypatch.setenv("TRAINING_ASSETS_ARCHIVE", "s3://nobodys-bucket/archive")
+    assert main(["profile", "check", "local"]) == 2
+    assert "field 'archive': found s3://nobodys-bucket/archive: " in capsys.readouterr().out

@@ -114,14 +114,6 @@ class RegistryEntry(Draft):
         return f"{self.project}@{self.version}"
 
 
-class Claim(_Model):
-    """Whose number of a version it is: a run with these files (the digest of name → sha256)."""
-
-    format: Literal[1] = 1
-    run_id: Text
-    files_digest: Sha256
-
-
 class AliasEntry(_Model):
     """One step of an alias's history: who moved it when, from which version to which, and why."""
 
@@ -132,6 +124,18 @@ class AliasEntry(_Model):
     by: Text
     reason: str
     at: AwareDatetime
+
+
+class Overtaken(ContractError):
+    """Somebody moved the alias at the same time; ``winner`` is that move."""
+
+    def __init__(self, project: str, wanted: str, winner: AliasEntry) -> None:
+        self.winner = winner
+        why = f" ({winner.reason})" if winner.reason else ""
+        found = f"{winner.version}, moved there by {winner.by} at {winner.at:%Y-%m-%d %H:%M:%S} UTC{why}"
+        problem = Problem(f"{project}@{winner.alias}", found, f"{winner.previous or 'nothing'}, as it was a moment ago")
+        advice = f"{wanted} was not promoted. Promote it again if it is still to follow."
+        super().__init__("somebody else was faster", [problem], advice)
 
 
 @dataclass(frozen=True)

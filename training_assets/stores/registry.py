@@ -12,28 +12,25 @@ that is all that this rests on, and there is no lock. An alias may contain slash
 each part is a directory.
 """
 
-import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from trainer.contract.errors import ContractError, Problem
-from trainer.contract.files import digest_of, sha256_of
-from trainer.contract.names import model_directory, next_version
+from trainer.contract.files import sha256_of
+from trainer.contract.names import model_directory
 from training_assets.places import Places
 from training_assets.profiles import Profile
+from training_assets.stores.claims import Claim, as_json, claimed, files_digest, numbers, read_all
 from training_assets.stores.entries import (
     PRODUCTION,
     PROJECT,
     AliasEntry,
-    Claim,
     Draft,
     FileRecord,
+    Overtaken,
     RegistryEntry,
     check_alias,
     check_project,
@@ -42,21 +39,6 @@ from training_assets.stores.entries import (
     parse_reference,
 )
 from training_assets.stores.objects import CorruptObject, LocalObjects, ObjectStore, store_at
-
-PARALLEL = 16
-"""Entries that are read at the same time."""
-
-
-class Overtaken(ContractError):
-    """Somebody moved the alias at the same time; ``winner`` is that move."""
-
-    def __init__(self, project: str, wanted: str, winner: AliasEntry) -> None:
-        self.winner = winner
-        why = f" ({winner.reason})" if winner.reason else ""
-        found = f"{winner.version}, moved there by {winner.by} at {winner.at:%Y-%m-%d %H:%M:%S} UTC{why}"
-        problem = Problem(f"{project}@{winner.alias}", found, f"{winner.previous or 'nothing'}, as it was a moment ago")
-        advice = f"{wanted} was not promoted. Promote it again if it is still to follow."
-        super().__init__("somebody else was faster", [problem], advice)
 
 
 class Registry:
@@ -84,12 +66,14 @@ class Registry:
         now = datetime.now(UTC).replace(microsecond=0)
         # Validated before anything is written: the files' names are what they must be.
         entry = RegistryEntry(**dict(draft), version="0.0.0", created_at=now, files=records)
-        entry = entry.model_copy(update={"version": self._claimed(draft, records)})
+        claim = Claim(run_id=draft.lineage.run.run_id, files_digest=files_digest(records))
+        version = claimed(self.archive, self._project(draft.project), claim, self.versions(draft.project))
+        entry = entry.model_copy(update={"version": version})
         for name, record in records.items():
             self._place(files[name], _file(entry, name), record)
         # The entry last: whoever finds it finds all of its files.
         try:
-            self.archive.create(self._version(entry.project, entry.version), _json(entry))
+            self.archive.create(self._version(entry.project, entry.version), as_json(entry))
         except FileExistsError:  # the same run, registered by another process at the same time
             return self._entry(entry.project, entry.version)
         return entry
@@ -119,7 +103,7 @@ class Registry:
         )
         name = f"{self._alias(project, alias)}/{move.sequence:06d}.json"
         try:
-            self.archive.create(name, _json(move))
+            self.archive.create(name, as_json(move))
         except FileExistsError:
             winner = AliasEntry.model_validate_json(self._read(name))
             if winner.version == version:
@@ -171,7 +155,7 @@ class Registry:
 
     def versions(self, project: str) -> list[str]:
         """All versions of ``project``, the oldest first."""
-        return self._numbers(f"{self._project(project)}/versions")
+        return numbers(self.archive, f"{self._project(project)}/versions")
 
     def entry(self, project: str, version: str) -> RegistryEntry | None:
         try:
@@ -186,7 +170,9 @@ class Registry:
 
     def history(self, project: str, alias: str) -> list[AliasEntry]:
         """Every move of ``alias``, the oldest first."""
-        return [AliasEntry.model_validate_json(content) for content in self._read_all(self._moves(project, alias))]
+        return [
+            AliasEntry.model_validate_json(content) for content in read_all(self.archive, self._moves(project, alias))
+        ]
 
     def aliases(self, project: str) -> dict[str, AliasEntry]:
         """Where each alias of ``project`` points now."""
@@ -194,12 +180,13 @@ class Registry:
         moves: dict[str, list[str]] = defaultdict(list)
         for name in self.archive.list(top):
             moves[name.removeprefix(f"{top}/").rpartition("/")[0]].append(name)
-        newest = self._read_all(max(names, key=_number) for _, names in sorted(moves.items()))
+        newest = read_all(self.archive, [max(names, key=_number) for _, names in sorted(moves.items())])
         return dict(zip(sorted(moves), map(AliasEntry.model_validate_json, newest), strict=True))
 
     def documents(self) -> Iterator[bytes]:
         """Every entry and every move of an alias, of all projects, as JSON."""
-        yield from self._read_all(name for name in self.archive.list("registry") if "/claims/" not in name)
+        names = self.archive.list("registry")
+        yield from read_all(self.archive, [name for name in names if name.split("/")[2] != "claims"])
 
     def where(self, entry: RegistryEntry) -> str:
         """Where the files of ``entry`` lie: a directory, or a URI."""
@@ -258,40 +245,13 @@ class Registry:
         names = (name for name in self.archive.list(top) if name.rpartition("/")[0] == top)
         return sorted(names, key=_number)
 
-    def _numbers(self, folder: str) -> list[str]:
-        stems = (name.rpartition("/")[2].removesuffix(".json") for name in self.archive.list(folder))
-        return sorted(filter(is_version, stems), key=_parts)
-
     def _read(self, name: str) -> bytes:
         return self.archive.read(name).content
 
-    def _read_all(self, names: Iterable[str]) -> list[bytes]:
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            return list(pool.map(self._read, names))
-
     def _same(self, run_id: str, project: str, files: Mapping[str, FileRecord]) -> RegistryEntry | None:
         names = [self._version(project, version) for version in reversed(self.versions(project))]
-        entries = map(RegistryEntry.model_validate_json, self._read_all(names))
+        entries = map(RegistryEntry.model_validate_json, read_all(self.archive, names))
         return next((e for e in entries if e.lineage.run.run_id == run_id and e.files == files), None)
-
-    def _claimed(self, draft: Draft, files: Mapping[str, FileRecord]) -> str:
-        """The number of this run with these files: the one that it took before, or the next that nobody has."""
-        run_id, project = draft.lineage.run.run_id, draft.project
-        content = {name: record.sha256 for name, record in files.items()}
-        claim = Claim(run_id=run_id, files_digest=digest_of(content))
-        folder = f"{self._project(project)}/claims"
-        while True:
-            numbers = self._numbers(folder)
-            claims = self._read_all(f"{folder}/{number}.json" for number in numbers)
-            for number, found in zip(numbers, claims, strict=True):
-                if Claim.model_validate_json(found) == claim:
-                    return number
-            number = next_version([*self.versions(project), *numbers])
-            try:
-                self.archive.create(f"{folder}/{number}.json", _json(claim))
-            except FileExistsError:
-                continue  # another run was faster, or another process of this one
-            return number
 
     def _place(self, path: Path, name: str, record: FileRecord) -> None:
         if self.archive.upload(path, name).sha256 != record.sha256:
@@ -334,12 +294,3 @@ def _file(entry: RegistryEntry, name: str) -> str:
 def _number(name: str) -> int:
     """Of a move in an alias's history."""
     return int(name.rpartition("/")[2].removesuffix(".json"))
-
-
-def _parts(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
-
-
-def _json(value: BaseModel) -> bytes:
-    text = json.dumps(value.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
-    return f"{text}\n".encode()

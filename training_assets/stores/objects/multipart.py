@@ -1,7 +1,8 @@
 """A file sent to S3 in parts, so that a killed upload goes on where it was, from any machine.
 
-``<prefix>.uploads/<digest of the key>.json`` names the upload that is under way and the sha256 of its file. Uploads
-that nobody takes up again are the bucket's to remove (a life-cycle rule for incomplete uploads).
+``<prefix>.uploads/<digest of the key>.json`` names the key's last upload and the sha256 of its file. It is never
+deleted here, so that nobody needs the right to delete; these notes, and uploads that nobody takes up again, are the
+bucket's to remove (life-cycle rules).
 """
 
 import base64
@@ -69,7 +70,6 @@ class Multipart:
         with ThreadPoolExecutor(PARALLEL) as pool:
             tags |= zip(missing, pool.map(lambda number: self._send_part(upload, number), missing), strict=True)
         self._complete(upload, tags)
-        self.client.delete_object(**self.journal)
 
     def _begun(self) -> tuple[str, dict[int, str]]:
         """The upload to go on with, and the tags of the parts that it has."""
@@ -78,7 +78,7 @@ class Multipart:
             tags = self._arrived(known["upload"])
             if tags is not None:
                 return known["upload"], tags
-        elif known:
+        elif known:  # under way, or long over
             with contextlib.suppress(self.client.exceptions.NoSuchUpload):
                 self.client.abort_multipart_upload(**self.target, UploadId=known["upload"])
         return self._start(), {}

@@ -1,9 +1,5 @@
 """Each kind of object store, empty."""
 
-import os
-import subprocess
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -11,48 +7,18 @@ from uuid import uuid4
 import boto3
 import pytest
 
+from tests.emulators.ministack import ministack
 from tests.emulators.moto_s3 import reach
-from trainer.contract.ports import free_port
 from training_assets.stores.objects import LocalObjects, ObjectStore, S3Objects
 
-REPOSITORY = Path(__file__).parents[4]
-MINISTACK = REPOSITORY / ".venv-emulators" / "bin" / "ministack"
 PART = 5 << 20
 """The smallest that S3 takes."""
 
 
 @pytest.fixture(scope="session")
 def ministack_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if not MINISTACK.is_file():
-        pytest.skip("needs ministack: make setup")
-    port, log = free_port(), tmp_path_factory.mktemp("ministack") / "log"
-    environment = {"PATH": os.environ["PATH"], "HOME": str(log.parent), "GATEWAY_PORT": str(port)}
-    with open(log, "wb") as stream:
-        process = subprocess.Popen(
-            [str(MINISTACK)],
-            cwd=log.parent,
-            env={**environment, "BIND_HOST": "127.0.0.1"},
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(url, process, log)
+    with ministack(tmp_path_factory.mktemp("ministack")) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
-def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            urllib.request.urlopen(f"{url}/_ministack/health", timeout=2)  # noqa: S310
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError(f"ministack does not answer: {log.read_text()[-2000:]}")
 
 
 def bucket_store(part_bytes: int = PART) -> S3Objects:

@@ -88,7 +88,17 @@ def test_a_killed_upload_goes_on_without_sending_again_what_arrived(
     store.download("models/big", big.parent / "back")
     assert (big.parent / "back").read_bytes() == big.read_bytes()
     assert unfinished(store) == []
-    assert not keys(store, ".uploads")
+
+
+def test_nothing_is_deleted_and_what_an_upload_left_does_not_hold_up_the_next(
+    moto: S3Server, store: S3Objects, big: Path
+) -> None:
+    store.upload(big, "models/big")
+    big.write_bytes(big.read_bytes()[::-1])
+    store.upload(big, "models/big")
+    assert store.read("models/big").content == big.read_bytes()
+    deletes = [asked for asked in moto.asked if asked.method == "DELETE"]
+    assert all("uploadId" in asked.query for asked in deletes)
 
 
 def arrived_parts(store: S3Objects) -> list[int]:
@@ -99,11 +109,6 @@ def arrived_parts(store: S3Objects) -> list[int]:
 
 def unfinished(store: S3Objects) -> list[dict]:
     return boto3.client("s3").list_multipart_uploads(Bucket=store.bucket).get("Uploads", [])
-
-
-def keys(store: S3Objects, folder: str) -> list[str]:
-    found = boto3.client("s3").list_objects_v2(Bucket=store.bucket, Prefix=f"{store.prefix}{folder}")
-    return [one["Key"] for one in found.get("Contents", [])]
 
 
 def test_a_killed_upload_of_another_file_is_thrown_away(moto: S3Server, store: S3Objects, big: Path) -> None:
