@@ -1,4 +1,4 @@
-"""What Terraform makes on the emulator works: alarms fire, events arrive, the state machine acts once. Then it is gone."""
+"""What Terraform makes on the emulator works: alarms fire, events arrive and are acted on once. Then it is gone."""
 
 import importlib.util
 import json
@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.deploy.conftest import ANYBODY, DEPLOY, Terraform
+from tests.deploy.conftest import ANYBODY, CREDENTIALS, DEPLOY, Terraform
 from training_assets.stores.event_types import ModelRegistered
 from training_assets.stores.sinks import EventBridge
 
@@ -25,8 +25,16 @@ VARIABLES = {
     "file_system": "null",
     "destroyable": "true",
 }
-# Not the database, whose secret the emulator does not make, and not the buckets' life cycles, which take a minute.
-TARGETS = ["module.network", "module.ecs", "module.observability", "module.data.aws_ecr_repository.this"]
+# Not what the emulator cannot make or take away (secrets of databases, groups of instances), and not the buckets' life
+# cycles, which the provider watches for a minute.
+TARGETS = [
+    "module.network",
+    "module.observability",
+    "module.ecs.aws_ecs_cluster.this",
+    "module.ecs.aws_launch_template.pool",
+    "module.data.aws_ecr_repository.this",
+    "module.data.aws_s3_bucket_policy.this",
+]
 EVENT = ModelRegistered(
     id="5d0c" * 16, at=datetime(2026, 3, 2, 8, tzinfo=UTC), message="scenes@1.0.0 is registered", project="scenes",
     recipe="scenes_multitask", window="2026-02-23", run_id="ab12cd34", checkpoint_sha256="9f86" * 16, version="1.0.0",
@@ -41,8 +49,7 @@ class Made:
         self.address, self.resources = address, resources
 
     def client(self, service: str) -> Any:
-        secret = {"aws_access_key_id": "123456789012", "aws_secret_access_key": "none"}
-        return boto3.client(service, endpoint_url=self.address, region_name="us-east-1", **secret)
+        return boto3.client(service, endpoint_url=self.address, **CREDENTIALS)
 
     def find(self, address: str) -> dict[str, Any]:
         return self.resources[address]
@@ -55,7 +62,10 @@ def made(ministack: str, terraform: Terraform) -> Iterator[Made]:
     targets = [f"-target={target}" for target in TARGETS]
     terraform.must(root, "apply", *chosen, *targets, AWS_ENDPOINT_URL=ministack)
     state = json.loads(terraform.must(root, "show", "-json"))
-    made = Made(ministack, {r["address"]: r["values"] for m in state["values"]["root_module"]["child_modules"] for r in m["resources"]})
+    made = Made(
+        ministack,
+        {r["address"]: r["values"] for m in state["values"]["root_module"]["child_modules"] for r in m["resources"]},
+    )
     yield made
     # The emulator forgets a field of a rule: what it would be asked for again stays out of it.
     terraform.must(root, "destroy", "-refresh=false", *chosen, AWS_ENDPOINT_URL=ministack)
@@ -93,11 +103,16 @@ def taken(made: Made, queue: str) -> list[str]:
     return bodies
 
 
-def measure(made: Made, metric: str, values: list[float], run: str) -> None:
-    """A value for each of the last minutes, as one run's publisher sends them."""
+def measure(made: Made, metric: str, values: list[float]) -> None:
+    """A value for each of the last minutes, as the publisher of one run sends them."""
     now = datetime.now(UTC).replace(second=0, microsecond=0)
     data = [
-        {"MetricName": metric, "Dimensions": [{"Name": "project", "Value": "scenes"}], "Value": value, "Timestamp": now - timedelta(minutes=age)}
+        {
+            "MetricName": metric,
+            "Dimensions": [{"Name": "project", "Value": "scenes"}],
+            "Value": value,
+            "Timestamp": now - timedelta(minutes=age),
+        }
         for age, value in enumerate(reversed(values))
     ]
     made.client("cloudwatch").put_metric_data(Namespace="TrainingAssets", MetricData=data)
@@ -109,16 +124,16 @@ def state(made: Made, alarm: str) -> str:
 
 
 def test_a_run_above_its_cap_is_told_to_people(made: Made, told: str) -> None:
-    measure(made, "cost_usd", [150.0], "a")
-    measure(made, "cost_usd", [201.0], "b")
+    measure(made, "cost_usd", [150.0])
+    measure(made, "cost_usd", [201.0])
     eventually(lambda: state(made, "spend") == "ALARM", 90)
     assert [body for body in eventually(lambda: taken(made, told)) if "training-assets-scenes-spend" in body]
 
 
 def test_an_idle_run_does_not_hide_behind_a_busy_one(made: Made) -> None:
-    measure(made, "gpu_utilisation", [95.0] * 12, "busy")
-    measure(made, "gpu_utilisation", [3.0] * 12, "idle")
-    measure(made, "progress_steps", [40.0, 40.0, 40.0, 40.0], "busy")
+    measure(made, "gpu_utilisation", [95.0] * 12)
+    measure(made, "gpu_utilisation", [3.0] * 12)
+    measure(made, "progress_steps", [40.0, 40.0, 40.0, 40.0])
     eventually(lambda: state(made, "gpu-idle") == "ALARM", 90)
     assert state(made, "no-progress") != "ALARM"
 

@@ -22,7 +22,9 @@ Manifest = dict[str, Any]
 def objects(request: pytest.FixtureRequest) -> list[Manifest]:
     if shutil.which("kubectl") is None:
         pytest.skip("needs kubectl on the PATH (its kustomize)")
-    built = subprocess.run(["kubectl", "kustomize", KUSTOMIZE / "overlays" / request.param], capture_output=True, text=True)
+    built = subprocess.run(
+        ["kubectl", "kustomize", KUSTOMIZE / "overlays" / request.param], capture_output=True, text=True
+    )
     assert built.returncode == 0, built.stderr
     return list(yaml.safe_load_all(built.stdout))
 
@@ -87,7 +89,9 @@ def test_images_are_named_by_digest(objects: list[Manifest]) -> None:
             assert re.search(r"@sha256:[0-9a-f]{64}$", container["image"]), container["image"]
 
 
-def test_pods_keep_to_the_restricted_set_but_for_the_one_that_gives_the_store_its_owner(objects: list[Manifest]) -> None:
+def test_pods_keep_to_the_restricted_set_but_for_the_one_that_gives_the_store_its_owner(
+    objects: list[Manifest],
+) -> None:
     for name, template in pods(objects).items():
         spec = template["spec"]
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
@@ -120,7 +124,9 @@ def test_what_pods_name_is_there(objects: list[Manifest]) -> None:
         assert spec["priorityClassName"] in of(objects, "PriorityClass")
         for volume in spec["volumes"]:
             assert "configMap" not in volume or volume["configMap"]["name"] in there["configMap"]
-            assert "persistentVolumeClaim" not in volume or volume["persistentVolumeClaim"]["claimName"] in there["claim"]
+            assert (
+                "persistentVolumeClaim" not in volume or volume["persistentVolumeClaim"]["claimName"] in there["claim"]
+            )
         for source in spec["containers"][0]["envFrom"]:
             assert source.get("configMapRef", {"name": "settings"})["name"] in there["configMap"]
             assert source.get("secretRef", {"name": "dagster-postgres"})["name"] in there["secret"]

@@ -39,7 +39,7 @@ def planned(request: pytest.FixtureRequest, terraform: Terraform, ministack: str
     variables = [f"-var={name}={value}" for name, value in {**COMMON, **OWN[request.param]}.items()]
     terraform.must(root, "plan", "-input=false", "-no-color", "-out=plan", *variables, AWS_ENDPOINT_URL=ministack)
     plan = json.loads(terraform.must(root, "show", "-json", "plan"))
-    yield request.param, dict(resources(plan["planned_values"]["root_module"]))
+    return request.param, dict(resources(plan["planned_values"]["root_module"]))
 
 
 def resources(module: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -78,20 +78,28 @@ def nothing_is_public(found: Resources) -> None:
         assert {card["associate_public_ip_address"] for card in template["network_interfaces"]} == {"false"}
     assert not [d for d in of(found, "aws_db_instance").values() if d["publicly_accessible"]]
     for block in of(found, "aws_s3_bucket_public_access_block").values():
-        assert block["block_public_acls"] and block["block_public_policy"] and block["restrict_public_buckets"]
+        assert block["block_public_acls"]
+        assert block["block_public_policy"]
+        assert block["restrict_public_buckets"]
     for rule in of(found, "aws_vpc_security_group_ingress_rule").values():
         assert rule["cidr_ipv4"] in (None, "10.42.0.0/16")
-    names = {endpoint["service_name"].rpartition("us-east-1.")[2] for endpoint in of(found, "aws_vpc_endpoint").values()}
+    names = {
+        endpoint["service_name"].rpartition("us-east-1.")[2] for endpoint in of(found, "aws_vpc_endpoint").values()
+    }
     assert {"s3", "ecr.api", "ecr.dkr", "logs", "kms", "sts", "secretsmanager", "events", "monitoring"} <= names
 
 
 def everything_is_encrypted(found: Resources) -> None:
     assert [key["enable_key_rotation"] for key in of(found, "aws_kms_key").values()] == [True]
-    assert all(d["storage_encrypted"] and d["manage_master_user_password"] for d in of(found, "aws_db_instance").values())
+    assert all(
+        d["storage_encrypted"] and d["manage_master_user_password"] for d in of(found, "aws_db_instance").values()
+    )
     for template in of(found, "aws_launch_template").values():
         assert {disk["ebs"][0]["encrypted"] for disk in template["block_device_mappings"]} == {"true"}
     algorithms = {
-        address.rpartition('["')[2].rstrip('"]'): entry["rule"][0]["apply_server_side_encryption_by_default"][0]["sse_algorithm"]
+        address.rpartition('["')[2].rstrip('"]'): entry["rule"][0]["apply_server_side_encryption_by_default"][0][
+            "sse_algorithm"
+        ]
         for address, entry in of(found, "aws_s3_bucket_server_side_encryption_configuration").items()
     }
     assert algorithms == {"data": "aws:kms", "archive": "aws:kms", "logs": "AES256"}
@@ -149,7 +157,9 @@ def alarms_are_the_ones_that_were_asked_for(found: Resources) -> None:
         "training-assets-scenes-no-progress": ("progress_steps", 1.0, 20),
     }
     assert {name: (a["metric_name"], a["threshold"], a["evaluation_periods"]) for name, a in alarms.items()} == asked
-    assert {(a["namespace"], a["dimensions"]["project"], a["period"]) for a in alarms.values()} == {("TrainingAssets", "scenes", 60)}
+    assert {(a["namespace"], a["dimensions"]["project"], a["period"]) for a in alarms.values()} == {
+        ("TrainingAssets", "scenes", 60)
+    }
 
 
 def the_cluster_is_private(found: Resources) -> None:

@@ -17,4 +17,8 @@ def request(body: str) -> dict[str, Any] | None:
     target = DAGS.get(event["detail-type"])
     if target is None:
         return None
-    return {"trigger_dag_id": target, "trigger_run_id": f"training-assets-{event['detail']['id']}", "conf": event["detail"]}
+    return {
+        "trigger_dag_id": target,
+        "trigger_run_id": f"training-assets-{event['detail']['id']}",
+        "conf": event["detail"],
+    }

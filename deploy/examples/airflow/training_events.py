@@ -1,7 +1,7 @@
 """Airflow: takes the events of Training Assets (docs/events.md) from their queue and starts the DAG that is for each.
 
-The queue is Terraform's (output ``queue_url``), given as the Airflow Variable ``training_assets_queue``. Delivery is at least
-once: the run that an event starts has the event's id for its own, so a second message starts nothing.
+The queue is Terraform's (output ``queue_url``), given as the Airflow Variable ``training_assets_queue``. Delivery is
+at least once: the run that an event starts has the event's id for its own, so a second message starts nothing.
 """
 
 from datetime import UTC, datetime
@@ -12,11 +12,12 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import Variable, dag, task
 from routing import request
 
+
 @dag(schedule="* * * * *", start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False, max_active_runs=1)
 def training_events() -> None:
     @task
     def receive() -> list[dict[str, str]]:
-        """Up to ten messages. They stay in the queue, unseen, until ``forget``: a run that dies in between repeats them."""
+        """Up to ten messages. They stay in the queue, unseen, until ``forget``: a run that dies before repeats them."""
         queue = Variable.get("training_assets_queue")
         found = SqsHook().get_conn().receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=5)
         return [{"body": m["Body"], "receipt": m["ReceiptHandle"]} for m in found.get("Messages", [])]
@@ -32,7 +33,9 @@ def training_events() -> None:
             client.delete_message(QueueUrl=queue, ReceiptHandle=message["receipt"])
 
     messages = receive()
-    start = TriggerDagRunOperator.partial(task_id="start", skip_when_already_exists=True).expand_kwargs(requests(messages))
+    start = TriggerDagRunOperator.partial(task_id="start", skip_when_already_exists=True).expand_kwargs(
+        requests(messages)
+    )
     start >> forget(messages)  # type: ignore[operator]
 
 
