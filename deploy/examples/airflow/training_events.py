@@ -36,7 +36,7 @@ def training_events() -> None:
     start = TriggerDagRunOperator.partial(task_id="start", skip_when_already_exists=True).expand_kwargs(
         requests(messages)
     )
-    start >> forget(messages)  # type: ignore[operator]
+    start >> forget(messages)
 
 
 training_events()
