@@ -13,7 +13,15 @@ import yaml
 
 KUSTOMIZE = Path(__file__).parents[2] / "deploy" / "kustomize"
 OVERLAYS = ("production", "trial")
-CLUSTER_WIDE = {"Namespace", "PersistentVolume", "PriorityClass", "ResourceFlavor", "ClusterQueue"}
+CLUSTER_WIDE = {
+    "Namespace",
+    "PersistentVolume",
+    "PriorityClass",
+    "ResourceFlavor",
+    "ClusterQueue",
+    "ClusterRole",
+    "ClusterRoleBinding",
+}
 CUSTOM = ("kueue.x-k8s.io/", "external-secrets.io/")
 Manifest = dict[str, Any]
 
@@ -152,7 +160,7 @@ def test_nobody_outside_is_given_a_way_in(objects: list[Manifest]) -> None:
     deny = policies.pop("default-deny")["spec"]
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     ways_in = {name: found["spec"] for name, found in policies.items() if "Ingress" in found["spec"]["policyTypes"]}
-    assert set(ways_in) == {"code-location", "training"}
+    assert set(ways_in) == {"code-location"}
     for spec in ways_in.values():
         for rule in spec["ingress"]:
             assert all(set(peer) == {"podSelector"} for peer in rule["from"])
@@ -167,11 +175,21 @@ def test_no_policy_lets_pods_at_the_instance_metadata(objects: list[Manifest]) -
 
 
 def test_dagster_may_do_in_its_namespace_what_its_launchers_call_and_no_more(objects: list[Manifest]) -> None:
-    assert not of(objects, "ClusterRole", "ClusterRoleBinding")
+    (everywhere,) = of(objects, "ClusterRole").values()
+    assert everywhere["rules"] == [
+        {"apiGroups": ["scheduling.k8s.io"], "resources": ["priorityclasses"], "verbs": ["get"]}
+    ]
     (role,) = of(objects, "Role").values()
     may = {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
     assert not [entry for entry in may if "*" in entry]
-    assert {("jobs", "create"), ("jobs", "delete"), ("pods", "list"), ("pods/log", "get"), ("events", "list")} <= may
+    assert {
+        ("jobs", "create"),
+        ("jobs", "delete"),
+        ("pods", "list"),
+        ("pods/log", "get"),
+        ("events", "list"),
+        ("networkpolicies", "create"),
+    } <= may
     assert not {("pods", "create"), ("pods/exec", "create"), ("secrets", "get"), ("jobs", "patch")} & may
     (binding,) = of(objects, "RoleBinding").values()
     assert [subject["name"] for subject in binding["subjects"]] == ["dagster"]

@@ -59,7 +59,7 @@ def test_what_a_root_plans_is_private_encrypted_and_shaped_for_gangs(planned: tu
     root, found = planned
     nothing_is_public(found)
     everything_is_encrypted(found)
-    the_file_system_follows_the_data_bucket(found)
+    the_file_system_is_linked_with_buckets(found)
     images_stay_what_they_are(found)
     efa_passes_in_and_out(found)
     nodes_are_for_gangs(root, found)
@@ -105,13 +105,11 @@ def everything_is_encrypted(found: Resources) -> None:
     assert algorithms == {"data": "aws:kms", "archive": "aws:kms", "logs": "AES256"}
 
 
-def the_file_system_follows_the_data_bucket(found: Resources) -> None:
+def the_file_system_is_linked_with_buckets(found: Resources) -> None:
     (files,) = of(found, "aws_fsx_lustre_file_system").values()
     assert (files["deployment_type"], files["data_compression_type"]) == ("PERSISTENT_2", "LZ4")
-    (association,) = of(found, "aws_fsx_data_repository_association").values()
-    assert association["file_system_path"] == "/data"
-    (policy,) = association["s3"]
-    assert policy["auto_import_policy"][0]["events"] == ["NEW", "CHANGED", "DELETED"]
+    links = {link["file_system_path"] for link in of(found, "aws_fsx_data_repository_association").values()}
+    assert links == {"/inbox", "/store/runs"}
 
 
 def images_stay_what_they_are(found: Resources) -> None:
