@@ -133,9 +133,7 @@ def test_a_run_above_its_cap_is_told_to_people(made: Made, told: str) -> None:
 def test_an_idle_run_does_not_hide_behind_a_busy_one(made: Made) -> None:
     measure(made, "gpu_utilisation", [95.0] * 12)
     measure(made, "gpu_utilisation", [3.0] * 12)
-    measure(made, "progress_steps", [40.0, 40.0, 40.0, 40.0])
     eventually(lambda: state(made, "gpu-idle") == "ALARM", 90)
-    assert state(made, "no-progress") != "ALARM"
 
 
 def test_an_event_reaches_the_queue_and_the_state_machine_acts_on_it_once(

@@ -152,7 +152,13 @@ def alarms_are_the_ones_that_were_asked_for(found: Resources) -> None:
     asked = {
         "training-assets-scenes-gpu-idle": ("gpu_utilisation", 10.0, 10),
         "training-assets-scenes-spend": ("cost_usd", 200.0, 1),
-        "training-assets-scenes-no-progress": ("progress_steps", 1.0, 20),
+    }
+    stalled = alarms.pop("training-assets-scenes-no-progress")
+    assert (stalled["threshold"], stalled["evaluation_periods"]) == (1, 20)
+    queries = {query["id"]: query["metric"] for query in stalled["metric_query"]}
+    assert {name: metric[0]["stat"] for name, metric in queries.items() if metric} == {
+        "behind": "Minimum",
+        "ahead": "Maximum",
     }
     assert {name: (a["metric_name"], a["threshold"], a["evaluation_periods"]) for name, a in alarms.items()} == asked
     assert {(a["namespace"], a["dimensions"]["project"], a["period"]) for a in alarms.values()} == {

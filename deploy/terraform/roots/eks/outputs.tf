@@ -42,6 +42,7 @@ output "settings" {
     TRAINING_ASSETS_EVENT_BUS   = module.observability.event_bus.name
     TRAINING_ASSETS_INBOX       = "s3://${module.data.buckets["data"]}/inbox"
     TRAINING_ASSETS_PROFILE     = "eks"
+    TRAINING_ASSETS_REGION      = var.region
     TRAINING_ASSETS_STORE       = "/fsx/store"
   } : "${name}=${value}\n"])
 }

@@ -93,6 +93,7 @@ module "iam" {
 # What the launcher's profile (training_assets/profiles) takes from its environment.
 locals {
   environment = {
+    TRAINING_ASSETS_REGION         = var.region
     TRAINING_ASSETS_ARCHIVE        = "s3://${module.data.buckets["archive"]}"
     TRAINING_ASSETS_EVENT_BUS      = module.observability.event_bus.name
     TRAINING_ASSETS_KMS_KEY        = module.data.kms_key_arn
