@@ -231,7 +231,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if container is None:
             return self._missing(f"No such container: {name}")
         if action in ("logs", "attach"):
-            return self._stream(container, follow=action == "attach" or query.get("follow", "") in ("1", "true", "True"))
+            return self._stream(
+                container, follow=action == "attach" or query.get("follow", "") in ("1", "true", "True")
+            )
         if action == "json":
             return self._answer(200, container.inspect())
         if action == "wait":

@@ -24,6 +24,9 @@ HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length",
 TIMEOUT = 120.0
 
 How = Literal["throttle", "error", "drop", "lose", "answer"]
+Answer = tuple[int, list[tuple[str, str]], bytes]
+"""Status, headers, body."""
+
 Change = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
 """From what was asked and what is answered, both JSON, what is answered instead."""
 
@@ -75,7 +78,7 @@ class FaultyProxy:
         self.faults: list[Fault] = []
         self._changes: list[tuple[str, Change]] = []
         self._tokens: dict[str, str] = {}
-        self._answers: dict[tuple[str, str], tuple[bytes, int, list[tuple[str, str]], bytes]] = {}
+        self._answers: dict[tuple[str, str], tuple[dict[str, Any], Answer]] = {}
         self._lock = threading.Lock()
         self._performing: dict[str, threading.Lock] = {}
 
@@ -111,30 +114,32 @@ class FaultyProxy:
             self.calls[call.action] += 1
             return next((fault for fault in self.faults if fault.strikes(call.action)), None)
 
-    def perform(self, call: Call, handler: "_Handler") -> tuple[int, list[tuple[str, str]], bytes]:
+    def perform(self, call: Call, handler: "_Handler") -> Answer:
         name = self._tokens.get(call.action)
         token = call.json.get(name) if name else None
         if not token:
-            return self._changed(call, *self._forward(handler, call.body))
+            return self._changed(call, self._forward(handler, call.body))
         with self._performing[call.action]:
-            key = (call.action, token)
-            if key not in self._answers:
-                self._answers[key] = (call.body, *self._changed(call, *self._forward(handler, call.body)))
-            asked, *answer = self._answers[key]
-        if json.loads(asked) != call.json:
-            body = {"__type": "ConflictException", "message": f"{name} {token} is in use with other parameters"}
-            return 400, [("Content-Type", "application/x-amz-json-1.1")], json.dumps(body).encode()
-        return answer[0], answer[1], answer[2]
+            if (call.action, token) not in self._answers:
+                answer = self._changed(call, self._forward(handler, call.body))
+                if answer[0] >= 300:
+                    return answer
+                self._answers[call.action, token] = (call.json, answer)
+            asked, answer = self._answers[call.action, token]
+        return (
+            answer
+            if asked == call.json
+            else _json(400, {"__type": "ConflictException", "message": f"{token} is taken"})
+        )
 
-    def _changed(
-        self, call: Call, status: int, headers: list[tuple[str, str]], body: bytes
-    ) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _changed(self, call: Call, answer: Answer) -> Answer:
+        status, headers, body = answer
         for action, change in self._changes:
             if status < 300 and fnmatch.fnmatchcase(call.action, action):
                 body = json.dumps(change(call.json, json.loads(body))).encode()
         return status, headers, body
 
-    def _forward(self, handler: "_Handler", body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _forward(self, handler: "_Handler", body: bytes) -> Answer:
         kind = http.client.HTTPSConnection if self.upstream.scheme == "https" else http.client.HTTPConnection
         connection = kind(str(self.upstream.hostname), self.upstream.port, timeout=TIMEOUT)
         try:
@@ -158,7 +163,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if fault is None:
             return self._send(*self.proxy.perform(call, self))
         if fault.how == "answer":
-            return self._send(fault.status, [("Content-Type", "application/json")], json.dumps(fault.body).encode())
+            return self._send(*_json(fault.status, fault.body))
         if fault.how in ("throttle", "error"):
             return self._refuse(call, fault.how == "throttle")
         if fault.how == "lose":
@@ -182,10 +187,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         code = "ThrottlingException" if throttled else "InternalFailure"
         status = (429 if call.protocol == "http" else 400) if throttled else 500
         if call.protocol == "query":
-            text = f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>told to</Message></Error></ErrorResponse>"
+            error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>told to</Message></Error>"
+            text = f"<ErrorResponse>{error}</ErrorResponse>"
             return self._send(status, [("Content-Type", "text/xml")], text.encode())
-        body = {"__type": code, "message": "told to", "code": status}
-        return self._send(status, [("Content-Type", "application/json")], json.dumps(body).encode())
+        return self._send(*_json(status, {"__type": code, "message": "told to", "code": status}))
 
     def _send(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         self.send_response_only(status)
@@ -198,3 +203,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+def _json(status: int, value: dict[str, Any]) -> Answer:
+    return status, [("Content-Type", "application/json")], json.dumps(value).encode()
