@@ -264,7 +264,7 @@ class WatchedTasks:
 
 
 def client(service: str, region: str) -> Any:
-    """A client that tries a call again that is throttled, answered with 5xx or broken off: with jitter, not for ever."""
+    """A client that repeats a call that is throttled, answered with 5xx or broken off: with jitter, not for ever."""
     import boto3
     from botocore.config import Config
 

@@ -50,7 +50,7 @@ class EcsSettings(BaseModel):
     capacity_provider: Name
     spot_capacity_provider: Name | None = None
     zone: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d[a-z]$")] | None = None
-    log_group: Annotated[str, Field(pattern=r"^[\w./#-]{1,512}$")]
+    log_group: Annotated[str, Field(pattern=r"^[A-Za-z0-9_./#-]+$")]
     secrets: dict[str, Secret] = {}
 
     def provider(self, hardware: Hardware) -> str | None:

@@ -182,8 +182,8 @@ def furnish() -> None:
     for name in providers:
         ecs.create_capacity_provider(name=name, autoScalingGroupProvider={"autoScalingGroupArn": group})
     ecs.create_cluster(clusterName=SETTINGS.cluster, capacityProviders=providers)
-    trust = {"Version": "2012-10-17", "Statement": [
-        {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}]}  # fmt: skip
+    may = {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    trust = {"Version": "2012-10-17", "Statement": [may]}
     for role in (SETTINGS.execution_role, SETTINGS.task_role):
         iam.create_role(RoleName=role.rpartition("/")[2], AssumeRolePolicyDocument=json.dumps(trust))
     client("logs", REGION).create_log_group(logGroupName=SETTINGS.log_group)
