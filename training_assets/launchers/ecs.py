@@ -37,7 +37,7 @@ STOP_PATIENCE = 600.0
 """Seconds until a task that was told to stop must have stopped: five times what its container is given."""
 
 ATTEMPTS = 9
-"""Of each call, with growing pauses of random length between them: about two minutes in all."""
+"""Of each call, with growing pauses of random length between them: less than two minutes in all."""
 
 
 class EcsLauncher(Gang):
@@ -51,8 +51,9 @@ class EcsLauncher(Gang):
         mount: Path | None = None,
         network_interface: str | None = None,
         poll_seconds: float = POLL_SECONDS,
+        attempts: int = ATTEMPTS,
     ) -> None:
-        self.settings, self.hardware = settings, hardware
+        self.settings, self.hardware, self.attempts = settings, hardware, attempts
         self.store, self.mount, self.network_interface = store, mount, network_interface
         self.poll_seconds = poll_seconds
         self.placement_seconds = hardware.placement_minutes * 60
@@ -81,7 +82,7 @@ class EcsLauncher(Gang):
     def check(self) -> Sequence[Problem]:
         from training_assets.launchers.ecs_check import problems
 
-        return problems(self.settings, self.hardware, self.store or Path())
+        return problems(self.settings, self.hardware)
 
     def estimate(self, spec: LaunchSpec) -> Estimate:
         gpus = spec.nodes * instance_of(self.hardware).gpus
@@ -229,7 +230,7 @@ class EcsLauncher(Gang):
 
     @cached_property
     def _ecs(self) -> Any:
-        return client("ecs", self.hardware.region)
+        return client("ecs", self.hardware.region, self.attempts)
 
 
 class WatchedTasks:
@@ -263,12 +264,12 @@ class WatchedTasks:
         self._known = {arn: task for arn, task in self._known.items() if arn in self._asked}
 
 
-def client(service: str, region: str) -> Any:
+def client(service: str, region: str, attempts: int = ATTEMPTS) -> Any:
     """A client that repeats a call that is throttled, answered with 5xx or broken off: with jitter, not for ever."""
     import boto3
     from botocore.config import Config
 
-    retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
+    retries = {"mode": "standard", "total_max_attempts": attempts}
     return boto3.client(service, region_name=region, config=Config(retries=retries, connect_timeout=10))
 
 

@@ -1,10 +1,8 @@
 """What ECS needs before a node can start there, asked for without starting any."""
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from trainer.contract.errors import Problem
@@ -16,7 +14,7 @@ ECR = re.compile(r"(\d{12})\.dkr\.ecr\.([\w-]+)\.[^/]+/([^@:]+)(?::[^@]*)?@(sha2
 TASKS = "ecs-tasks.amazonaws.com"
 
 
-def problems(settings: EcsSettings, hardware: Hardware, store: Path) -> list[Problem]:
+def problems(settings: EcsSettings, hardware: Hardware) -> list[Problem]:
     """Each thing that is missing or cannot be asked for."""
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -28,7 +26,7 @@ def problems(settings: EcsSettings, hardware: Hardware, store: Path) -> list[Pro
             found += check(settings, hardware, lambda service: client(service, hardware.region))
         except (BotoCoreError, ClientError) as error:
             found.append(Problem("AWS", str(error), "an answer: credentials that may ask", field=f"backend.{field}"))
-    return found + list(_store(store))
+    return found
 
 
 def _cluster(settings: EcsSettings, hardware: Hardware, client: Client) -> Iterator[Problem]:
@@ -96,14 +94,6 @@ def _secrets(settings: EcsSettings, hardware: Hardware, client: Client) -> Itera
             if error.response["Error"]["Code"] != "ResourceNotFoundException":
                 raise
             yield _missing(f"secrets.{name}", f"no secret {secret}", "one: tasks do not start without")
-
-
-def _store(store: Path) -> Iterator[Problem]:
-    if not store.is_dir():
-        yield Problem("profile", f"{store}, which is no directory here", "the file system that nodes mount too",
-                      field="store")  # fmt: skip
-    elif not os.access(store, os.W_OK):
-        yield Problem("profile", f"{store}, which this user may not write to", "a store to write to", field="store")
 
 
 def _missing(field: str, found: str, expected: str) -> Problem:

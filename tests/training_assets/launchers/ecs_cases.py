@@ -22,7 +22,9 @@ from tests.emulators.metadata import metadata_service
 from tests.emulators.ministack import ministack
 from trainer.contract.attempts import ATTEMPT_VARIABLE
 from trainer.contract.nodes import ADDRESS_VARIABLE, NODE_VARIABLE
+from trainer.contract.results import TrainResult
 from trainer.contract.train_config import Launch
+from training_assets.launchers import LocalLauncher
 from training_assets.launchers.base import Handle, LaunchFailed, LaunchSpec, Status
 from training_assets.launchers.ecs import EcsLauncher, client
 from training_assets.launchers.ecs_task import EcsSettings
@@ -52,7 +54,10 @@ HARDWARE = Hardware(instance_type="m5.large", placement_minutes=1)
 
 @dataclass
 class World:
-    """A cluster, and a place for one case. ``aws`` asks the emulator itself, past the proxy."""
+    """A cluster, and a place for one case. ``aws`` asks the emulator itself, past the proxy.
+
+    ``recipe`` and ``delivery``: what a real training trains.
+    """
 
     place: Path
     docker: DockerApi
@@ -60,6 +65,8 @@ class World:
     emulator: str
     hardware: Hardware = HARDWARE
     settings: EcsSettings = SETTINGS
+    recipe: Path = Path()
+    delivery: Path = Path()
     specs: list[LaunchSpec] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -135,7 +142,7 @@ def launcher_at(place: Path, settings: EcsSettings = SETTINGS, hardware: Hardwar
     return EcsLauncher(settings, hardware, store=place, poll_seconds=0.2)
 
 
-def spec_at(place: Path, attempt: str, how: str, launch: Launch = TWO, **other: Any) -> LaunchSpec:
+def spec_at(place: Path, attempt: str, how: str = "finish", launch: Launch = TWO, **other: Any) -> LaunchSpec:
     here = {"PYTHONPATH": f"{HERE}:{ROOT}", ADDRESS_VARIABLE: "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
     given = {"module": "working", "arguments": (how, str(place)), **other}
     given["environment"] = {**here, **given.get("environment", {})}
@@ -149,12 +156,12 @@ class Emulated:
         self.docker, self.emulator = docker, emulator
 
     @contextlib.contextmanager
-    def world(self, place: Path) -> Iterator[World]:
+    def world(self, place: Path, **given: Any) -> Iterator[World]:
         """For one case: nothing of it is left afterwards."""
         place.mkdir(parents=True, exist_ok=True)
         with FaultyProxy(self.emulator) as proxy, environment(AWS_ENDPOINT_URL=proxy.url, **CREDENTIALS):
             proxy.idempotent_by("RunTask", "clientToken")  # ministack knows no tokens
-            world = World(place, self.docker, proxy, self.emulator)
+            world = World(place, self.docker, proxy, self.emulator, **given)
             try:
                 yield world
                 world.assert_nothing_is_left()
@@ -217,6 +224,23 @@ def case_success(world: World) -> None:
     assert world.end(handle) == Status("succeeded", 0)
     assert "node 1 is at work" in world.launcher.logs(handle, last=True)[0]
     world.assert_each_node_started_once(spec)
+
+
+def case_training(world: World) -> None:
+    """A real training on two nodes ends with the state that two ranks of one machine end with."""
+    states = []
+    for nodes, launcher in ((1, LocalLauncher()), (2, world.launcher)):
+        place = world.place / f"nodes-{nodes}"
+        sets = ("--set", f"launch.devices={2 // nodes}", "--set", f"launch.num_nodes={nodes}")
+        arguments = ("train", str(world.recipe), "--data", str(world.delivery), "--run-dir", str(place), *sets)
+        launch = Launch(accelerator="cpu", devices=2 // nodes, num_nodes=nodes)
+        spec = spec_at(place, new_attempt(), arguments=arguments, launch=launch, module="trainer")
+        world.specs.append(spec)
+        handle = launcher.launch(spec)
+        until(lambda handle=handle, launcher=launcher: launcher.poll(handle).state != "running", 200)  # type: ignore[misc]
+        assert launcher.poll(handle) == Status("succeeded", 0), spec.log.read_text()[-3000:]
+        states.append(TrainResult.model_validate_json((place / "result.json").read_bytes()).state_sha256)
+    assert states[0] == states[1]
 
 
 def case_crash(world: World) -> None:
@@ -395,29 +419,30 @@ def case_orchestrator_killed_while_launching(world: World) -> None:
 
 
 def case_throttled(world: World) -> None:
-    _through(world, Fault("throttle", times=2))
+    _through(world, Fault("throttle"))
 
 
 def case_server_errors(world: World) -> None:
-    _through(world, Fault("error", times=2))
+    _through(world, Fault("error"))
 
 
 def case_connections_dropped(world: World) -> None:
-    _through(world, Fault("drop", times=2))
+    _through(world, Fault("drop"))
 
 
 def case_answers_lost(world: World) -> None:
     """Each call is performed, its answer lost, and the call repeated."""
-    _through(world, Fault("lose", times=1))
+    _through(world, Fault("lose"))
 
 
 def case_unreachable(world: World) -> None:
     """For longer than is waited for: it was not started, or somebody is told."""
+    world.launcher = EcsLauncher(SETTINGS, HARDWARE, world.place, poll_seconds=0.2, attempts=4)
     world.proxy.add(Fault("error", "RunTask", after=1, times=1000))
     status = _refused(world)
     assert status.kind == "capacity", status
     assert "ECS cannot be reached" in status.reason
-    assert world.proxy.calls["RunTask"] <= 12, "calls are repeated for ever"
+    assert world.proxy.calls["RunTask"] == 1 + 4
 
 
 CASES: dict[str, Callable[[World], None]] = {
@@ -460,7 +485,7 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _orchestrate(attempt: str, place: Path) -> None:
-    launcher_at(place).launch(spec_at(place, attempt, "finish"))
+    launcher_at(place).launch(spec_at(place, attempt))
     (place / "launched").touch()
     time.sleep(600)
 
