@@ -270,7 +270,7 @@ def client(service: str, region: str, attempts: int = ATTEMPTS) -> Any:
     from botocore.config import Config
 
     retries = {"mode": "standard", "total_max_attempts": attempts}
-    return boto3.client(service, region_name=region, config=Config(retries=retries, connect_timeout=10))
+    return boto3.Session().client(service, region_name=region, config=Config(retries=retries, connect_timeout=10))
 
 
 def _is_over(task: Task | None) -> bool:

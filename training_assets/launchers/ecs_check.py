@@ -9,6 +9,7 @@ from trainer.contract.errors import Problem
 from training_assets.launchers.ecs_task import EcsSettings
 from training_assets.launchers.hardware import Hardware
 
+ATTEMPTS = 3
 Client = Callable[[str], Any]
 ECR = re.compile(r"(\d{12})\.dkr\.ecr\.([\w-]+)\.[^/]+/([^@:]+)(?::[^@]*)?@(sha256:[0-9a-f]{64})")
 TASKS = "ecs-tasks.amazonaws.com"
@@ -23,7 +24,7 @@ def problems(settings: EcsSettings, hardware: Hardware) -> list[Problem]:
     found: list[Problem] = []
     for field, check in CHECKS.items():
         try:
-            found += check(settings, hardware, lambda service: client(service, hardware.region))
+            found += check(settings, hardware, lambda service: client(service, hardware.region, ATTEMPTS))
         except (BotoCoreError, ClientError) as error:
             found.append(Problem("AWS", str(error), "an answer: credentials that may ask", field=f"backend.{field}"))
     return found
@@ -72,6 +73,8 @@ def _image(settings: EcsSettings, hardware: Hardware, client: Client) -> Iterato
     except ClientError as error:
         if error.response["Error"]["Code"] not in ("ImageNotFoundException", "RepositoryNotFoundException"):
             raise
+        there = []
+    if not there:
         yield _missing("image", f"no image {settings.image}", "a digest that was pushed: make image")
 
 
