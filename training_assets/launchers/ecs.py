@@ -96,14 +96,16 @@ class EcsLauncher(Gang):
             refuse_misfit(spec.launch.model_copy(update={"num_nodes": 1}), instance_of(self.hardware).gpus)
         requests = self._requests(spec)
         (spec.attempt_dir / FLIGHT_RECORDER).mkdir(parents=True, exist_ok=True)
-        started: list[str] = []
+        started: dict[str, Task | None] = {}
         try:
             self._register()
             for request in requests:
-                started.append(self._run(spec, request))
+                task = self._run(spec, request)
+                started[task["taskArn"]] = task
         except (ContractError, LaunchFailed):
             self.stop(Handle(spec.attempt, spec, time.time(), tuple(started)))
             raise
+        self._watched.learn(started)
         return Handle(spec.attempt, spec, time.time(), tuple(started))
 
     def attach(self, handle: Handle) -> Handle | None:
@@ -176,7 +178,7 @@ class EcsLauncher(Gang):
         active: bool = answer["taskDefinition"]["status"] == "ACTIVE"
         return active
 
-    def _run(self, spec: LaunchSpec, request: dict[str, Any]) -> str:
+    def _run(self, spec: LaunchSpec, request: dict[str, Any]) -> Task:
         from botocore.exceptions import BotoCoreError, ClientError
 
         tags = {tag["key"]: tag["value"] for tag in request["tags"]}
@@ -189,8 +191,8 @@ class EcsLauncher(Gang):
             said = "; ".join(" ".join(map(str, failure.values())) for failure in answer["failures"])
             kind = kind_of(said, self.hardware.spot) or "capacity"
             raise LaunchFailed(Status("failed", None, f"{who} was not placed: {said or 'ECS does not say why'}", kind))
-        arn: str = answer["tasks"][0]["taskArn"]
-        return arn
+        task: Task = answer["tasks"][0]
+        return task
 
     def _find(self, handle: Handle) -> dict[int, str]:
         """The attempt's tasks by node. ListTasks takes no other filter beside ``startedBy``, which finds those that
@@ -245,6 +247,12 @@ class WatchedTasks:
         self._asked: dict[str, float] = {}
         self._refreshed = time.monotonic()
         self._lock = threading.Lock()
+
+    def learn(self, tasks: dict[str, Task | None]) -> None:
+        """What is known without asking: a RunTask answers with its task."""
+        with self._lock:
+            self._known |= tasks
+            self._asked |= dict.fromkeys(tasks, time.monotonic())
 
     def of(self, arns: Sequence[str]) -> dict[str, Task | None]:
         with self._lock:

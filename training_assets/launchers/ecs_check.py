@@ -68,8 +68,9 @@ def _image(settings: EcsSettings, hardware: Hardware, client: Client) -> Iterato
     if region != hardware.region:
         yield _missing("image", f"an image in {region}", f"one in {hardware.region}: pulls from elsewhere cost")
         return
+    asked = {"registryId": account, "repositoryName": repository, "imageIds": [{"imageDigest": digest}]}
     try:
-        client("ecr").describe_images(registryId=account, repositoryName=repository, imageIds=[{"imageDigest": digest}])
+        there = client("ecr").describe_images(**asked)["imageDetails"]
     except ClientError as error:
         if error.response["Error"]["Code"] not in ("ImageNotFoundException", "RepositoryNotFoundException"):
             raise

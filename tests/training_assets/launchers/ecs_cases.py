@@ -10,7 +10,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -443,6 +445,31 @@ def case_unreachable(world: World) -> None:
     assert status.kind == "capacity", status
     assert "ECS cannot be reached" in status.reason
     assert world.proxy.calls["RunTask"] == 1 + 4
+
+
+def calls_a_minute(directory: Path, attempts: int = 100, seconds: float = 20.0) -> dict[str, float]:
+    """API calls by action with which one process watches so many attempts of two nodes, at the shipped pace.
+
+    Their tasks run nothing: ministack without a Docker API has them RUNNING for ever.
+    """
+    with ministack(directory) as url, FaultyProxy(url) as proxy, environment(AWS_ENDPOINT_URL=proxy.url, **CREDENTIALS):
+        furnish()
+        launcher = EcsLauncher(SETTINGS, HARDWARE, directory)
+        specs = [spec_at(directory / f"run-{number}", f"{new_attempt()}-{number}") for number in range(attempts)]
+        handles = [launcher.launch(spec) for spec in specs]
+        end, before = time.monotonic() + seconds, Counter(proxy.calls)
+        watchers = [threading.Thread(target=_watch, args=(launcher, handle, end)) for handle in handles]
+        for watcher in watchers:
+            watcher.start()
+        for watcher in watchers:
+            watcher.join()
+        return {action: calls * 60 / seconds for action, calls in (proxy.calls - before).items()}
+
+
+def _watch(launcher: EcsLauncher, handle: Handle, until_: float) -> None:
+    while time.monotonic() < until_:
+        assert launcher.poll(handle) == Status("running")
+        time.sleep(launcher.poll_seconds)
 
 
 CASES: dict[str, Callable[[World], None]] = {

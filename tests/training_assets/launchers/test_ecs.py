@@ -16,6 +16,7 @@ from tests.training_assets.launchers.ecs_cases import (
     REGION,
     SETTINGS,
     Emulated,
+    calls_a_minute,
     emulated,
     environment,
     launcher_at,
@@ -165,6 +166,13 @@ def test_many_attempts_are_watched_with_few_calls() -> None:
     for thread in threads:
         thread.join()
     assert len(calls) == 1
+
+
+@pytest.mark.slow
+def test_twenty_attempts_are_watched_with_the_calls_of_one(tmp_path: Path) -> None:
+    calls = calls_a_minute(tmp_path, attempts=20, seconds=10)
+    assert set(calls) == {"DescribeTasks"}
+    assert calls["DescribeTasks"] <= 24  # one every five seconds
 
 
 def test_the_shipped_profile_launches_on_ecs(tmp_path: Path) -> None:
