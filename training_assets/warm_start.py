@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from trainer.contract.files import sha256_of, write_json
 from trainer.contract.manifest import Sha256
 from trainer.contract.train_config import TrainConfig
+from training_assets.policies import reaching_storage
 from training_assets.stores.entries import ALIAS, CHECKPOINT, is_version
 from training_assets.stores.registry import Registry
 
@@ -43,7 +44,8 @@ def warm_start(
     if asked is None:
         return ()
     if not chosen.exists():
-        choice = choice_of(asked, recipe.project, registry)
+        with reaching_storage():
+            choice = choice_of(asked, recipe.project, registry)
         if required and choice.path is None:
             known = ", ".join([*registry.versions(recipe.project), *registry.aliases(recipe.project)]) or "nothing yet"
             raise dg.Failure(
@@ -66,8 +68,7 @@ def choice_of(asked: str, project: str, registry: Registry) -> Choice:
     entry = registry.resolve(project, asked) if is_version(asked) or ALIAS.fullmatch(asked) else None
     if entry is None:
         return Choice(asked=asked)
-    weights = registry.directory(entry) / CHECKPOINT
-    sha256 = entry.files[CHECKPOINT].sha256
+    weights, sha256 = registry.file(entry, CHECKPOINT), entry.files[CHECKPOINT].sha256
     return Choice(asked=asked, version=entry.version, sha256=sha256, path=str(weights))
 
 

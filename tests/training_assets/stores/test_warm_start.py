@@ -31,7 +31,7 @@ def test_the_alias_is_looked_up_once_for_all_tries_of_a_run(recipe, tmp_path, dr
     entry = registry.register(draft(), files)
     registry.promote("scenes", entry.version, by="test")
     assert arguments(recipe, registry, tmp_path / "first") == ("--no-warm-start",)
-    expected = ("--warm-start", str(registry.directory(entry) / "best.pt"))
+    expected = ("--warm-start", str(registry.file(entry, "best.pt")))
     assert arguments(recipe, registry, tmp_path / "second") == expected
     assert Path(expected[1]).is_file()
 
