@@ -23,17 +23,23 @@ def python() -> Path:
 
 
 @contextlib.contextmanager
-def ministack(directory: Path) -> Iterator[str]:
-    """The address of a ministack of its own; its log is in ``directory``."""
+def ministack(directory: Path, docker_host: str | None = None, **settings: str) -> Iterator[str]:
+    """The address of a ministack of its own; its log is in ``directory``.
+
+    Tasks of its ECS run in the Docker API at ``docker_host``; without any they are RUNNING for ever. ``settings`` are
+    environment variables of ministack's.
+    """
     if not python().is_file():
         pytest.skip(f"needs ministack: make setup, or {EXECUTABLE}")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {
         "PATH": os.environ["PATH"],
-        "BIND_HOST": "127.0.0.1",
+        "BIND_HOST": "127.0.0.1",  # it would listen on every interface
         "GATEWAY_PORT": str(port),
         "HOME": str(directory),
+        "DOCKER_HOST": docker_host or f"unix://{directory}/no-docker.sock",
+        **settings,
     }
     with open(directory / "ministack.log", "wb") as log:
         process = subprocess.Popen(
