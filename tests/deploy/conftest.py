@@ -8,7 +8,6 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,6 +21,12 @@ PLUGINS = "TERRAFORM_PLUGIN_DIR"
 """The variable that names a directory with the AWS provider, laid out as Terraform's mirrors are. Without it the places
 are searched that Terraform itself looks into, and every directory of ``/opt``."""
 
+CREDENTIALS = {
+    "region_name": "us-east-1",
+    "aws_access_key_id": "123456789012",
+    "aws_secret_access_key": "none",
+}
+"""A client's; the emulator takes the key's id for the account."""
 ANYBODY = {"AWS_ACCESS_KEY_ID": "123456789012", "AWS_SECRET_ACCESS_KEY": "none", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -55,7 +60,6 @@ class Terraform:
 
     def init(self, directory: Path) -> None:
         self.must(directory, "init", "-input=false", "-no-color", f"-plugin-dir={self.plugins}")
-
 
     def root(self, name: str) -> Path:
         """A root whose state is a file beside it, and whose buckets are paths as the emulator wants them."""
@@ -112,5 +116,3 @@ def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
         except OSError:
             time.sleep(0.2)
     raise AssertionError(f"ministack did not start: {log.read_text()}")
-
-

@@ -134,7 +134,9 @@ def pip_config(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str
     settings = {name.rsplit(".", 1)[1]: value.strip("'") for name, _, value in (line.partition("=") for line in listed)}
     path = tmp_path_factory.mktemp("pip") / "pip.conf"
     path.write_text("[global]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items()))
-    named = re.findall(r"(?<![\w/])(?:file://)?(/[^\s,']+)", "\n".join(settings.values()))
+    # The files of an index on disk lie beside its pages.
+    indices = [str(Path(one).parent) for one in re.findall(r"file://(/[^\s,']+)", "\n".join(settings.values()))]
+    named = [*indices, *(value for value in settings.values() if value.startswith("/"))]
     return path, [f"--build-option=--volume={one}:{one}:ro" for one in named if Path(one).exists()]
 
 

@@ -13,7 +13,15 @@ import yaml
 
 KUSTOMIZE = Path(__file__).parents[2] / "deploy" / "kustomize"
 OVERLAYS = ("production", "trial")
-CLUSTER_WIDE = {"Namespace", "PersistentVolume", "PriorityClass", "ResourceFlavor", "ClusterQueue"}
+CLUSTER_WIDE = {
+    "Namespace",
+    "PersistentVolume",
+    "PriorityClass",
+    "ResourceFlavor",
+    "ClusterQueue",
+    "ClusterRole",
+    "ClusterRoleBinding",
+}
 CUSTOM = ("kueue.x-k8s.io/", "external-secrets.io/")
 Manifest = dict[str, Any]
 
@@ -22,7 +30,9 @@ Manifest = dict[str, Any]
 def objects(request: pytest.FixtureRequest) -> list[Manifest]:
     if shutil.which("kubectl") is None:
         pytest.skip("needs kubectl on the PATH (its kustomize)")
-    built = subprocess.run(["kubectl", "kustomize", KUSTOMIZE / "overlays" / request.param], capture_output=True, text=True)
+    built = subprocess.run(
+        ["kubectl", "kustomize", KUSTOMIZE / "overlays" / request.param], capture_output=True, text=True
+    )
     assert built.returncode == 0, built.stderr
     return list(yaml.safe_load_all(built.stdout))
 
@@ -87,7 +97,9 @@ def test_images_are_named_by_digest(objects: list[Manifest]) -> None:
             assert re.search(r"@sha256:[0-9a-f]{64}$", container["image"]), container["image"]
 
 
-def test_pods_keep_to_the_restricted_set_but_for_the_one_that_gives_the_store_its_owner(objects: list[Manifest]) -> None:
+def test_pods_keep_to_the_restricted_set_but_for_the_one_that_gives_the_store_its_owner(
+    objects: list[Manifest],
+) -> None:
     for name, template in pods(objects).items():
         spec = template["spec"]
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
@@ -120,7 +132,9 @@ def test_what_pods_name_is_there(objects: list[Manifest]) -> None:
         assert spec["priorityClassName"] in of(objects, "PriorityClass")
         for volume in spec["volumes"]:
             assert "configMap" not in volume or volume["configMap"]["name"] in there["configMap"]
-            assert "persistentVolumeClaim" not in volume or volume["persistentVolumeClaim"]["claimName"] in there["claim"]
+            assert (
+                "persistentVolumeClaim" not in volume or volume["persistentVolumeClaim"]["claimName"] in there["claim"]
+            )
         for source in spec["containers"][0]["envFrom"]:
             assert source.get("configMapRef", {"name": "settings"})["name"] in there["configMap"]
             assert source.get("secretRef", {"name": "dagster-postgres"})["name"] in there["secret"]
@@ -146,7 +160,7 @@ def test_nobody_outside_is_given_a_way_in(objects: list[Manifest]) -> None:
     deny = policies.pop("default-deny")["spec"]
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     ways_in = {name: found["spec"] for name, found in policies.items() if "Ingress" in found["spec"]["policyTypes"]}
-    assert set(ways_in) == {"code-location", "training"}
+    assert set(ways_in) == {"code-location"}
     for spec in ways_in.values():
         for rule in spec["ingress"]:
             assert all(set(peer) == {"podSelector"} for peer in rule["from"])
@@ -161,11 +175,21 @@ def test_no_policy_lets_pods_at_the_instance_metadata(objects: list[Manifest]) -
 
 
 def test_dagster_may_do_in_its_namespace_what_its_launchers_call_and_no_more(objects: list[Manifest]) -> None:
-    assert not of(objects, "ClusterRole", "ClusterRoleBinding")
+    (everywhere,) = of(objects, "ClusterRole").values()
+    assert everywhere["rules"] == [
+        {"apiGroups": ["scheduling.k8s.io"], "resources": ["priorityclasses"], "verbs": ["get"]}
+    ]
     (role,) = of(objects, "Role").values()
     may = {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
     assert not [entry for entry in may if "*" in entry]
-    assert {("jobs", "create"), ("jobs", "delete"), ("pods", "list"), ("pods/log", "get"), ("events", "list")} <= may
+    assert {
+        ("jobs", "create"),
+        ("jobs", "delete"),
+        ("pods", "list"),
+        ("pods/log", "get"),
+        ("events", "list"),
+        ("networkpolicies", "create"),
+    } <= may
     assert not {("pods", "create"), ("pods/exec", "create"), ("secrets", "get"), ("jobs", "patch")} & may
     (binding,) = of(objects, "RoleBinding").values()
     assert [subject["name"] for subject in binding["subjects"]] == ["dagster"]

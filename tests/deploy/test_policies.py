@@ -10,7 +10,7 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.deploy.conftest import EMULATORS, Terraform
+from tests.deploy.conftest import CREDENTIALS, EMULATORS, Terraform
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,9 @@ TRAINER_IMAGES, DAGSTER_IMAGES, OTHER_IMAGES = (
 BUS, OTHER_BUS = (f"arn:aws:events:{HERE}:event-bus/{name}" for name in ("training-assets", "default"))
 FILES = f"arn:aws:fsx:{HERE}:file-system/fs-1"
 TRANSFER = f"arn:aws:datasync:{HERE}:task/task-1"
-SECRET, OTHER_SECRET = (f"arn:aws:secretsmanager:{HERE}:secret:{name}" for name in ("training-assets/wandb-a1", "web-b2"))
+SECRET, OTHER_SECRET = (
+    f"arn:aws:secretsmanager:{HERE}:secret:{name}" for name in ("training-assets/wandb-a1", "web-b2")
+)
 DATABASE_SECRET = f"arn:aws:secretsmanager:{HERE}:secret:rds!db-1"
 OUR_LOGS, OTHER_LOGS = (f"arn:aws:logs:{HERE}:log-group:/{name}" for name in ("training-assets/trainer", "web"))
 SAGEMAKER_LOGS = f"arn:aws:logs:{HERE}:log-group:/aws/sagemaker/TrainingJobs"
@@ -64,7 +66,11 @@ module "eks" {{
   name                 = "on-eks"
   roles                = ["trainer"]
   launchers            = []
-  oidc_provider        = {{ arn = "arn:aws:iam::123456789012:oidc-provider/o", issuer = "o", namespace = "training-assets" }}
+  oidc_provider        = {{
+    arn       = "arn:aws:iam::123456789012:oidc-provider/o"
+    issuer    = "o"
+    namespace = "training-assets"
+  }}
   bucket_arns          = {{ data = "{DATA}", archive = "{ARCHIVE}", logs = "{LOGS}" }}
   repository_arns      = {{ trainer = "{TRAINER_IMAGES}", dagster = "{DAGSTER_IMAGES}" }}
   kms_key_arn          = "{KEY}"
@@ -114,12 +120,21 @@ NEEDED = [
     Ask("dagster", "ecs:TagResource", TASK, made_by("RunTask")),
     Ask("dagster", "ecs:TagResource", DEFINITION, made_by("RegisterTaskDefinition")),
     Ask("dagster", "ec2:DescribeNetworkInterfaces", "*"),
-    *(Ask("dagster", "iam:PassRole", f"{ROLE}/training-assets-{r}", to("ecs-tasks")) for r in ("dagster", "trainer", "execution")),
+    Ask("dagster", "ecs:DescribeClusters", CLUSTER),
+    Ask("dagster", "iam:GetRole", f"{ROLE}/training-assets-execution"),
+    Ask("dagster", "logs:DescribeLogGroups", f"{OUR_LOGS}:*"),
+    *(
+        Ask("dagster", "iam:PassRole", f"{ROLE}/training-assets-{r}", to("ecs-tasks"))
+        for r in ("dagster", "trainer", "execution")
+    ),
     # The SageMaker launcher and its registry
     Ask("dagster", "sagemaker:CreateTrainingJob", JOB, OUR_NETWORK),
     Ask("dagster", "sagemaker:DescribeTrainingJob", JOB),
     Ask("dagster", "sagemaker:StopTrainingJob", JOB),
     Ask("dagster", "sagemaker:ListTrainingJobs", "*"),
+    Ask("dagster", "sagemaker:ListTags", JOB),
+    Ask("dagster", "iam:GetRole", f"{ROLE}/training-assets-sagemaker"),
+    Ask("dagster", "servicequotas:ListServiceQuotas", "*"),
     Ask("dagster", "sagemaker:AddTags", JOB),
     Ask("dagster", "sagemaker:CreateModelPackage", PACKAGES),
     Ask("dagster", "iam:PassRole", f"{ROLE}/training-assets-sagemaker", to("sagemaker")),
@@ -145,7 +160,10 @@ NEEDED = [
     Ask("dagster", "secretsmanager:DescribeSecret", SECRET),
     # The training code
     *(Ask(role, "s3:GetObject", f"{DATA}/d1/images/a.jpg") for role in ("trainer", "sagemaker")),
-    *(Ask(role, "s3:PutObject", f"{ARCHIVE}/checkpoints/ab12cd34/s1/manifest.json") for role in ("trainer", "sagemaker")),
+    *(
+        Ask(role, "s3:PutObject", f"{ARCHIVE}/checkpoints/ab12cd34/s1/manifest.json")
+        for role in ("trainer", "sagemaker")
+    ),
     *(Ask(role, "kms:Decrypt", KEY) for role in ("trainer", "sagemaker", "execution")),
     Ask("sagemaker", "s3:PutObject", f"{ARCHIVE}/sagemaker/job/output/model.tar.gz"),
     Ask("sagemaker", "logs:CreateLogStream", f"{SAGEMAKER_LOGS}:log-stream:a"),
@@ -170,6 +188,8 @@ FORBIDDEN_TO_ALL = [
     ("iam:AttachRolePolicy", f"{ROLE}/training-assets-dagster"),
     ("iam:PassRole", f"{ROLE}/admin"),
     ("iam:PassRole", "*"),
+    ("iam:GetRole", f"{ROLE}/admin"),
+    ("fsx:CreateDataRepositoryAssociation", FILES),
     ("sts:AssumeRole", f"{ROLE}/admin"),
     ("ec2:RunInstances", "*"),
     ("ec2:AuthorizeSecurityGroupIngress", "*"),
@@ -231,7 +251,9 @@ FORBIDDEN = [
     Ask("dagster", "iam:PassRole", f"{ROLE}/training-assets-sagemaker", to("ecs-tasks")),
     Ask("dagster", "sagemaker:CreateTrainingJob", OTHER_JOB, OUR_NETWORK),
     Ask("dagster", "sagemaker:CreateTrainingJob", JOB),
-    Ask("dagster", "sagemaker:CreateTrainingJob", JOB, {**OUR_NETWORK, "sagemaker:VpcSubnets": ["subnet-1", "subnet-2"]}),
+    Ask(
+        "dagster", "sagemaker:CreateTrainingJob", JOB, {**OUR_NETWORK, "sagemaker:VpcSubnets": ["subnet-1", "subnet-2"]}
+    ),
     Ask("dagster", "sagemaker:CreateTrainingJob", JOB, {**OUR_NETWORK, "sagemaker:VpcSecurityGroupIds": ["sg-2"]}),
     Ask("dagster", "sagemaker:StopTrainingJob", OTHER_JOB),
     Ask("dagster", "sagemaker:CreateModelPackage", OTHER_PACKAGES),
@@ -266,12 +288,25 @@ FORBIDDEN = [
 ]
 
 WITHOUT_RESOURCES = {
-    "cloudwatch:PutMetricData", "ec2:DescribeDhcpOptions", "ec2:DescribeNetworkInterfaces", "ec2:DescribeSecurityGroups",
-    "ec2:DescribeSubnets", "ec2:DescribeVpcs", "ecr:GetAuthorizationToken", "ecs:DescribeTaskDefinition", "ecs:ListTasks",
-    "ecs:RegisterTaskDefinition", "fsx:DescribeFileSystems", "sagemaker:ListModelPackageGroups",
-    "sagemaker:ListTrainingJobs", "ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel",
-    "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel",
-}  # fmt: skip
+    "cloudwatch:PutMetricData",
+    "ec2:DescribeDhcpOptions",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVpcs",
+    "ecr:GetAuthorizationToken",
+    "ecs:DescribeTaskDefinition",
+    "ecs:ListTasks",
+    "ecs:RegisterTaskDefinition",
+    "fsx:DescribeFileSystems",
+    "sagemaker:ListModelPackages",
+    "sagemaker:ListTrainingJobs",
+    "servicequotas:ListServiceQuotas",
+    "ssmmessages:CreateControlChannel",
+    "ssmmessages:CreateDataChannel",
+    "ssmmessages:OpenControlChannel",
+    "ssmmessages:OpenDataChannel",
+}
 
 
 @pytest.fixture(scope="module")
@@ -282,9 +317,7 @@ def iam(ministack: str, terraform: Terraform) -> Iterator[Any]:
     terraform.init(place)
     terraform.must(place, "apply", "-auto-approve", "-input=false", "-no-color", AWS_ENDPOINT_URL=ministack)
     try:
-        yield boto3.client(
-            "iam", endpoint_url=ministack, region_name="us-east-1", aws_access_key_id="123456789012", aws_secret_access_key="none"
-        )
+        yield boto3.client("iam", endpoint_url=ministack, **CREDENTIALS)
     finally:
         (place / "main.tf").unlink()
         for left in [*place.glob("*.tfstate*"), *place.glob(".terraform.lock.hcl")]:
@@ -305,7 +338,8 @@ def attached(iam: Any) -> dict[str, list[dict[str, Any]]]:
 def allowed(attached: dict[str, list[dict[str, Any]]]) -> dict[str, bool]:
     asks = [*NEEDED, *FORBIDDEN]
     requests = [
-        {"policies": attached[a.role], "action": a.action, "resource": a.resource, "context": dict(a.context)} for a in asks
+        {"policies": attached[a.role], "action": a.action, "resource": a.resource, "context": dict(a.context)}
+        for a in asks
     ]
     done = subprocess.run(
         [str(EMULATORS), str(Path(__file__).with_name("simulator.py"))],

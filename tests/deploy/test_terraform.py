@@ -39,7 +39,7 @@ def planned(request: pytest.FixtureRequest, terraform: Terraform, ministack: str
     variables = [f"-var={name}={value}" for name, value in {**COMMON, **OWN[request.param]}.items()]
     terraform.must(root, "plan", "-input=false", "-no-color", "-out=plan", *variables, AWS_ENDPOINT_URL=ministack)
     plan = json.loads(terraform.must(root, "show", "-json", "plan"))
-    yield request.param, dict(resources(plan["planned_values"]["root_module"]))
+    return request.param, dict(resources(plan["planned_values"]["root_module"]))
 
 
 def resources(module: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -59,7 +59,7 @@ def test_what_a_root_plans_is_private_encrypted_and_shaped_for_gangs(planned: tu
     root, found = planned
     nothing_is_public(found)
     everything_is_encrypted(found)
-    the_file_system_follows_the_data_bucket(found)
+    the_file_system_is_linked_with_buckets(found)
     images_stay_what_they_are(found)
     efa_passes_in_and_out(found)
     nodes_are_for_gangs(root, found)
@@ -78,32 +78,38 @@ def nothing_is_public(found: Resources) -> None:
         assert {card["associate_public_ip_address"] for card in template["network_interfaces"]} == {"false"}
     assert not [d for d in of(found, "aws_db_instance").values() if d["publicly_accessible"]]
     for block in of(found, "aws_s3_bucket_public_access_block").values():
-        assert block["block_public_acls"] and block["block_public_policy"] and block["restrict_public_buckets"]
+        assert block["block_public_acls"]
+        assert block["block_public_policy"]
+        assert block["restrict_public_buckets"]
     for rule in of(found, "aws_vpc_security_group_ingress_rule").values():
         assert rule["cidr_ipv4"] in (None, "10.42.0.0/16")
-    names = {endpoint["service_name"].rpartition("us-east-1.")[2] for endpoint in of(found, "aws_vpc_endpoint").values()}
+    names = {
+        endpoint["service_name"].rpartition("us-east-1.")[2] for endpoint in of(found, "aws_vpc_endpoint").values()
+    }
     assert {"s3", "ecr.api", "ecr.dkr", "logs", "kms", "sts", "secretsmanager", "events", "monitoring"} <= names
 
 
 def everything_is_encrypted(found: Resources) -> None:
     assert [key["enable_key_rotation"] for key in of(found, "aws_kms_key").values()] == [True]
-    assert all(d["storage_encrypted"] and d["manage_master_user_password"] for d in of(found, "aws_db_instance").values())
+    assert all(
+        d["storage_encrypted"] and d["manage_master_user_password"] for d in of(found, "aws_db_instance").values()
+    )
     for template in of(found, "aws_launch_template").values():
         assert {disk["ebs"][0]["encrypted"] for disk in template["block_device_mappings"]} == {"true"}
     algorithms = {
-        address.rpartition('["')[2].rstrip('"]'): entry["rule"][0]["apply_server_side_encryption_by_default"][0]["sse_algorithm"]
+        address.rpartition('["')[2].rstrip('"]'): entry["rule"][0]["apply_server_side_encryption_by_default"][0][
+            "sse_algorithm"
+        ]
         for address, entry in of(found, "aws_s3_bucket_server_side_encryption_configuration").items()
     }
     assert algorithms == {"data": "aws:kms", "archive": "aws:kms", "logs": "AES256"}
 
 
-def the_file_system_follows_the_data_bucket(found: Resources) -> None:
+def the_file_system_is_linked_with_buckets(found: Resources) -> None:
     (files,) = of(found, "aws_fsx_lustre_file_system").values()
     assert (files["deployment_type"], files["data_compression_type"]) == ("PERSISTENT_2", "LZ4")
-    (association,) = of(found, "aws_fsx_data_repository_association").values()
-    assert association["file_system_path"] == "/data"
-    (policy,) = association["s3"]
-    assert policy["auto_import_policy"][0]["events"] == ["NEW", "CHANGED", "DELETED"]
+    links = {link["file_system_path"] for link in of(found, "aws_fsx_data_repository_association").values()}
+    assert links == {"/inbox", "/store/runs"}
 
 
 def images_stay_what_they_are(found: Resources) -> None:
@@ -146,10 +152,18 @@ def alarms_are_the_ones_that_were_asked_for(found: Resources) -> None:
     asked = {
         "training-assets-scenes-gpu-idle": ("gpu_utilisation", 10.0, 10),
         "training-assets-scenes-spend": ("cost_usd", 200.0, 1),
-        "training-assets-scenes-no-progress": ("progress_steps", 1.0, 20),
+    }
+    stalled = alarms.pop("training-assets-scenes-no-progress")
+    assert (stalled["threshold"], stalled["evaluation_periods"]) == (1, 20)
+    queries = {query["id"]: query["metric"] for query in stalled["metric_query"]}
+    assert {name: metric[0]["stat"] for name, metric in queries.items() if metric} == {
+        "behind": "Minimum",
+        "ahead": "Maximum",
     }
     assert {name: (a["metric_name"], a["threshold"], a["evaluation_periods"]) for name, a in alarms.items()} == asked
-    assert {(a["namespace"], a["dimensions"]["project"], a["period"]) for a in alarms.values()} == {("TrainingAssets", "scenes", 60)}
+    assert {(a["namespace"], a["dimensions"]["project"], a["period"]) for a in alarms.values()} == {
+        ("TrainingAssets", "scenes", 60)
+    }
 
 
 def the_cluster_is_private(found: Resources) -> None:

@@ -25,6 +25,7 @@ from trainer.contract.yaml_io import dump_yaml
 from training_assets import metadata, run_gates, telemetry
 from training_assets.launchers import Launcher, LaunchSpec, launcher_for
 from training_assets.launchers.session import Spent, new_attempt, run_with_pipes
+from training_assets.observability import Labels, observer_of
 from training_assets.places import Places
 from training_assets.policies import GPU_POOL
 from training_assets.profiles import REPOSITORY, Profile, profile_to_launch_with
@@ -125,7 +126,13 @@ def checkpoint_asset(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefini
         )
         code = source.code_version(REPOSITORY)
         try:
-            spent = run_with_pipes(context, launcher, spec)
+            labels = Labels(recipe.project, recipe.name, run_id)
+            spent = run_with_pipes(
+                context,
+                launcher,
+                spec,
+                lambda spec: observer_of(profile, spec.attempt_dir, labels, used.data.batch_size, context.log.warning),
+            )
         except dg.Failure as failure:
             if verdict := run_gates.verdict_that_ended(spec.attempt_dir):
                 outbox.emit(run_gate_events([verdict], subject), context.log.warning)

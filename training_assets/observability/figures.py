@@ -1,7 +1,7 @@
 """The figures of an attempt at work, read from the files that its ranks write (docs/telemetry.md)."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,11 +39,10 @@ def read_figures(
     batch_size: int,
     cost_usd: float | None = None,
     before: Figures | None = None,
-    logs: Iterable[Path] | None = None,
 ) -> Figures:
     """The figures of the attempt in ``attempt_dir`` of a run directory.
 
-    ``batch_size`` is the global one, ``before`` what was read last, ``logs`` where rank 0 may log to.
+    ``batch_size`` is the global one, ``before`` what was read last.
     """
     run_dir = attempt_dir.parent.parent
     step = finished_step(attempt_dir)
@@ -52,7 +51,7 @@ def read_figures(
         step=step,
         samples_per_second=_pace(now, step, before, batch_size),
         gpu_utilisation=gpu_utilisation(run_dir, now),
-        loss=last_loss(default_logs(attempt_dir) if logs is None else logs),
+        loss=last_loss(attempt_dir),
         cost_usd=cost_usd,
     )
 
@@ -70,19 +69,11 @@ def gpu_utilisation(run_dir: Path, now: float) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def last_loss(logs: Iterable[Path]) -> float | None:
-    """The total loss of the last progress line in the log that was written last."""
-    found = sorted((path for path in logs if path.is_file()), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in found:
-        if told := LOSS.findall(_end_of(path)):
-            return float(told[-1])
-    return None
-
-
-def default_logs(attempt_dir: Path) -> Iterator[Path]:
-    """Where the leading rank's lines go: the attempt's log, or below it where torchrun keeps one for each rank."""
-    yield attempt_dir.with_name(f"{attempt_dir.name}.log")
-    yield from attempt_dir.glob("ranks/*/attempt_0/0/stdout.log")
+def last_loss(attempt_dir: Path) -> float | None:
+    """The total loss of the last progress line in the attempt's log, where the leading rank's lines are."""
+    log = attempt_dir.with_name(f"{attempt_dir.name}.log")
+    told = LOSS.findall(_end_of(log)) if log.is_file() else []
+    return float(told[-1]) if told else None
 
 
 def _pace(now: float, step: int | None, before: Figures | None, batch_size: int) -> float | None:

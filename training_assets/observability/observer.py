@@ -30,7 +30,7 @@ class Observer:
     _unreadable: bool = False
 
     def poll(self, now: float, cost_usd: float | None = None) -> Trip | None:
-        """Look, if it is time to, and say which limit is passed; ``cost_usd`` is what the attempt has cost so far."""
+        """Look, if it is time to, and say which limit is passed; ``cost_usd`` is what all attempts have cost so far."""
         figures = Figures(now, cost_usd=cost_usd)
         if self._looked is None or now - self._looked >= LOOK_SECONDS:
             self._looked = now

@@ -23,10 +23,10 @@ class CloudWatch(_Model):
 
 
 class Watch(_Model):
-    """Limits of one attempt at a training; None: not watched.
+    """Limits of a training; None: not watched.
 
-    ``max_cost_usd`` is what it may cost (US dollars), ``idle_gpu_minutes`` how long its GPUs may be less than a tenth
-    busy, ``no_progress_minutes`` how long it may go without finishing a step, its start included.
+    ``max_cost_usd`` is what all attempts at it may cost (US dollars), ``idle_gpu_minutes`` how long its GPUs may be
+    less than a tenth busy, ``no_progress_minutes`` how long it may go without finishing a step, its start included.
     """
 
     max_cost_usd: Annotated[float, Field(gt=0)] | None = None

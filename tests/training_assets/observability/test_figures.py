@@ -87,7 +87,7 @@ def progress_line(attempt: Path, losses: dict[str, float], epoch: bool) -> None:
 @pytest.mark.parametrize("epoch", [False, True])
 def test_the_loss_is_the_total_of_the_line_that_the_trainer_wrote_last(attempt: Path, epoch: bool) -> None:
     log = attempt.with_name("a1.log")
-    assert last_loss([log]) is None
+    assert last_loss(attempt) is None
     progress_line(attempt, {"detection": 9.0, "total": 9.5}, epoch=False)
     progress_line(attempt, {"detection": 0.25, "segmentation": 0.5, "total": 0.75}, epoch=epoch)
     log.open("a").write("[rank 1] something else: loss 12\n")

@@ -1,6 +1,8 @@
 """What every way of bringing data onto fast storage offers, and how far it says it is."""
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -8,6 +10,7 @@ from typing import Protocol
 from trainer.contract.errors import ContractError, Problem
 
 SHOWN = 5
+LOOKING, BATCH = 16, 10_000
 
 
 class StorageUnavailable(Exception):
@@ -87,7 +90,19 @@ class InPlace:
 
 def lacking(wanted: Mapping[str, int], place: Path) -> list[str]:
     """Those of the files ``wanted`` (relative path → bytes) that are not in ``place``, or are of another size."""
-    return [name for name, size in wanted.items() if _size(place / name) != size]
+    found = stats(place, list(wanted))
+    return [name for name, stat in found if stat is None or stat.st_size != wanted[name]]
+
+
+def stats(place: Path, names: Sequence[str]) -> Iterator[tuple[str, os.stat_result | None]]:
+    """Each of ``names`` below ``place`` with what the file system says of it, None where it is not there.
+
+    Many at once: a file system on other machines takes its time for each, and there may be a million.
+    """
+    with ThreadPoolExecutor(LOOKING) as pool:
+        for begin in range(0, len(names), BATCH):
+            some = names[begin : begin + BATCH]
+            yield from zip(some, pool.map(_stat, (place / name for name in some)), strict=True)
 
 
 def refuse_lacking(source: str, missing: list[str], place: Path) -> None:
@@ -101,8 +116,8 @@ def refuse_lacking(source: str, missing: list[str], place: Path) -> None:
         raise StagingError("not everything was brought", [problem], "Is the prefix still being written to?")
 
 
-def _size(path: Path) -> int | None:
+def _stat(path: Path) -> os.stat_result | None:
     try:
-        return path.stat().st_size
+        return path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None

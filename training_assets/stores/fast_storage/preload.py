@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from trainer.contract.errors import Problem
-from training_assets.stores.fast_storage.base import Amount, Progress, StagingError
+from training_assets.stores.fast_storage.base import Amount, Progress, StagingError, stats
 
 READERS = 16
 CHUNK = 4 << 20
@@ -31,7 +31,7 @@ def preload(place: Path, wanted: Mapping[str, int], progress: Progress, poll_sec
         StagingError: a file cannot be read, or none comes any more.
     """
     done = _Done(wanted, progress)
-    waiting = [name for name in wanted if _is_hollow(place / name)]
+    waiting = _hollow(place, list(wanted))
     done.add(wanted.keys() - set(waiting))
     if waiting and not _restored_by_lfs(place, waiting, done, poll_seconds):
         _read_all(place, waiting, done)
@@ -55,10 +55,9 @@ class _Done:
         self.progress(amount)
 
 
-def _is_hollow(path: Path) -> bool:
-    """Whether the file has a size but no data: Lustre gives a released file at most one block (recalled)."""
-    found = path.stat()
-    return found.st_size > 0 and found.st_blocks <= 1
+def _hollow(place: Path, names: Sequence[str]) -> list[str]:
+    """The files that have a size but no data: Lustre gives a released file at most one block (recalled)."""
+    return [name for name, stat in stats(place, names) if stat and stat.st_size > 0 and stat.st_blocks <= 1]
 
 
 def _restored_by_lfs(place: Path, waiting: Sequence[str], done: _Done, poll_seconds: float) -> bool:
@@ -73,7 +72,7 @@ def _restored_by_lfs(place: Path, waiting: Sequence[str], done: _Done, poll_seco
             return False
     moved, left = time.monotonic(), list(waiting)
     while left:
-        still = [name for name in left if _is_hollow(place / name)]
+        still = _hollow(place, left)
         if len(still) < len(left):
             moved = time.monotonic()
             done.add(set(left) - set(still))

@@ -73,7 +73,7 @@ class Tasks:
 
     def _alike(self, kind: str, paths: Sequence[str]) -> list[dict[str, Any]]:
         """Every task that does the same, the one that was created last first."""
-        found = [task for task in self._all() if task["Type"] == kind and list(task.get("Paths", ())) == list(paths)]
+        found = [task for task in self._all() if task["Type"] == kind and _alike(task.get("Paths", ()), paths)]
         return sorted(found, key=lambda task: str(task["CreationTime"]), reverse=True)
 
     def _all(self) -> Iterator[dict[str, Any]]:
@@ -129,6 +129,10 @@ class Tasks:
     @functools.cached_property
     def _client(self) -> Any:
         return client("fsx")
+
+
+def _alike(paths: Sequence[str], others: Sequence[str]) -> bool:
+    return sorted(path.strip("/") for path in paths) == sorted(path.strip("/") for path in others)
 
 
 def _refuse_unsuccessful(task: Mapping[str, Any]) -> None:

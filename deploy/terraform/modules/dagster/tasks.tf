@@ -22,7 +22,7 @@ locals {
   services = { for name, process in local.processes : name => process if name != "run" && var.ecs != null }
 
   environment = var.ecs == null ? {} : {
-    AWS_REGION                  = data.aws_region.current.name
+    AWS_DEFAULT_REGION          = data.aws_region.current.name
     DAGSTER_HOME                = var.ecs.dagster_home
     DAGSTER_COMPUTE_LOGS_BUCKET = var.ecs.logs_bucket
     DAGSTER_CODE_LOCATION_HOST  = local.location

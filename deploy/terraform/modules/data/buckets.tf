@@ -66,6 +66,20 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       noncurrent_days = 90
     }
   }
+  # Notes of uploads in parts, so that another machine can go on with them.
+  dynamic "rule" {
+    for_each = each.key == "archive" ? [1] : []
+    content {
+      id     = "notes-of-uploads"
+      status = "Enabled"
+      filter {
+        prefix = ".uploads/"
+      }
+      expiration {
+        days = 30
+      }
+    }
+  }
   dynamic "rule" {
     for_each = each.key == "logs" ? [1] : []
     content {

@@ -1,4 +1,5 @@
-# The fast storage that every process mounts at one path. What lies below /data is the data bucket's.
+# The fast storage that every process mounts at one path. Two of its directories are linked with
+# prefixes of buckets (docs/staging.md): deliveries come in, runs go out. Tasks do both, and say when they are done.
 
 resource "aws_fsx_lustre_file_system" "this" {
   count                           = var.file_system == null ? 0 : 1
@@ -28,19 +29,18 @@ resource "aws_cloudwatch_log_group" "fsx" {
   kms_key_id        = aws_kms_key.this.arn
 }
 
-resource "aws_fsx_data_repository_association" "data" {
-  count                            = var.file_system == null ? 0 : 1
+locals {
+  links = {
+    inbox = { path = "/inbox", uri = "s3://${aws_s3_bucket.this["data"].id}/inbox" }
+    runs  = { path = "/store/runs", uri = "s3://${aws_s3_bucket.this["archive"].id}/runs" }
+  }
+}
+
+resource "aws_fsx_data_repository_association" "link" {
+  for_each                         = var.file_system == null ? {} : local.links
   file_system_id                   = aws_fsx_lustre_file_system.this[0].id
-  file_system_path                 = "/data"
-  data_repository_path             = "s3://${aws_s3_bucket.this["data"].id}"
+  file_system_path                 = each.value.path
+  data_repository_path             = each.value.uri
   batch_import_meta_data_on_create = true
   delete_data_in_filesystem        = false
-  s3 {
-    auto_import_policy {
-      events = ["NEW", "CHANGED", "DELETED"]
-    }
-    auto_export_policy {
-      events = ["NEW", "CHANGED"]
-    }
-  }
 }

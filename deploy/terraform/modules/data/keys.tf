@@ -37,6 +37,26 @@ data "aws_iam_policy_document" "key" {
       values   = ["arn:${local.partition}:logs:${local.region}:${local.account}:log-group:*"]
     }
   }
+  # FSx moves what it links with buckets as a role of each file system, which is there after the file system.
+  statement {
+    sid       = "FileSystems"
+    actions   = ["kms:Decrypt", "kms:GenerateDataKey*", "kms:DescribeKey"]
+    resources = ["*"]
+    principals {
+      type        = "AWS"
+      identifiers = ["*"]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "kms:CallerAccount"
+      values   = [local.account]
+    }
+    condition {
+      test     = "ArnLike"
+      variable = "aws:PrincipalArn"
+      values   = ["arn:${local.partition}:iam::${local.account}:role/aws-service-role/s3.data-source.lustre.fsx.amazonaws.com/*"]
+    }
+  }
   # Alarms, budgets and rules put messages into encrypted topics and queues.
   statement {
     sid       = "Messages"

@@ -7,7 +7,7 @@ dnf install -y lustre-client # Amazon Linux keeps its packages in S3: the gatewa
 mkdir -p ${mount_point}
 echo "${file_system.dns_name}@tcp:/${file_system.mount_name} ${mount_point} lustre defaults,noatime,flock,_netdev 0 0" >> /etc/fstab
 mount ${mount_point}
-install -d -o 10001 -g 10001 ${mount_point}/store # the user of both images
+install -d -o 10001 -g 10001 ${mount_point}/store ${mount_point}/store/runs # the user of both images
 %{ endif ~}
 
 # Draining on a spot notice stops tasks of services; a training's own node process watches the notice itself.

@@ -4,6 +4,7 @@
 data "aws_partition" "current" {}
 
 locals {
+  issuer  = trimprefix(aws_eks_cluster.this.identity[0].oidc[0].issuer, "https://")
   managed = "arn:${data.aws_partition.current.partition}:iam::aws:policy"
 }
 

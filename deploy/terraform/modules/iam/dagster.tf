@@ -63,6 +63,11 @@ data "aws_iam_policy_document" "dagster" {
     actions   = ["logs:GetLogEvents", "logs:DescribeLogStreams", "logs:FilterLogEvents"]
     resources = flatten([for arn in local.log_group_arns : [arn, "${arn}:*"]])
   }
+  statement {
+    sid       = "LogGroups"
+    actions   = ["logs:DescribeLogGroups"]
+    resources = ["${local.arn}:logs:${local.here}:log-group:*"]
+  }
   # That a secret is there, before anything starts; its value is for the tasks that ask for it by name.
   statement {
     sid       = "SecretNames"
@@ -73,7 +78,7 @@ data "aws_iam_policy_document" "dagster" {
     for_each = var.file_system_arn == null ? [] : [1]
     content {
       sid     = "FileSystem"
-      actions = ["fsx:CreateDataRepositoryTask", "fsx:CancelDataRepositoryTask", "fsx:TagResource"]
+      actions = ["fsx:CreateDataRepositoryTask", "fsx:CancelDataRepositoryTask"]
       resources = [
         var.file_system_arn,
         "${local.arn}:fsx:${local.here}:task/*",

@@ -61,6 +61,17 @@ data "aws_iam_policy_document" "launch_ecs" {
     actions   = ["ec2:DescribeNetworkInterfaces"]
     resources = ["*"]
   }
+  # `profile check` asks whether all is there.
+  statement {
+    sid       = "CheckCluster"
+    actions   = ["ecs:DescribeClusters"]
+    resources = [local.cluster_arn]
+  }
+  statement {
+    sid       = "CheckRoles"
+    actions   = ["iam:GetRole"]
+    resources = [for role in ["trainer", "execution"] : "${local.arn}:iam::${local.account}:role/${var.name}-${role}"]
+  }
   # A session to the web server's container: it has no login and no address outside.
   statement {
     sid = "Session"

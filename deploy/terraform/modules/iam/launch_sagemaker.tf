@@ -30,7 +30,7 @@ data "aws_iam_policy_document" "launch_sagemaker" {
   }
   statement {
     sid       = "Jobs"
-    actions   = ["sagemaker:DescribeTrainingJob", "sagemaker:StopTrainingJob"]
+    actions   = ["sagemaker:DescribeTrainingJob", "sagemaker:StopTrainingJob", "sagemaker:ListTags"]
     resources = [local.training_jobs]
   }
   statement {
@@ -40,17 +40,27 @@ data "aws_iam_policy_document" "launch_sagemaker" {
   }
   statement {
     sid       = "List"
-    actions   = ["sagemaker:ListTrainingJobs", "sagemaker:ListModelPackageGroups"]
+    actions   = ["sagemaker:ListTrainingJobs", "sagemaker:ListModelPackages"]
     resources = ["*"] # know no resources
   }
   statement {
     sid = "Registry"
     actions = [
       "sagemaker:CreateModelPackageGroup", "sagemaker:DescribeModelPackageGroup",
-      "sagemaker:CreateModelPackage", "sagemaker:DescribeModelPackage", "sagemaker:ListModelPackages",
-      "sagemaker:UpdateModelPackage",
+      "sagemaker:CreateModelPackage", "sagemaker:DescribeModelPackage", "sagemaker:UpdateModelPackage",
     ]
     resources = local.model_packages
+  }
+  # `profile check` asks whether all is there.
+  statement {
+    sid       = "CheckRole"
+    actions   = ["iam:GetRole"]
+    resources = ["${local.arn}:iam::${local.account}:role/${var.name}-sagemaker"]
+  }
+  statement {
+    sid       = "Check"
+    actions   = ["ec2:DescribeSubnets", "ec2:DescribeSecurityGroups", "servicequotas:ListServiceQuotas"]
+    resources = ["*"] # know no resources
   }
   statement {
     sid       = "PassRole"

@@ -13,11 +13,6 @@ locals {
       threshold = limits.run_cap_usd, minutes = 1
       says      = "A run has cost more than its cap. The launcher stops it by itself; see that it has."
     }
-    "${project}-no-progress" = {
-      project   = project, metric = "progress_steps", statistic = "Minimum", operator = "LessThanThreshold"
-      threshold = 1, minutes = limits.stalled_minutes
-      says      = "A run has made no step for ${limits.stalled_minutes} minutes."
-    }
   }]...)
 }
 
@@ -38,6 +33,42 @@ resource "aws_cloudwatch_metric_alarm" "project" {
   treat_missing_data  = "notBreaching"
   alarm_actions       = [aws_sns_topic.alarms.arn]
   ok_actions          = [aws_sns_topic.alarms.arn]
+}
+
+# `progress_steps` is the step that a run has reached. The run that is furthest behind and the one that is furthest ahead
+# must move; one between two others is the launcher's to watch, as every run is.
+resource "aws_cloudwatch_metric_alarm" "no_progress" {
+  for_each            = var.projects
+  alarm_name          = "${var.name}-${each.key}-no-progress"
+  alarm_description   = "A run has made no step for ${each.value.stalled_minutes} minutes."
+  comparison_operator = "GreaterThanOrEqualToThreshold"
+  threshold           = 1
+  evaluation_periods  = each.value.stalled_minutes
+  datapoints_to_alarm = each.value.stalled_minutes
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+
+  metric_query {
+    id          = "stalled"
+    expression  = "IF(DIFF(behind) == 0 OR DIFF(ahead) == 0, 1, 0)"
+    label       = "no step in this minute"
+    return_data = true
+  }
+
+  dynamic "metric_query" {
+    for_each = { behind = "Minimum", ahead = "Maximum" }
+    content {
+      id = metric_query.key
+      metric {
+        namespace   = "TrainingAssets"
+        metric_name = "progress_steps"
+        dimensions  = { project = each.key }
+        period      = 60
+        stat        = metric_query.value
+      }
+    }
+  }
 }
 
 # What the account is billed, whoever spends it: hours late, but nothing escapes it.

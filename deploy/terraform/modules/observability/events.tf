@@ -16,6 +16,10 @@ resource "aws_sqs_queue" "events" {
   kms_master_key_id          = var.kms_key_arn
   message_retention_seconds  = 14 * 24 * 3600
   visibility_timeout_seconds = 300
+}
+
+resource "aws_sqs_queue_redrive_policy" "events" {
+  queue_url = aws_sqs_queue.events.id
   redrive_policy = jsonencode({
     deadLetterTargetArn = aws_sqs_queue.dead.arn
     maxReceiveCount     = 5

@@ -8,7 +8,7 @@ output "buckets" {
 }
 
 output "role_arns" {
-  value = module.iam.role_arns
+  value = merge(module.iam.role_arns, { autoscaler = module.eks.autoscaler_role_arn })
 }
 
 output "cluster_name" {
@@ -25,7 +25,7 @@ output "queue_url" {
 output "settings" {
   description = "settings.env of an overlay, but for DAGSTER_IMAGE."
   value = join("", [for name, value in {
-    AWS_REGION                  = var.region
+    AWS_DEFAULT_REGION          = var.region
     DAGSTER_COMPUTE_LOGS_BUCKET = module.data.buckets["logs"]
     DAGSTER_PG_DB               = module.dagster.database.name
     DAGSTER_PG_HOST             = module.dagster.database.host
@@ -42,6 +42,7 @@ output "settings" {
     TRAINING_ASSETS_EVENT_BUS   = module.observability.event_bus.name
     TRAINING_ASSETS_INBOX       = "s3://${module.data.buckets["data"]}/inbox"
     TRAINING_ASSETS_PROFILE     = "eks"
+    TRAINING_ASSETS_REGION      = var.region
     TRAINING_ASSETS_STORE       = "/fsx/store"
   } : "${name}=${value}\n"])
 }

@@ -83,6 +83,7 @@ def test_a_key_that_is_no_path_inside_the_prefix_is_refused(storage: Fsx, delive
         storage.bring(delivered)
 
 
+@pytest.mark.slow
 def test_a_killed_step_is_followed_by_one_that_waits_for_the_same_task(
     lustre: Lustre, storage: Fsx, delivered: str, settings: FsxStaging, content: Content
 ) -> None:
@@ -312,6 +313,6 @@ def test_a_restore_that_brings_nothing_is_given_up(
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training_assets.stores.fast_storage.preload._is_hollow", lambda path: True)
+    monkeypatch.setattr("training_assets.stores.fast_storage.preload._hollow", lambda place, names: names)
     with pytest.raises(StagingError, match=r"gone\.png: found No such file.*\n.*could not fetch it from S3"):
         preload(tmp_path, {"gone.png": 3}, silent, 0.01)

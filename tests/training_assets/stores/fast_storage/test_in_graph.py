@@ -1,7 +1,7 @@
 """The assets and the fast storage: where the pictures come from, what the run hears, what is tried again."""
 
 import shutil
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,9 +145,10 @@ def test_the_run_hears_how_far_it_is(made: Callable[..., Graph], monkeypatch: py
             return not source.startswith("dvc:")
 
         def bring(self, source: str, progress: Progress = silent) -> Path:
-            for files in (1, 2):
-                progress(Amount("loaded", files, 2, files * 500, 1000))
-                time.sleep(0.01)
+            for files in (1, 2):  # as the readers do, which are threads
+                thread = threading.Thread(target=progress, args=[Amount("loaded", files, 2, files * 500, 1000)])
+                thread.start()
+                thread.join()
             return Path(source)
 
     graph = made(Telling())

@@ -11,6 +11,7 @@ from tests.training_assets.stores.fast_storage.conftest import Heard
 from trainer.contract.errors import ContractError
 from training_assets.stores.dvc import DvcStore, default_executable
 from training_assets.stores.fast_storage.base import Amount
+from training_assets.stores.fast_storage.brought import Brought
 from training_assets.stores.fast_storage.pulled import PulledWithDvc
 
 VERSION = "1a" * 32
@@ -70,9 +71,11 @@ def test_what_a_killed_pull_left_is_taken_away_and_an_interrupt_leaves_nothing(s
     assert not (storage.into / VERSION).exists()
 
 
-@pytest.mark.slow
-def test_a_release_takes_versions_that_nobody_asked_for(storage: PulledWithDvc) -> None:
-    place = storage.bring(f"dvc:{VERSION}")
+def test_a_release_takes_versions_that_nobody_asked_for(tmp_path: Path) -> None:
+    storage = PulledWithDvc(DvcStore(tmp_path / "store"), tmp_path / "staged")
+    place = storage.into / VERSION
+    place.mkdir(parents=True)
+    Brought(storage.into).note(place)
     (note,) = (storage.into / ".brought").iterdir()
     storage.release(unused_days=30)
     assert place.is_dir()
