@@ -28,7 +28,7 @@ from trainer.contract.results import TrainResult
 from trainer.contract.train_config import Launch
 from training_assets.launchers import LocalLauncher
 from training_assets.launchers.base import Handle, LaunchFailed, LaunchSpec, Status
-from training_assets.launchers.ecs import EcsLauncher, client
+from training_assets.launchers.ecs import POLL_SECONDS, EcsLauncher, client
 from training_assets.launchers.ecs_task import EcsSettings
 from training_assets.launchers.hardware import Hardware
 from training_assets.launchers.processes import marked
@@ -43,7 +43,6 @@ TWO = Launch(accelerator="cpu", devices=1, num_nodes=2, strategy="ddp_fork")
 
 SETTINGS = EcsSettings(
     cluster="training-assets",
-    image=IMAGE,
     execution_role=f"arn:aws:iam::{ACCOUNT}:role/training-assets-execution",
     task_role=f"arn:aws:iam::{ACCOUNT}:role/training-assets-trainer",
     capacity_provider="training-assets-cpu",
@@ -65,8 +64,6 @@ class World:
     docker: DockerApi
     proxy: FaultyProxy
     emulator: str
-    hardware: Hardware = HARDWARE
-    settings: EcsSettings = SETTINGS
     recipe: Path = Path()
     delivery: Path = Path()
     specs: list[LaunchSpec] = field(default_factory=list)
@@ -75,7 +72,7 @@ class World:
         self.launcher = self.another_launcher()
 
     def another_launcher(self, **hardware: object) -> EcsLauncher:
-        return launcher_at(self.place, self.settings, self.hardware.model_copy(update=hardware))
+        return launcher_at(self.place, hardware=HARDWARE.model_copy(update=hardware))
 
     def spec(self, how: str = "finish", launch: Launch = TWO, **other: Any) -> LaunchSpec:
         spec = spec_at(self.place, new_attempt(), how, launch, **other)
@@ -140,8 +137,14 @@ class World:
             assert len((self.place / f"starts-{node}").read_text().split()) == 1, f"node {node} was started twice"
 
 
-def launcher_at(place: Path, settings: EcsSettings = SETTINGS, hardware: Hardware = HARDWARE) -> EcsLauncher:
-    return EcsLauncher(settings, hardware, store=place, poll_seconds=0.2)
+def launcher_at(
+    place: Path,
+    settings: EcsSettings = SETTINGS,
+    hardware: Hardware = HARDWARE,
+    image: str = IMAGE,
+    **other: Any,
+) -> EcsLauncher:
+    return EcsLauncher(settings, image, hardware, **{"store": place, "poll_seconds": 0.2, **other})
 
 
 def spec_at(place: Path, attempt: str, how: str = "finish", launch: Launch = TWO, **other: Any) -> LaunchSpec:
@@ -330,8 +333,7 @@ def case_quota(world: World) -> None:
 
 
 def case_image_missing(world: World) -> None:
-    settings = SETTINGS.model_copy(update={"image": IMAGE.replace("a" * 64, "b" * 64)})
-    world.launcher = launcher_at(world.place, settings)
+    world.launcher = launcher_at(world.place, image=IMAGE.replace("a" * 64, "b" * 64))
     status = world.end(world.launcher.launch(world.spec()))
     assert (status.state, status.kind, status.exit_code) == ("failed", "image", None), status
 
@@ -439,7 +441,7 @@ def case_answers_lost(world: World) -> None:
 
 def case_unreachable(world: World) -> None:
     """For longer than is waited for: it was not started, or somebody is told."""
-    world.launcher = EcsLauncher(SETTINGS, HARDWARE, world.place, poll_seconds=0.2, attempts=4)
+    world.launcher = launcher_at(world.place, attempts=4)
     world.proxy.add(Fault("error", "RunTask", after=1, times=1000))
     status = _refused(world)
     assert status.kind == "capacity", status
@@ -454,7 +456,7 @@ def calls_a_minute(directory: Path, attempts: int = 100, seconds: float = 20.0) 
     """
     with ministack(directory) as url, FaultyProxy(url) as proxy, environment(AWS_ENDPOINT_URL=proxy.url, **CREDENTIALS):
         furnish()
-        launcher = EcsLauncher(SETTINGS, HARDWARE, directory)
+        launcher = launcher_at(directory, poll_seconds=POLL_SECONDS)
         specs = [spec_at(directory / f"run-{number}", f"{new_attempt()}-{number}") for number in range(attempts)]
         handles = [launcher.launch(spec) for spec in specs]
         end, before = time.monotonic() + seconds, Counter(proxy.calls)
