@@ -1,7 +1,7 @@
 """What must hold of the ECS launcher, case by case, on real parts: boto3, ministack, tasks that execute.
 
 Each ``case_<name>(world)`` raises AssertionError where it does not hold. ``python -m
-tests.training_assets.launchers.ecs_cases <attempt> <directory>`` is the orchestrator that a case kills.
+tests.training_assets.launchers.ecs_cases <launch|step> <attempt> <directory>`` is the orchestrator that a case kills.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from training_assets.launchers.ecs import POLL_SECONDS, EcsLauncher, client
 from training_assets.launchers.ecs_task import EcsSettings
 from training_assets.launchers.hardware import Hardware
 from training_assets.launchers.processes import marked
-from training_assets.launchers.session import new_attempt
+from training_assets.launchers.session import OUTCOME_FILE, new_attempt, run_to_end
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).resolve().parents[3]
 REGION, ACCOUNT = "us-east-1", "000000000000"
@@ -422,6 +422,34 @@ def case_orchestrator_killed_while_launching(world: World) -> None:
     world.launcher.stop(half)  # knows one node, and stops both
 
 
+def case_step_cancelled(world: World) -> None:
+    """Dagster interrupts the step: every node is asked to save and ends, and the attempt is kept as cancelled."""
+    spec = world.spec()
+    step = _orchestrator(world, spec, "step")
+    until(lambda: (world.place / "starts-1").exists() and (world.place / "starts-0").exists())
+    step.send_signal(signal.SIGINT)
+    assert step.wait(60) != 0
+    assert json.loads((spec.attempt_dir / OUTCOME_FILE).read_bytes())["kind"] == "cancelled"
+    assert {path.name for path in world.place.glob("saved-*")} == {"saved-0", "saved-1"}
+    assert len(world.tasks(spec, "STOPPED")) == 2
+
+
+def case_step_killed_and_tried_again(world: World) -> None:
+    """The step's process dies; its next try goes on with what runs instead of training twice."""
+    spec, again = world.spec(), world.spec()
+    step = _orchestrator(world, spec, "step")
+    until(lambda: (world.place / "starts-1").exists() and (world.place / "starts-0").exists())
+    _kill(step)
+    asked = world.proxy.calls["DescribeTasks"]
+    retried = _orchestrator(world, again, "step")
+    until(lambda: world.proxy.calls["DescribeTasks"] > asked)
+    world.finish()
+    assert retried.wait(60) == 0
+    assert json.loads((spec.attempt_dir / OUTCOME_FILE).read_bytes())["state"] == "succeeded"
+    assert not world.tasks(again)
+    world.assert_each_node_started_once(spec)
+
+
 def case_throttled(world: World) -> None:
     _through(world, Fault("throttle"))
 
@@ -503,8 +531,9 @@ def _through(world: World, fault: Fault) -> None:
         assert fault.seen[action] > fault.times, f"{action} was not tried again"
 
 
-def _orchestrator(world: World, spec: LaunchSpec) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "tests.training_assets.launchers.ecs_cases", spec.attempt, str(world.place)]
+def _orchestrator(world: World, spec: LaunchSpec, how: str = "launch") -> "subprocess.Popen[bytes]":
+    module = "tests.training_assets.launchers.ecs_cases"
+    command = [sys.executable, "-m", module, how, spec.attempt, str(world.place)]
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
@@ -513,11 +542,17 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def _orchestrate(attempt: str, place: Path) -> None:
-    launcher_at(place).launch(spec_at(place, attempt))
+def _orchestrate(how: str, attempt: str, place: Path) -> None:
+    launcher, spec = launcher_at(place), spec_at(place, attempt)
+    if how == "step":
+        import dagster as dg
+
+        run_to_end(dg.build_asset_context(), launcher, spec)
+        return
+    launcher.launch(spec)
     (place / "launched").touch()
     time.sleep(600)
 
 
 if __name__ == "__main__":
-    _orchestrate(sys.argv[1], Path(sys.argv[2]))
+    _orchestrate(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
