@@ -17,7 +17,7 @@ def leave_failure(attempt_dir: Path, otherwise: str, output: Path = OUTPUT) -> N
     if not output.is_dir():
         return
     text = otherwise
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError, ValueError):
         word = Failure.model_validate_json((attempt_dir / FAILURE_FILE).read_bytes())
         text = f"rank {word.rank}: {word.message}"
     (output / "failure").write_text(text[:SHOWN])
