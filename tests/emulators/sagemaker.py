@@ -114,15 +114,18 @@ class Host:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        self.root = root
+        self.root, self.killed = root, False
 
     @property
     def exit_code(self) -> int | None:
         code = self.process.poll()
-        return code if code is None or code >= 0 else 128 - code
+        if code is not None and (code < 0 or self.killed):  # util-linux before 2.39 makes 1 of every signal
+            return 128 + signal.SIGKILL
+        return code
 
     def signal(self, number: int) -> None:
         """To the container's first process, which is the child of ``unshare``."""
+        self.killed = self.killed or number == signal.SIGKILL
         try:
             for child in psutil.Process(self.process.pid).children():
                 child.send_signal(number)
@@ -167,6 +170,7 @@ class SageMaker:
         self.faults: dict[str, list[str]] = {}
         self.calls: Counter[str] = Counter()
         self.jobs: dict[str, Job] = {}
+        self._keepers: list[threading.Thread] = []
         self._lock = threading.RLock()
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._model = get_session().get_service_model("sagemaker")
@@ -186,6 +190,8 @@ class SageMaker:
                 host.kill()
         while not all(job.is_over for job in self.jobs.values()):
             time.sleep(TICK)
+        for keeper in self._keepers:
+            keeper.join()
         self._server.shutdown()
         self._server.server_close()
         if self._made:
@@ -433,7 +439,9 @@ class SageMaker:
         command = [*algorithm["ContainerEntrypoint"], *algorithm.get("ContainerArguments", [])]
         host = Host(root, self._mounts(job, root), command, environment)
         stream = f"{job.name}/{name}-{int(time.time())}"
-        threading.Thread(target=self._keep_log, args=(host, stream), daemon=True).start()
+        keeper = threading.Thread(target=self._keep_log, args=(host, stream), daemon=True)
+        keeper.start()
+        self._keepers.append(keeper)
         return host
 
     def _mounts(self, job: Job, root: Path) -> dict[Path, str]:

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 STOP_SECONDS = 900.0
 """SIGTERM, 120 s until SIGKILL, and what SageMaker then takes to upload and to give the instances back."""
 
-RETRIED = Config(retries={"mode": "standard", "max_attempts": 8}, connect_timeout=5, read_timeout=30)
-"""Throttling, 5xx and lost connections are tried again with jitter, for about a minute in all."""
-
 PAGES = 10
 Client = Any
 
@@ -45,6 +42,8 @@ class SageMakerLauncher(Gang):
     """Needs a profile with ``hardware`` (``ml.`` instances), ``mount`` (``/opt/ml/input/data/<channel>``), ``backend``."""
 
     poll_seconds = 10.0
+    tries = 8
+    """Of each call: throttling, 5xx and lost connections are mended by boto3, with jitter, for a minute at most."""
 
     def __init__(
         self,
@@ -79,7 +78,8 @@ class SageMakerLauncher(Gang):
     def client(self, service: str) -> Client:
         import boto3
 
-        return boto3.client(service, region_name=self.hardware.region, config=RETRIED)
+        retried = Config(retries={"mode": "standard", "total_max_attempts": self.tries}, connect_timeout=5, read_timeout=30)
+        return boto3.client(service, region_name=self.hardware.region, config=retried)
 
     def check(self) -> Sequence[Problem]:
         return problems_with(self.settings, self.hardware, self.store, self.client)
