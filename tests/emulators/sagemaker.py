@@ -7,55 +7,38 @@ the limits of the service model that boto3 comes with. Statuses, messages and th
 reference and of what users report; no instance, image or Lustre is emulated. All other services are moto's.
 """
 
+import contextlib
 import io
 import json
 import os
-import re
-import shutil
-import signal
-import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import boto3
-import psutil
-from botocore.model import Shape
 from botocore.session import get_session
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from tests.emulators.sagemaker_host import ML, Host
+from tests.emulators.sagemaker_limits import broken_limit, misfit
+
 ACCOUNT, REGION = "123456789012", "us-east-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "emulated", "AWS_SECRET_ACCESS_KEY": "emulated", "AWS_DEFAULT_REGION": REGION}
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
-ML = Path("/opt/ml")
 TICK = 0.05
-# $1: what /opt/ml is; then pairs of a directory and where it is mounted, until "--"; then the command.
-ENTER = """
-mount --bind "$1" /opt/ml; shift
-while [ "$1" != -- ]; do mount --bind "$1" "$2"; shift 2; done; shift
-exec "$@"
-"""
-NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private")
+Action = Callable[[dict[str, Any]], dict[str, Any]]
 NO_CAPACITY = (
     "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
 )
 HOST_LOST = "InternalServerError: We encountered an internal error. Please try again."
 NO_PULL = "ClientError: CannotPullContainerError: the image could not be pulled"
-
-
-def why_not() -> str:
-    """Why jobs cannot run on this machine; empty where they can."""
-    if shutil.which("unshare") is None:
-        return "hosts need util-linux's unshare"
-    tried = subprocess.run([*NAMESPACES, "true"], capture_output=True, text=True, check=False)
-    return f"hosts need mount and process namespaces: {tried.stderr.strip()}" if tried.returncode else ""
 
 
 class Refused(Exception):
@@ -70,7 +53,7 @@ class Job:
 
     described: dict[str, Any]
     tags: list[dict[str, str]]
-    hosts: list["Host"] = field(default_factory=list)
+    hosts: list[Host] = field(default_factory=list)
     to_stop: threading.Event = field(default_factory=threading.Event)
     interrupted: threading.Event = field(default_factory=threading.Event)
     failing: str = ""
@@ -98,50 +81,6 @@ class Job:
             transitions[-1]["EndTime"] = now
         transitions.append({"Status": secondary, "StartTime": now, "StatusMessage": message})
         self.described |= {"TrainingJobStatus": status, "SecondaryStatus": secondary, "LastModifiedTime": now}
-
-
-class Host:
-    """One instance of a job with its one container."""
-
-    def __init__(self, root: Path, mounts: Mapping[Path, str], command: list[str], environment: dict[str, str]) -> None:
-        pairs = [part for source, target in mounts.items() for part in (str(source), target)]
-        self.process = subprocess.Popen(
-            [*NAMESPACES, "sh", "-ec", ENTER, "sh", str(root), *pairs, "--", *command],
-            env=environment,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self.root, self.killed = root, False
-
-    @property
-    def exit_code(self) -> int | None:
-        code = self.process.poll()
-        if code is not None and (code < 0 or self.killed):  # util-linux before 2.39 makes 1 of every signal
-            return 128 + signal.SIGKILL
-        return code
-
-    def signal(self, number: int) -> None:
-        """To the container's first process, which is the child of ``unshare``."""
-        self.killed = self.killed or number == signal.SIGKILL
-        try:
-            for child in psutil.Process(self.process.pid).children():
-                child.send_signal(number)
-        except psutil.NoSuchProcess:
-            return
-
-    def end(self, grace: float) -> None:
-        self.signal(signal.SIGTERM)
-        try:
-            self.process.wait(grace)
-        except subprocess.TimeoutExpired:
-            self.kill()
-
-    def kill(self) -> None:
-        self.process.kill()  # and with it all in its namespace
-        self.process.wait()
 
 
 class Quiet(WSGIRequestHandler):
@@ -180,7 +119,7 @@ class SageMaker:
     def __enter__(self) -> "SageMaker":
         self._made = not ML.exists()
         ML.mkdir(parents=True, exist_ok=True)  # somewhere to mount each host's own
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(TICK,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -244,7 +183,7 @@ class SageMaker:
     def _done(
         self, service: str, action: str, body: bytes, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        own = {"SageMaker": self._own_actions(), "ServiceQuotasV20190624": {"ListServiceQuotas": self._quotas}}
+        own: dict[str, dict[str, Action]] = {"SageMaker": self._own_actions(), "ServiceQuotasV20190624": {"ListServiceQuotas": self._quotas}}
         handler = own.get(service, {}).get(action)
         given = json.loads(body) if handler else {}
         if handler is None or (action == "ListTags" and "/" not in given.get("ResourceArn", "/")):
@@ -262,7 +201,7 @@ class SageMaker:
         start_response(f"{status} {'OK' if status < 400 else 'Error'}", headers)
         return [body]
 
-    def _own_actions(self) -> dict[str, Callable[[dict[str, Any]], dict[str, Any]]]:
+    def _own_actions(self) -> dict[str, Action]:
         return {
             "CreateTrainingJob": self._create,
             "DescribeTrainingJob": lambda given: self._job(given).described,
@@ -456,45 +395,10 @@ class SageMaker:
 
     def _keep_log(self, host: Host, stream: str) -> None:
         logs = self.client("logs")
-        try:
+        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
             logs.create_log_group(logGroupName=LOG_GROUP)
-        except logs.exceptions.ResourceAlreadyExistsException:
-            pass
         logs.create_log_stream(logGroupName=LOG_GROUP, logStreamName=stream)
         assert host.process.stdout is not None
         for line in host.process.stdout:
             event = {"timestamp": int(time.time() * 1000), "message": line.decode(errors="replace").rstrip("\n") or " "}
             logs.put_log_events(logGroupName=LOG_GROUP, logStreamName=stream, logEvents=[event])
-
-
-def broken_limit(value: Any, shape: Shape, where: str = "") -> str:
-    """The first limit of the service model that ``value`` breaks, in words like SageMaker's; boto3 checks few of them."""
-    metadata = shape.metadata
-    size = value if isinstance(value, int | float) else len(value)
-    if not isinstance(value, bool) and not metadata.get("min", size) <= size <= metadata.get("max", size):
-        return f"Value at '{where}' has size {size}, allowed are {metadata.get('min', 0)} to {metadata.get('max', '…')}"
-    pattern = metadata.get("pattern", "")
-    if isinstance(value, str) and pattern and r"\p" not in pattern and not re.fullmatch(pattern, value):
-        return f"Value '{value}' at '{where}' failed to satisfy constraint: {pattern}"
-    parts: list[tuple[Any, Shape, str]] = []
-    if shape.type_name == "structure":
-        parts = [(value[name], member, f"{where}.{name}") for name, member in shape.members.items() if name in value]
-    elif shape.type_name == "list":
-        parts = [(one, shape.member, f"{where}[{number}]") for number, one in enumerate(value)]
-    elif shape.type_name == "map":
-        parts = [(key, shape.key, f"{where} key") for key in value]
-        parts += [(one, shape.value, f"{where}.{key}") for key, one in value.items()]
-    return next((found for part in parts if (found := broken_limit(*part))), "")
-
-
-def misfit(given: Mapping[str, Any]) -> str:
-    """What SageMaker refuses beside single values."""
-    stopping, spot = given["StoppingCondition"], given.get("EnableManagedSpotTraining", False)
-    if spot and stopping.get("MaxWaitTimeInSeconds", 0) < stopping["MaxRuntimeInSeconds"]:
-        return "MaxWaitTimeInSeconds must be at least MaxRuntimeInSeconds"
-    if spot and given["ResourceConfig"].get("KeepAlivePeriodInSeconds"):
-        return "Managed spot training does not support warm pools"
-    if not spot and "MaxWaitTimeInSeconds" in stopping:
-        return "MaxWaitTimeInSeconds needs EnableManagedSpotTraining"
-    on_fsx = any("FileSystemDataSource" in one["DataSource"] for one in given.get("InputDataConfig", []))
-    return "FileSystemDataSource needs a VpcConfig" if on_fsx and "VpcConfig" not in given else ""

@@ -9,7 +9,7 @@ OUTPUT = Path("/opt/ml/output")
 """Made by SageMaker in each container of a training job; what is not there is not written to."""
 
 SHOWN = 1024
-"""Characters that SageMaker shows (developer guide, "How Amazon SageMaker AI signals algorithm success and failure")."""
+"""Characters that SageMaker shows (developer guide, "How … Signals Algorithm Success and Failure")."""
 
 
 def leave_failure(attempt_dir: Path, otherwise: str, output: Path = OUTPUT) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ Client = Any
 
 
 class SageMakerLauncher(Gang):
-    """Needs a profile with ``hardware`` (``ml.`` instances), ``mount`` (``/opt/ml/input/data/<channel>``), ``backend``."""
+    """Of a profile with ``hardware`` (``ml.`` instances), ``mount`` (``/opt/ml/input/data/<channel>``), ``backend``."""
 
     poll_seconds = 10.0
     tries = 8
@@ -53,10 +54,11 @@ class SageMakerLauncher(Gang):
         mount: Path,
         network_interface: str | None = None,
     ) -> None:
-        self.settings, self.hardware, self.store, self.mount = settings, hardware, store, mount
+        self.settings, self.hardware = settings, hardware
+        self.store: Path = store
+        self.mount: Path = mount
         self.network_interface = network_interface
         self.placement_seconds = hardware.placement_minutes * 60
-        self.jobs = Jobs(self.client("sagemaker"), lambda: self.poll_seconds)
         self._stopped: set[str] = set()
 
     @classmethod
@@ -72,14 +74,16 @@ class SageMakerLauncher(Gang):
             raise ContractError("SageMaker cannot be used", problems_of(error, where)) from None
         if problems := _misfits(profile, settings):
             raise ContractError("SageMaker cannot be used", problems)
-        assert profile.hardware is not None and profile.mount is not None
+        assert profile.hardware is not None
+        assert profile.mount is not None
         return cls(settings, profile.hardware, profile.store, profile.mount, profile.network_interface)
 
     def client(self, service: str) -> Client:
         import boto3
 
-        retried = Config(retries={"mode": "standard", "total_max_attempts": self.tries}, connect_timeout=5, read_timeout=30)
-        return boto3.client(service, region_name=self.hardware.region, config=retried)
+        retries = {"mode": "standard", "total_max_attempts": self.tries}
+        config = Config(retries=retries, connect_timeout=5, read_timeout=30)
+        return boto3.client(service, region_name=self.hardware.region, config=config)
 
     def check(self) -> Sequence[Problem]:
         return problems_with(self.settings, self.hardware, self.store, self.client)
@@ -128,6 +132,11 @@ class SageMakerLauncher(Gang):
         job = self.jobs.latest(handle.id) or {}
         seconds: float | None = job.get("BillableTimeInSeconds")
         return seconds
+
+    @cached_property
+    def jobs(self) -> "Jobs":
+        """Made when first used: the code location loads without a client."""
+        return Jobs(self.client("sagemaker"), lambda: self.poll_seconds)
 
     @property
     def _mount(self) -> PurePosixPath:

@@ -19,7 +19,7 @@ Clients = Callable[[str], Any]
 def problems_with(
     settings: Settings, hardware: Hardware, store: Path, client: Clients, mounts: Path = MOUNTS
 ) -> list[Problem]:
-    """One question a service; a service that does not answer is a problem too, and the others are asked all the same."""
+    """One question a service; one that does not answer is a problem too, and the others are asked all the same."""
     questions: dict[str, Callable[[], Iterator[Problem]]] = {
         "iam": lambda: _role(settings, client("iam")),
         "ecr": lambda: _image(settings, client("ecr")),
@@ -28,12 +28,12 @@ def problems_with(
         "service-quotas": lambda: _quota(hardware, client("service-quotas")),
         "mounts": lambda: _store(settings, store, mounts),
     }
-    problems = []
+    problems: list[Problem] = []
     for service, question in questions.items():
         try:
             problems += question()
         except (ClientError, BotoCoreError) as error:
-            problems.append(Problem(service, str(error), "an answer: see the launcher's permissions in docs/launching.md"))
+            problems.append(Problem(service, str(error), "an answer: docs/launching.md has the permissions"))
     return problems
 
 

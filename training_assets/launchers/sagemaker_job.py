@@ -1,4 +1,4 @@
-"""What SageMaker is asked for: settings and a specification become one CreateTrainingJob request. Nothing is called here.
+"""What SageMaker is asked for: settings and a specification become one CreateTrainingJob request. No call is made.
 
 Limits and field names are those of the SageMaker API reference, CreateTrainingJob.
 """
@@ -61,8 +61,8 @@ class Settings(_Model):
 
     ``role`` is what the jobs run as; ``image`` the trainer's, by digest; ``output`` where SageMaker puts its own
     ``model.tar.gz``, which is empty: models lie in the store. ``checkpoints`` is required on spot instances.
-    ``max_run_seconds`` is the deadline of what has none in its recipe. ``keep_alive_seconds`` keeps the instances for the
-    next job, and is paid for. Instances with disks of their own (g5, p4d, …) encrypt these in hardware and take no
+    ``max_run_seconds`` is the deadline of what has none in its recipe. ``keep_alive_seconds`` keeps the instances for
+    the next job, and is paid for. Instances with disks of their own (g5, p4d, …) encrypt these in hardware and take no
     ``volume_kms_key``. ``encrypt_traffic`` slows the exchange of gradients down.
     """
 

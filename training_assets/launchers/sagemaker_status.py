@@ -3,7 +3,7 @@ contract, and what is not recognised counts as a crash with SageMaker's own text
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainer.contract.attempts import STOPPED
@@ -80,6 +80,5 @@ def _name(job: Mapping[str, Any]) -> str:
 
 
 def _message(job: Mapping[str, Any]) -> str:
-    transitions = job.get("SecondaryStatusTransitions") or ({},)
-    message: str = transitions[-1].get("StatusMessage", "")
-    return message
+    transitions: Sequence[Mapping[str, str]] = job.get("SecondaryStatusTransitions") or ({},)
+    return transitions[-1].get("StatusMessage", "")

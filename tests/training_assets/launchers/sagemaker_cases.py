@@ -4,161 +4,39 @@ The launcher and its boto3 client are the real ones; the server is ``tests/emula
 """
 
 import json
-import os
+import re
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
-from tests.emulators.sagemaker import CREDENTIALS, SageMaker
-from trainer.contract.attempts import ATTEMPT_VARIABLE
+from tests.emulators.sagemaker import LOG_GROUP
+from tests.training_assets.launchers.sagemaker_world import (
+    HOSTS,
+    MISSING,
+    RANKS,
+    UNPULLABLE,
+    World,
+    begun,
+    ended,
+    ended_as,
+    nothing_is_left,
+    refused_as,
+    step_of,
+    training_of,
+    until,
+    until_begun,
+)
 from trainer.contract.results import TrainResult
 from trainer.contract.train_config import Launch
-from training_assets.launchers import Handle, LaunchSpec, LocalLauncher, Status
-from training_assets.launchers.base import Launcher, LaunchFailed
-from training_assets.launchers.processes import marked
+from training_assets.launchers import Handle, LocalLauncher, Status
 from training_assets.launchers.sagemaker import SageMakerLauncher
+from training_assets.launchers.sagemaker_job import METRICS
 from training_assets.launchers.session import new_attempt
-from training_assets.profiles import Profile
-
-REPOSITORY = Path(__file__).parents[3]
-HERE = Path(__file__).parent
-FILE_SYSTEM, MOUNT_NAME = "fs-0123456789abcdef0", "abcdefgh"
-IMAGE = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/training-assets/trainer@sha256:{'1' * 64}"
-MISSING = IMAGE.replace("1" * 64, "2" * 64)
-UNPULLABLE = IMAGE.replace("1" * 64, "3" * 64)
-ROLE = "arn:aws:iam::123456789012:role/training-assets-sagemaker"
-HOSTS = Launch(accelerator="cpu", num_nodes=2, strategy="ddp_fork")
-"""Two hosts that each run the command alone."""
-
-RANKS = Launch(accelerator="cpu", devices=1, num_nodes=2)
-
-
-@dataclass
-class World:
-    """A server, a store that its hosts see elsewhere, and what is launched there."""
-
-    place: Path
-    cloud: SageMaker
-
-    @property
-    def store(self) -> Path:
-        return self.place / "lustre" / "store"
-
-    def profile(self, spot: bool = False, placement_minutes: float = 5, **backend: Any) -> Profile:
-        settings = {
-            "role": ROLE,
-            "image": IMAGE,
-            "output": "s3://bucket/output",
-            "subnets": ["subnet-0123456789abcdef0"],
-            "security_groups": ["sg-0123456789abcdef0"],
-            "file_system": {"id": FILE_SYSTEM, "directory": f"/{MOUNT_NAME}/store"},
-            "checkpoints": "s3://bucket/checkpoints",
-            **backend,
-        }
-        hardware = {"instance_type": "ml.m5.large", "spot": spot, "placement_minutes": placement_minutes}
-        return Profile.model_validate(
-            {
-                "name": "emulated",
-                "inbox": str(self.place / "inbox"),
-                "store": self.store,
-                "recipes": self.place,
-                "launcher": "sagemaker",
-                "windows": {"start": "2024-01-01"},
-                "hardware": hardware,
-                "backend": settings,
-                "mount": "/opt/ml/input/data/store",
-                "network_interface": "lo",
-            }
-        )
-
-    def launcher(self, **profile: Any) -> SageMakerLauncher:
-        launcher = SageMakerLauncher.of(self.profile(**profile))
-        launcher.poll_seconds = 0.1
-        return launcher
-
-    def run_dir(self, name: str) -> Path:
-        directory = self.store / "runs" / f"{name}-{new_attempt()[-6:]}"
-        directory.mkdir(parents=True)
-        return directory
-
-    def spec(self, how: str, run_dir: Path | None = None, launch: Launch = HOSTS, **other: Any) -> LaunchSpec:
-        run_dir = run_dir or self.run_dir(how)
-        given = {"module": "host", "project": "tests", "environment": {"TRAINING_ASSETS_NODE_ADDRESS": "127.0.0.1"}}
-        return LaunchSpec((how, str(run_dir)), run_dir, new_attempt(), launch=launch, **{**given, **other})
-
-
-@contextmanager
-def world(place: Path) -> Iterator[World]:
-    """This process and those it starts reach the server through the environment, as they would reach AWS."""
-    (place / "hosts").mkdir()
-    with SageMaker(place / "hosts") as cloud:
-        cloud.file_systems[FILE_SYSTEM, MOUNT_NAME] = place / "lustre"
-        cloud.images = {IMAGE: {"PYTHONPATH": f"{REPOSITORY}:{HERE}"}, UNPULLABLE: None}
-        made = World(place, cloud)
-        made.store.mkdir(parents=True)
-        before = dict(os.environ)
-        os.environ |= {**CREDENTIALS, "AWS_ENDPOINT_URL": cloud.url}
-        try:
-            yield made
-        finally:
-            os.environ.clear()
-            os.environ |= before
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
-
-
-def ended(launcher: Launcher, handle: Handle, seconds: float = 60) -> Status:
-    found: list[Status] = []
-    until(lambda: (found.append(launcher.poll(handle)) or found[-1].state != "running"), seconds)  # type: ignore[func-returns-value]
-    return found[-1]
-
-
-def begun(spec: LaunchSpec) -> list[str]:
-    """Which hosts have begun this attempt."""
-    path = spec.run_dir / "starts"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return sorted(line.split()[0] for line in lines if line.split()[1] == spec.attempt)
-
-
-def until_begun(spec: LaunchSpec, hosts: int = 2) -> None:
-    until(lambda: len(begun(spec)) == hosts)
-
-
-def nothing_is_left(world: World, *specs: LaunchSpec) -> None:
-    assert not world.cloud.running
-    until(lambda: not [one for spec in specs for one in marked((ATTEMPT_VARIABLE, spec.attempt))], 5)
-
-
-def ended_as(world: World, launcher: SageMakerLauncher, handle: Handle, kind: str) -> Status:
-    """The attempt ends as ``kind``, is stopped as a step does, and leaves nothing."""
-    status = ended(launcher, handle)
-    assert status.kind == kind, status
-    launcher.stop(handle)
-    nothing_is_left(world, handle.spec)
-    return status
-
-
-def refused_as(world: World, launcher: SageMakerLauncher, spec: LaunchSpec, kind: str) -> Status:
-    with pytest.raises(LaunchFailed) as failed:
-        launcher.launch(spec)
-    assert failed.value.status.kind == kind, failed.value.status
-    nothing_is_left(world, spec)
-    return failed.value.status
 
 
 def case_success(world: World) -> None:
@@ -172,15 +50,46 @@ def case_success(world: World) -> None:
     assert seen == f"/opt/ml/input/data/store/{spec.run_dir.relative_to(world.store)}"
     assert launcher.seconds_billed(handle)
     text, _ = launcher.logs(handle, last=True)
-    assert {"algo-1 is fine", "algo-2 is fine"} <= set(text.splitlines())
+    lines = {"algo-1 is fine", "algo-2 is fine"}
+    assert lines <= set(text.splitlines())
+    until(lambda: lines <= set(kept_by_cloudwatch(world, handle)), 10)
+
+
+def kept_by_cloudwatch(world: World, handle: Handle) -> list[str]:
+    logs = world.cloud.client("logs")
+    found = logs.filter_log_events(logGroupName=LOG_GROUP, logStreamNamePrefix=f"{handle.id}/")
+    return [event["message"] for event in found["events"]]
+
+
+def case_long_values(world: World) -> None:
+    """Longer environment values and more arguments than SageMaker takes reach the hosts all the same."""
+    long = {f"LONG_{number}": "x" * 4000 for number in range(150)}
+    launcher, spec = world.launcher(), world.spec("environment")
+    arguments = (*spec.arguments, *("argument " * 100 for _ in range(150)))
+    spec = replace(spec, arguments=arguments, environment={**spec.environment, **long})
+    assert ended(launcher, launcher.launch(spec)).state == "succeeded"
+    for host in ("algo-1", "algo-2"):
+        seen = json.loads((spec.run_dir / f"environment-{host}.json").read_text())
+        assert long.items() <= seen.items()
+        assert seen["TRAINING_ASSETS_ATTEMPT"] == spec.attempt
+    nothing_is_left(world, spec)
 
 
 def case_crash(world: World) -> None:
     launcher, spec = world.launcher(), world.spec("crash")
-    status = ended_as(world, launcher, launcher.launch(spec), "crash")
+    handle = launcher.launch(spec)
+    status = ended_as(world, launcher, handle, "crash")
     assert status.exit_code == 1
     assert status.log == spec.log_of(1)
     assert "algo-2 fell over its own feet" in status.log.read_text()
+    assert "node 1 of 2 ended: exit, 1" in world.cloud.jobs[handle.id].described["FailureReason"]
+
+
+def case_never_begun(world: World) -> None:
+    """The image has no such interpreter: nobody but SageMaker can say so."""
+    launcher, spec = world.launcher(python="no-such-python"), world.spec("fine")
+    status = ended_as(world, launcher, launcher.launch(spec), "crash")
+    assert "AlgorithmError" in status.reason
 
 
 def case_kill_node(world: World) -> None:
@@ -321,24 +230,6 @@ def case_stopped_by_somebody(world: World) -> None:
     assert status.state == "interrupted"
 
 
-STEP = """
-import json, sys
-import dagster as dg
-from pathlib import Path
-from tests.training_assets.launchers.sagemaker_cases import HOSTS
-from training_assets.launchers import LaunchSpec
-from training_assets.launchers.sagemaker import SageMakerLauncher
-from training_assets.launchers.session import run_to_end
-from training_assets.profiles import Profile
-profile, how, place, attempt = json.loads(sys.argv[1])
-launcher = SageMakerLauncher.of(Profile.model_validate(profile))
-launcher.poll_seconds = 0.1
-spec = LaunchSpec((how, place), Path(place), attempt, module="host", launch=HOSTS, project="tests",
-                  environment={"TRAINING_ASSETS_NODE_ADDRESS": "127.0.0.1"})
-run_to_end(dg.build_asset_context(), launcher, spec)
-"""
-
-
 def case_orchestrator_killed(world: World) -> None:
     """A step's process is killed; the next one finds the job, and goes on with that instead of a second one."""
     spec = world.spec("polite")
@@ -357,12 +248,6 @@ def case_orchestrator_killed(world: World) -> None:
     assert again.wait(60) != 0
     assert world.cloud.jobs[job].described["TrainingJobStatus"] == "Stopped"
     nothing_is_left(world, spec)
-
-
-def step_of(world: World, spec: LaunchSpec) -> subprocess.Popen[bytes]:
-    profile = world.profile().model_dump(mode="json")
-    given = json.dumps([profile, *spec.arguments, spec.attempt])
-    return subprocess.Popen([sys.executable, "-c", STEP, given], cwd=REPOSITORY, stdout=subprocess.DEVNULL)
 
 
 def case_faults(world: World) -> None:
@@ -458,6 +343,9 @@ def case_training(world: World, recipe: Path, delivery: Path) -> None:
         launcher.stop(handle)
         states.append(TrainResult.model_validate_json((spec.run_dir / "result.json").read_bytes()).state_sha256)
     assert states[0] == states[1]
+    log = spec.log.read_text()
+    read = {name for name, regex in METRICS.items() if re.search(regex, log)}
+    assert read >= {"train:epoch", "loss:total", "val:detection:AP50", "val:segmentation:mIoU"}
     nothing_is_left(world, spec)
 
 
@@ -473,19 +361,6 @@ def case_training_interrupted(world: World, recipe: Path, delivery: Path) -> Non
     result = TrainResult.model_validate_json((spec.run_dir / "result.json").read_bytes())
     assert result.resumed_from_step
     nothing_is_left(world, spec, again)
-
-
-def training_of(world: World, recipe: Path, delivery: Path, launch: Launch) -> LaunchSpec:
-    """The tiny recipe on ``delivery``; all that it reads lies in the store."""
-    run_dir = world.run_dir("train")
-    (run_dir / "recipe.yaml").write_bytes(recipe.read_bytes())
-    data = world.store / "delivery"
-    if not data.exists():
-        subprocess.run(["cp", "-r", str(delivery), str(data)], check=True)
-    sets = ("--set", f"launch.devices={launch.devices}", "--set", f"launch.num_nodes={launch.num_nodes}")
-    arguments = ("train", str(run_dir / "recipe.yaml"), "--data", str(data), "--run-dir", str(run_dir), *sets)
-    here = {"TRAINING_ASSETS_NODE_ADDRESS": "127.0.0.1"}
-    return LaunchSpec(arguments, run_dir, new_attempt(), launch=launch, project="tests", environment=here)
 
 
 CASES: dict[str, Callable[[World], object]] = {

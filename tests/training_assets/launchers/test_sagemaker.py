@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulators.sagemaker import why_not
-from tests.training_assets.launchers.sagemaker_cases import CASES, TRAINING_CASES, World, world
+from tests.emulators.sagemaker_host import why_not
+from tests.training_assets.launchers.sagemaker_cases import CASES, TRAINING_CASES
+from tests.training_assets.launchers.sagemaker_world import World, world
 
 WHY_NOT = why_not()
 needs_hosts = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
-SLOW = {"orchestrator_killed", "hundred_runs", "unreachable"}
+SLOW = {"orchestrator_killed", "hundred_runs", "unreachable", "faults", "spot", "success", "kill_node"}
 
 
 @pytest.fixture
