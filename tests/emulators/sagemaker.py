@@ -32,6 +32,7 @@ from tests.emulators.sagemaker_limits import broken_limit, misfit
 ACCOUNT, REGION = "123456789012", "us-east-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "emulated", "AWS_SECRET_ACCESS_KEY": "emulated", "AWS_DEFAULT_REGION": REGION}
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+FAILURES = {"throttle": (400, "ThrottlingException", "Rate exceeded"), "error": (500, "InternalFailure", "try again")}
 TICK = 0.05
 Action = Callable[[dict[str, Any]], dict[str, Any]]
 NO_CAPACITY = (
@@ -164,10 +165,11 @@ class SageMaker:
         action = action or parse_qs(body.decode(errors="replace")).get("Action", [environ["REQUEST_METHOD"]])[0]
         self.calls[action] += 1
         fault = self._next_fault(action)
-        if fault == "throttle":
-            return self._json(start_response, 400, {"__type": "ThrottlingException", "message": "Rate exceeded"})
-        if fault == "error":
-            return self._json(start_response, 500, {"__type": "InternalFailure", "message": "try again"})
+        if fault in FAILURES:
+            status, code, message = FAILURES[fault]
+            if target:
+                return self._json(start_response, status, {"__type": code, "message": message})
+            return self._xml(start_response, status, f"<Code>{code}</Code><Message>{message}</Message>")
         if fault == "twice":
             self._done(service, action, body, environ, lambda *_: None)
         answer = self._done(service, action, body, environ, start_response)
@@ -183,7 +185,10 @@ class SageMaker:
     def _done(
         self, service: str, action: str, body: bytes, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        own: dict[str, dict[str, Action]] = {"SageMaker": self._own_actions(), "ServiceQuotasV20190624": {"ListServiceQuotas": self._quotas}}
+        own: dict[str, dict[str, Action]] = {
+            "SageMaker": self._own_actions(),
+            "ServiceQuotasV20190624": {"ListServiceQuotas": self._quotas},
+        }
         handler = own.get(service, {}).get(action)
         given = json.loads(body) if handler else {}
         if handler is None or (action == "ListTags" and "/" not in given.get("ResourceArn", "/")):
@@ -199,6 +204,12 @@ class SageMaker:
         body = json.dumps(value).encode()
         headers = [("Content-Type", "application/x-amz-json-1.1"), ("Content-Length", str(len(body)))]
         start_response(f"{status} {'OK' if status < 400 else 'Error'}", headers)
+        return [body]
+
+    def _xml(self, start_response: Callable[..., Any], status: int, error: str) -> list[bytes]:
+        """An error of a query protocol: IAM reads the one place, EC2 the other."""
+        body = f"<Answer><Error>{error}</Error><Errors><Error>{error}</Error></Errors></Answer>".encode()
+        start_response(f"{status} Error", [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))])
         return [body]
 
     def _own_actions(self) -> dict[str, Action]:

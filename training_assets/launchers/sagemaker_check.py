@@ -83,7 +83,10 @@ def _file_system(settings: Settings, fsx: Any) -> Iterator[Problem]:
     if not found:
         yield Problem("FSx", settings.file_system.id, "a file system that exists", field=f"{field}.id")
         return
-    lifecycle, mount_name = found[0].get("Lifecycle"), found[0].get("LustreConfiguration", {}).get("MountName")
+    lifecycle, mount_name = (
+        found[0].get("Lifecycle", "AVAILABLE"),
+        found[0].get("LustreConfiguration", {}).get("MountName"),
+    )
     if found[0]["FileSystemType"] != "LUSTRE":
         yield Problem("FSx", found[0]["FileSystemType"], "LUSTRE", field=f"{field}.id")
     if lifecycle not in ("AVAILABLE", "UPDATING"):

@@ -138,7 +138,11 @@ def job(status: str, secondary: str, reason: str = "", *before: str) -> dict[str
     ("told", "kind", "exit_code"),
     [
         (job("Completed", "Completed"), None, 0),
-        (job("Failed", "Failed", "CapacityError: Unable to provision requested ML compute capacity."), "capacity", None),
+        (
+            job("Failed", "Failed", "CapacityError: Unable to provision requested ML compute capacity."),
+            "capacity",
+            None,
+        ),
         (job("Failed", "Failed", "ResourceLimitExceeded: the account-level service limit"), "quota", None),
         (job("Failed", "Failed", "InternalServerError: We encountered an internal error."), "host_lost", None),
         (job("Failed", "Failed", "ClientError: CannotPullContainerError: pull access denied"), "image", None),
