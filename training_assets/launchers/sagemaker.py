@@ -226,7 +226,7 @@ class Jobs:
             if time.monotonic() - self._listed_at >= self.seconds():
                 self._list()
             mark = self._listed.get(name)
-        if mark is not None and mark == self._seen.get(name):
+        if mark is not None and mark in (_mark(known), self._seen.get(name)):
             return known
         self._seen[name] = mark
         return self.describe(name)
@@ -244,12 +244,13 @@ class Jobs:
             CreationTimeAfter=oldest - timedelta(seconds=1),
             PaginationConfig={"PageSize": 100, "MaxItems": 100 * PAGES},  # who is not among them is described
         )
-        self._listed = {
-            job["TrainingJobName"]: (job["TrainingJobStatus"], job.get("SecondaryStatus"), job.get("LastModifiedTime"))
-            for page in pages
-            for job in page["TrainingJobSummaries"]
-        }
+        self._listed = {job["TrainingJobName"]: _mark(job) for page in pages for job in page["TrainingJobSummaries"]}
         self._listed_at = time.monotonic()
+
+
+def _mark(job: Mapping[str, Any]) -> tuple[object, ...]:
+    """What changes when the job moves, of its description as of its line in a listing."""
+    return job["TrainingJobStatus"], job.get("SecondaryStatus"), job.get("LastModifiedTime")
 
 
 def _told(error: ClientError) -> tuple[str, str]:
