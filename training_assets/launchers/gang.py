@@ -22,7 +22,7 @@ from training_assets.launchers.ends import End, end_of, hung, status_of
 
 PLACEMENT_SECONDS = 1200.0
 LOST: frozenset[FailureKind] = frozenset(
-    {"spot", "host_lost", "image", "quota", "capacity", "deadline", "out_of_memory", "cancelled"}
+    {"spot", "host_lost", "image", "quota", "capacity", "deadline", "out_of_memory", "cancelled", "bad_input"}
 )
 """What a backend's word on a node decides, whatever the node itself could still say."""
 
