@@ -1,7 +1,7 @@
 """A Kubernetes API server in one process: real HTTP for the real client, behaviour as far as a training's Job goes.
 
 Objects live in memory; :mod:`kubernetes_cluster` has the controllers and runs pods as processes. What a test wants to
-go wrong it says with :class:`Fault`. It is not Kubernetes: no watches, no patches, no RBAC but a list of what is denied.
+go wrong it says with :class:`Fault`. It is not Kubernetes: no watches, no patches, no roles but a list of denials.
 """
 
 import json

@@ -344,8 +344,9 @@ def _verdict(job: Object, pods: list[Object]) -> tuple[str, str] | None:
                     return "PodFailurePolicy", message
             codes = rule.get("onExitCodes")
             if codes and (terminated.get("exitCode") in codes["values"]) == (codes["operator"] == "In"):
-                message = (f"Container {codes['containerName']} for pod {name} failed with exit code "
-                           f"{terminated.get('exitCode')} matching {rule['action']} rule at index {number}")  # fmt: skip
+                code, action = terminated.get("exitCode"), rule["action"]
+                message = (f"Container {codes['containerName']} for pod {name} failed with exit code {code} matching "
+                           f"{action} rule at index {number}")  # fmt: skip
                 return "PodFailurePolicy", message
         return "BackoffLimitExceeded", "Job has reached the specified backoff limit"
     return None

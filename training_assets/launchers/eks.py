@@ -170,7 +170,7 @@ class EksLauncher(Gang):
     def _end_forgotten(self, spec: LaunchSpec) -> None:
         """End earlier attempts at this run that nobody watches any more: a run directory holds one training."""
         labels = {**MANAGED, RUN: run_label(spec)}
-        for job in self._api.list(self._jobs, {"labelSelector": _text(labels)}):
+        for job in self._api.items(self._jobs, {"labelSelector": _text(labels)}):
             over = condition(job, "Complete") or condition(job, "Failed")
             attempt = job["metadata"]["labels"][ATTEMPT]
             if not over and attempt != selector(spec)[ATTEMPT]:
@@ -182,7 +182,7 @@ class EksLauncher(Gang):
         self._api.delete(path, propagationPolicy="Foreground")
         deadline = time.monotonic() + self.force_after
         while time.monotonic() < deadline + GIVE_UP_AFTER:
-            left = self._api.list(f"{self._core}/pods", {"labelSelector": _text(labels)})
+            left = self._api.items(f"{self._core}/pods", {"labelSelector": _text(labels)})
             if not left and self._api.get(path) is None:
                 self._api.forget()
                 return

@@ -100,7 +100,7 @@ class Api:
         finally:
             self.forget()
 
-    def list(self, path: str, query: Mapping[str, str]) -> list[Object]:
+    def items(self, path: str, query: Mapping[str, str]) -> list[Object]:
         items: list[Object] = self.request("GET", path, query)["items"]
         return items
 
@@ -110,7 +110,7 @@ class Api:
         with self._lock:
             at, items = self._lists.get(key, (float("-inf"), []))
             if time.monotonic() - at > seconds:
-                items = self.list(path, query)
+                items = self.items(path, query)
                 self._lists[key] = (time.monotonic(), items)
             return items
 

@@ -397,7 +397,8 @@ def _trained(world: World, name: str, launch: Launch, launcher: Any) -> TrainRes
     run_dir = world.run_dir.parent / name
     run_dir.mkdir()
     arguments = ("train", str(world.recipe), "--data", str(world.delivery), "--run-dir", str(run_dir),
-                 "--set", f"launch.num_nodes={launch.num_nodes}", "--set", f"launch.devices={launch.devices}")  # fmt: skip
+                 "--set", f"launch.num_nodes={launch.num_nodes}",
+                 "--set", f"launch.devices={launch.devices}")  # fmt: skip
     spec = LaunchSpec(arguments, run_dir, new_attempt(), launch=launch, port=free_port())
     run_to_end(dg.build_asset_context(), launcher, spec)
     return TrainResult.model_validate_json((run_dir / "result.json").read_bytes())
