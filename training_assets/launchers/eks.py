@@ -80,7 +80,11 @@ class EksLauncher(Gang):
             raise ContractError(
                 "launcher eks cannot use this backend", problems_of(error, f"{where}, backend")
             ) from None
-        return cls(settings, profile.hardware, profile.store, profile.mount or profile.store, profile.network_interface)
+        mount = profile.mount or profile.store
+        if not mount.is_relative_to(settings.claim_path):
+            problem = Problem(where, str(mount), f"a directory in {settings.claim_path}", field="mount")
+            raise ContractError("pods would not see the store", [problem], "backend.claim_path is where they mount it.")
+        return cls(settings, profile.hardware, profile.store, mount, profile.network_interface)
 
     def check(self) -> Sequence[Problem]:
         try:
@@ -158,8 +162,7 @@ class EksLauncher(Gang):
         command = self.command(replace(spec, port=master_port(spec)), *patience)
         environment = {"FI_EFA_USE_HUGE_PAGE": "0", **self.environment(spec)}
         active = None if spec.deadline is None else spec.deadline + self.placement_seconds
-        assert self.mount is not None
-        return Work(spec, command, environment, self.mount, active)
+        return Work(spec, command, environment, active)
 
     def _create_dependents(self, job: Object, dependents: Sequence[Object]) -> None:
         service, policy = dependents

@@ -41,7 +41,8 @@ class Settings(BaseModel):
     """``backend`` of a profile whose launcher is ``eks``.
 
     ``context`` of the kubeconfig is whom to talk to as whom; None: as the service account of the pod that asks.
-    ``image`` by digest; ``claim`` is the volume claim of the store. ``queue``: a Kueue LocalQueue, which starts all
+    ``image`` by digest; ``claim`` is the volume claim of the file system that has the store, mounted at ``claim_path``.
+    ``queue``: a Kueue LocalQueue, which starts all
     nodes together. ``node_groups``: who labels hosts as spot or on demand. ``secrets``: environment variables from
     ``secret/key``. ``cpus``, ``memory_gib``, ``shared_memory_gib`` and ``hugepages_mib`` of each node are by default
     taken from the instance type. ``keep_seconds``: how long the API keeps what has ended. ``retry_seconds``: how long
@@ -54,6 +55,7 @@ class Settings(BaseModel):
     namespace: Name = "training-assets"
     service_account: Name = "trainer"
     claim: Name = "fsx"
+    claim_path: Path = Path("/fsx")
     context: str | None = None
     kubeconfig: Path | None = None
     queue: Name | None = None
@@ -74,13 +76,12 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True)
 class Work:
-    """What each node of ``spec`` runs: ``command`` after the interpreter, with ``environment``, the store at
-    ``mount``. ``active_seconds``: after so long the backend ends it."""
+    """What each node of ``spec`` runs: ``command`` after the interpreter, with ``environment``. ``active_seconds``:
+    after so long the backend ends it."""
 
     spec: LaunchSpec
     command: tuple[str, ...]
     environment: Mapping[str, str]
-    mount: Path
     active_seconds: float | None
 
 
@@ -219,7 +220,7 @@ def _container(work: Work, settings: Settings, hardware: Hardware) -> Object:
         "resources": _resources(work.spec, settings, hardware),
         "volumeMounts": [
             {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108 - the path is the kernel's
-            {"name": "store", "mountPath": str(work.mount)},
+            {"name": "store", "mountPath": str(settings.claim_path)},
         ],
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "terminationMessagePolicy": "FallbackToLogsOnError",

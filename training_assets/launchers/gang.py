@@ -154,7 +154,7 @@ def ended_badly(spec: LaunchSpec, bad: Sequence[NodeState], processes: int) -> S
 
 
 def _killed(spec: LaunchSpec, bad: Sequence[NodeState], first: FirstEnd | None) -> NodeState | None:
-    """The node whose silent end made the backend tell the others to stop, where these were the first to say anything."""
+    """The node whose silent end made the backend tell the others to stop, where these were the first to say so."""
     if first is None or first.cause != "signal":
         return None
     silent = (state for state in bad if state.exit_code is not None and read_end(spec.attempt_dir, state.node) is None)

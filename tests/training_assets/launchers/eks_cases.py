@@ -52,11 +52,8 @@ class World:
         self.kubeconfig = self.cluster.api.kubeconfig(self.run_dir.parent / "kubeconfig")
 
     def launcher(self, placement_seconds: float = 60, spot: bool = False, **backend: Any) -> EksLauncher:
-        given = {"image": IMAGE, "kubeconfig": self.kubeconfig, "python": sys.executable, "poll_seconds": 0.2,
-                 "retry_seconds": 20.0, **backend}  # fmt: skip
         hardware = Hardware(instance_type="m5.large", spot=spot, placement_minutes=placement_seconds / 60)
-        store = self.run_dir.parent
-        return EksLauncher(Settings.model_validate(given), hardware, store, store, network_interface="lo")
+        return _launcher(self.kubeconfig, self.run_dir.parent, hardware, retry_seconds=20.0, **backend)
 
     def spec(self, role: str, launch: Launch = TWO_NODES, **other: Any) -> LaunchSpec:
         return LaunchSpec((role, str(self.run_dir)), self.run_dir, new_attempt(), "eks_node", launch, **other)
@@ -404,16 +401,20 @@ def _trained(world: World, name: str, launch: Launch, launcher: Any) -> TrainRes
     return TrainResult.model_validate_json((run_dir / "result.json").read_bytes())
 
 
+def _launcher(kubeconfig: Path, store: Path, hardware: Hardware, **backend: Any) -> EksLauncher:
+    given = {"image": IMAGE, "kubeconfig": kubeconfig, "claim_path": store, "python": sys.executable,
+             "poll_seconds": 0.2, **backend}  # fmt: skip
+    return EksLauncher(Settings.model_validate(given), hardware, store, store, network_interface="lo")
+
+
 def _own_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 
 
 def _orchestrate(kubeconfig: str, run_dir: str, attempt: str) -> None:
     """What a Dagster step does, in a process of its own."""
-    store, place = Path(run_dir).parent, Path(run_dir)
-    given = {"image": IMAGE, "kubeconfig": kubeconfig, "python": sys.executable, "poll_seconds": 0.2}
-    hardware = Hardware(instance_type="m5.large")
-    launcher = EksLauncher(Settings.model_validate(given), hardware, store, store, network_interface="lo")
+    place = Path(run_dir)
+    launcher = _launcher(Path(kubeconfig), place.parent, Hardware(instance_type="m5.large"))
     spec = LaunchSpec(("wait", run_dir), place, attempt, "eks_node", TWO_NODES)
     run_to_end(dg.build_asset_context(), launcher, spec)
 
