@@ -190,7 +190,9 @@ class _Head(nn.Module):
         self.past = nn.Sequential(
             nn.Linear(4 * options.observed, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
         )
-        self.pair = nn.Sequential(nn.Linear(4 + hidden, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
+        # A layer over a pair is the sum of what its parts add: what an agent says is computed once for all others.
+        self.place, self.says = nn.Linear(4, hidden), nn.Linear(hidden, hidden, bias=False)
+        self.pair = nn.Linear(hidden, hidden)
         self.image = nn.Linear(channels + 1, hidden) if channels else None
         size = options.modes * (2 * options.predicted + 1)
         width = hidden * (3 if channels else 2)
@@ -205,7 +207,28 @@ class _Head(nn.Module):
         here: torch.Tensor,
         at: torch.Tensor,
     ) -> Tensors:
-        """``paths`` N×A×M×P×2 in the agents' own frames, ``modes`` N×A×M logits."""
+        """``paths`` N×A×M×P×2 in the agents' own frames, ``modes`` N×A×M logits.
+
+        In training on the CPU a batch costs what its fullest sample needs, the paths of nobody are zeros. Elsewhere
+        shapes stay the same, for a device that must not be waited for, a compiler or an exporter.
+        """
+        if self.training and here.device.type == "cpu" and not torch.compiler.is_compiling():
+            most, padded = max(1, int(here.sum(dim=1).max())), here.shape[1]
+            found = self._forecast(pyramid, past[:, :most], pose[:, :most], here[:, :most], at[:, :most])
+            return {
+                name: functional.pad(value, (0,) * 2 * (value.ndim - 2) + (0, padded - most))
+                for name, value in found.items()
+            }
+        return self._forecast(pyramid, past, pose, here, at)
+
+    def _forecast(
+        self,
+        pyramid: list[torch.Tensor] | None,
+        past: torch.Tensor,
+        pose: torch.Tensor,
+        here: torch.Tensor,
+        at: torch.Tensor,
+    ) -> Tensors:
         steps = functional.pad(past[:, :, 1:] - past[:, :, :-1], (0, 0, 1, 0))
         own = self.past(torch.cat([past, steps], dim=3).flatten(2))
         found = [own, self._neighbours(own, pose, here)]
@@ -230,8 +253,7 @@ class _Head(nn.Module):
             _into(direction[:, :, None], apart),
             _into(direction[:, :, None], direction[:, None].expand_as(apart)),
         ]
-        others = own[:, None].expand(-1, own.shape[1], -1, -1)
-        said = self.pair(torch.cat([*between, others], dim=3))
+        said = self.pair(torch.relu(self.place(torch.cat(between, dim=3)) + self.says(own)[:, None]))
         same = torch.eye(own.shape[1], device=own.device, dtype=own.dtype)
         heard = (here[:, None, :] * (1 - same))[..., None]
         # Without anybody else: zero, which is also the least that is passed on.

@@ -24,7 +24,7 @@ from trainer.contract.train_config import TrainConfig
 from trainer.contract.yaml_io import dump_yaml
 from training_assets import metadata, run_gates, telemetry
 from training_assets.launchers import Launcher, LaunchSpec, launcher_for
-from training_assets.launchers.session import new_attempt, run_with_pipes
+from training_assets.launchers.session import Spent, new_attempt, run_with_pipes
 from training_assets.places import Places
 from training_assets.policies import GPU_POOL
 from training_assets.profiles import REPOSITORY, Profile, profile_to_launch_with
@@ -121,7 +121,7 @@ def checkpoint_asset(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefini
         )
         code = source.code_version(REPOSITORY)
         try:
-            run_with_pipes(context, launcher, spec)
+            spent = run_with_pipes(context, launcher, spec)
         except dg.Failure as failure:
             if verdict := run_gates.verdict_that_ended(spec.attempt_dir):
                 outbox.emit(run_gate_events([verdict], subject), context.log.warning)
@@ -145,7 +145,7 @@ def checkpoint_asset(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefini
         yield dg.MaterializeResult(
             value=record,
             data_version=dg.DataVersion(record.sha256),
-            metadata=_metadata(record, directory),
+            metadata={**_metadata(record, directory), **_spent(spent, directory)},
             # Not the asset's own where settings were overridden: Dagster then shows it as out of date, and the next
             # nightly training is the recipe's again. Other weights to begin with are no other recipe.
             tags={CODE_VERSION_TAG: training_version(overridden(recipe, config.overrides))},
@@ -219,6 +219,13 @@ def run_id_of(run: dg.DagsterRun, recipe: TrainConfig, training_set: TrainingSet
     identity = digest_of([root, recipe.digest, training_set.window, training_set.digest])
     number = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big")
     return "".join(BASE36[number // 36**place % 36] for place in range(8))
+
+
+def _spent(spent: Spent, directory: Path) -> dict[str, Any]:
+    """What all attempts at the run took."""
+    price = {} if spent.usd is None else {"cost_usd": round(spent.usd, 2)}
+    attempts = len(list(directory.glob("attempts/*/outcome.json")))
+    return {"attempts": attempts, "node_seconds": round(spent.seconds), "gpu_hours": round(spent.gpu_hours, 3), **price}
 
 
 def _metadata(record: Checkpoint, directory: Path) -> dict[str, Any]:

@@ -158,9 +158,10 @@ def _attempts_under_way(spec: LaunchSpec) -> list[Handle]:
     return handles
 
 
-def _keep_handle(launcher: Launcher, handle: Handle) -> None:
-    kept = {"id": handle.id, "nodes": handle.nodes, "started_at": handle.started_at,
-            "arguments": handle.spec.arguments, "launcher": type(launcher).__name__}  # fmt: skip
+def _keep_handle(launcher: Launcher, handle: Handle, waits_for: str = "") -> None:
+    kept = {"id": handle.id, "nodes": handle.nodes, "started_at": handle.started_at, "waits_for": waits_for,
+            "arguments": handle.spec.arguments, "launcher": type(launcher).__name__,
+            "estimate": asdict(launcher.estimate(handle.spec))}  # fmt: skip
     write_json(_handle_path(handle.spec), kept)
 
 
@@ -193,6 +194,7 @@ def _watched(context: dg.AssetExecutionContext, launcher: Launcher, handle: Hand
         if status.waits_for != waited_for:
             waited_for = status.waits_for
             context.log.info(waited_for or f"all nodes of {handle.spec.what} have started")
+            _keep_handle(launcher, handle, waited_for)
         if not waited_for:
             began = began or time.time()
             if _is_overdue(handle.spec, began):
@@ -222,8 +224,8 @@ def _retry_or_failure(
     if spent > RETRIES[outcome.budget]:
         return failure
     context.log.error(f"{failure.description}\nTrying again ({spent} of {RETRIES[outcome.budget]} tries).")
-    # How often is decided here, by budget: Dagster's own count of them all must not end it earlier.
-    retry = dg.RetryRequested(max_retries=context.retry_number + 1, seconds_to_wait=outcome.wait)
+    # How often is decided by budget: Dagster's own count, of them all, must not end it earlier.
+    retry = dg.RetryRequested(max_retries=sum(RETRIES.values()), seconds_to_wait=outcome.wait)
     retry.__cause__ = failure
     return retry
 

@@ -174,3 +174,17 @@ def test_a_sample_without_agents_has_no_loss_and_no_metrics() -> None:
         outputs = task.head(0)(None, *batch_of(task, sample).values())
     assert float(task.loss(outputs, targets)) == 0.0
     assert task.metrics([task.record({n: v[0] for n, v in outputs.items()}, sample)])["ADE"] is None
+
+
+def test_what_is_trained_on_does_not_depend_on_the_room_for_agents():
+    task = build(TaskConfig(options={"observed": 3, "predicted": 2, "max_agents": 6, "hidden": 8, "modes": 2}))
+    torch.manual_seed(0)
+    head = task.head(0)
+    past, pose, at = torch.randn(2, 6, 3, 2), torch.randn(2, 6, 4), torch.zeros(2, 6, 3)
+    here = torch.tensor([[1.0, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0]])
+    trained = head.train()(None, past, pose, here, at)
+    evaluated = head.eval()(None, past, pose, here, at)
+    for name, value in evaluated.items():
+        assert trained[name].shape == value.shape
+        torch.testing.assert_close(trained[name][here.bool()], value[here.bool()])
+        assert not trained[name][:, 3:].any()
