@@ -106,7 +106,7 @@ class EksLauncher(Gang):
         self._refuse_misfit(spec)
         (spec.attempt_dir / FLIGHT_RECORDER).mkdir(parents=True, exist_ok=True)
         self._end_forgotten(spec)
-        job, *dependents = manifests(self._work(spec), self.settings, self.hardware)
+        job, *dependents = manifests(self.work_of(spec), self.settings, self.hardware)
         try:
             created = self._api.create(self._jobs, job)
             self._create_dependents(created, dependents)
@@ -124,7 +124,7 @@ class EksLauncher(Gang):
         if job is None or not selector(handle.spec).items() <= job["metadata"].get("labels", {}).items():
             return None
         if "deletionTimestamp" not in job["metadata"]:
-            _, *dependents = manifests(self._work(handle.spec), self.settings, self.hardware)
+            _, *dependents = manifests(self.work_of(handle.spec), self.settings, self.hardware)
             self._create_dependents(job, dependents)
         return replace(handle, id=name)
 
@@ -157,7 +157,8 @@ class EksLauncher(Gang):
         since = self._admitted.get(job_name(handle.spec))
         return None if since is None else max(0.0, time.time() - since)
 
-    def _work(self, spec: LaunchSpec) -> Work:
+    def work_of(self, spec: LaunchSpec) -> Work:
+        """What each node runs, with the store where pods see it."""
         patience = ("--patience", f"{self.placement_seconds:.0f}", "--echo")
         command = self.command(replace(spec, port=master_port(spec)), *patience)
         environment = {"FI_EFA_USE_HUGE_PAGE": "0", **self.environment(spec)}

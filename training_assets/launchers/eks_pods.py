@@ -89,7 +89,7 @@ def condition(thing: Object | None, kind: str) -> Object | None:
 
 def _state(seen: Seen, node: int, pod: Object) -> NodeState:
     status = pod["status"]
-    container = next((one for one in status.get("containerStatuses") or () if one["name"] == CONTAINER), {})
+    container: Object = next((one for one in status.get("containerStatuses") or () if one["name"] == CONTAINER), {})
     ended = container.get("state", {}).get("terminated")
     if status.get("phase") == "Succeeded":
         return NodeState(node, "ended", 0)
@@ -113,7 +113,7 @@ def _state(seen: Seen, node: int, pod: Object) -> NodeState:
 def _disrupted(seen: Seen, pod: Object) -> tuple[FailureKind, str] | None:
     """Why the cluster, and not the training, ends this pod, if it does."""
     status, said = pod["status"], condition(pod, "DisruptionTarget")
-    if said is None and status.get("reason") not in HOST_REASONS:
+    if said is None and status.get("reason") not in HOST_REASONS and status.get("phase") != "Unknown":
         return None
     why = str((said or {}).get("message") or status.get("message") or "")
     if LOW_MEMORY.search(f"{why} {status.get('message', '')}"):
@@ -131,7 +131,7 @@ def _pending(seen: Seen, node: int, pod: Object, waiting: Object) -> NodeState:
     if reason:
         return NodeState(node, "pending", reason=f"{_host(pod)} prepares it ({reason}{message and ': '}{message})")
     conditions = pod["status"].get("conditions") or ()
-    placed = next((one for one in conditions if one["type"] == "PodScheduled"), {})
+    placed: Object = next((one for one in conditions if one["type"] == "PodScheduled"), {})
     if placed.get("status") == "False":
         return NodeState(node, "pending", reason=f"{placed.get('reason')}: {placed.get('message')}")
     return NodeState(node, "pending", reason="to be scheduled")
