@@ -144,8 +144,8 @@ class Cluster:
                 for job in self.api.store.all("jobs"):
                     self._admit(job)
                     self._control(job)
+                self._schedule()
                 for pod in self.api.store.all("pods"):
-                    self._schedule(pod)
                     self._keep(pod)
 
     def _deleted(self, resource: str, thing: Object, options: Object) -> None:
@@ -250,18 +250,19 @@ class Cluster:
                  "reason": reason, "message": message, "lastTimestamp": now(), "type": "Warning"}  # fmt: skip
         self.api.store.put("events", event)
 
-    def _schedule(self, pod: Object) -> None:
-        if "nodeName" in pod["spec"] or "deletionTimestamp" in pod["metadata"]:
-            return
-        taken = {other["spec"].get("nodeName") for other in self.api.store.all("pods")}
+    def _schedule(self) -> None:
+        pods, total = self.api.store.all("pods"), len(self.hosts)
+        taken = {pod["spec"].get("nodeName") for pod in pods}
         free = [host for host in self.hosts if host.name not in taken and not host.dead]
-        if free:
-            pod["spec"]["nodeName"] = free[0].name
-            _set_condition(pod, "PodScheduled", "True", "", "")
-        else:
-            total = len(self.hosts)
-            message = f"0/{total} nodes are available: {total} node(s) didn't match pod anti-affinity rules."
-            _set_condition(pod, "PodScheduled", "False", "Unschedulable", message)
+        for pod in pods:
+            if "nodeName" in pod["spec"] or "deletionTimestamp" in pod["metadata"]:
+                continue
+            if free:
+                pod["spec"]["nodeName"] = free.pop(0).name
+                _set_condition(pod, "PodScheduled", "True", "", "")
+            else:
+                message = f"0/{total} nodes are available: {total} node(s) didn't match pod anti-affinity rules."
+                _set_condition(pod, "PodScheduled", "False", "Unschedulable", message)
 
     # Kubelets.
 

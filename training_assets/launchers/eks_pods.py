@@ -105,7 +105,7 @@ def _state(seen: Seen, node: int, pod: Object) -> NodeState:
         return NodeState(
             node, "ended", None, None, f"{status.get('reason', '')}: {status.get('message', '')}".strip(": ")
         )
-    if container.get("state", {}).get("running"):
+    if "running" in container.get("state", {}):
         return NodeState(node, "running")
     return _pending(seen, node, pod, container.get("state", {}).get("waiting") or {})
 

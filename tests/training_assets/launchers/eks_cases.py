@@ -53,7 +53,7 @@ class World:
 
     def launcher(self, placement_seconds: float = 60, spot: bool = False, **backend: Any) -> EksLauncher:
         hardware = Hardware(instance_type="m5.large", spot=spot, placement_minutes=placement_seconds / 60)
-        return _launcher(self.kubeconfig, self.run_dir.parent, hardware, retry_seconds=20.0, **backend)
+        return _launcher(self.kubeconfig, self.run_dir.parent, hardware, **{"retry_seconds": 20.0, **backend})
 
     def spec(self, role: str, launch: Launch = TWO_NODES, **other: Any) -> LaunchSpec:
         return LaunchSpec((role, str(self.run_dir)), self.run_dir, new_attempt(), "eks_node", launch, **other)
