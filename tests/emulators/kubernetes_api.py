@@ -90,14 +90,17 @@ class Store:
 class ApiServer:
     """``faults`` are used up in their order; ``denied`` has (verb, resource) pairs; ``calls`` is what was asked.
 
-    ``on_delete`` is told of a deletion that the cluster must carry out: resource, object, options.
+    ``on_delete`` is told of a deletion that the cluster must carry out (resource, object, options), ``on_evict`` of the
+    eviction of a pod.
     """
 
-    def __init__(self, on_delete: Callable[[str, Object, Object], None]) -> None:
+    def __init__(
+        self, on_delete: Callable[[str, Object, Object], None], on_evict: Callable[[Object], None] = lambda pod: None
+    ) -> None:
         self.store, self.faults, self.denied = Store(), list[Fault](), set[tuple[str, str]]()
         self.calls: list[tuple[str, str]] = []
         self.logs: Callable[[Object], str] = lambda pod: ""
-        self.on_delete = on_delete
+        self.on_delete, self.on_evict = on_delete, on_evict
         handler = type("Handler", (_Handler,), {"server_of": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._http.daemon_threads = True
@@ -157,7 +160,7 @@ class ApiServer:
             return {**body, "status": {"allowed": (wanted["verb"], wanted["resource"]) not in self.denied}}
         if (verb, resource) in self.denied:
             raise ApiError(403, f'{resource} is forbidden: User "tests" cannot {verb} resource "{resource}"')
-        if verb == "create":
+        if verb == "create" and place["sub"] is None:
             return self._create(resource, namespace, query, body)
         if verb == "list":
             found = [thing for thing in self.store.all(resource, namespace) if _selected(thing, query)]
@@ -167,8 +170,11 @@ class ApiServer:
             raise ApiError(404, f'{resource} "{name}" not found')
         if place["sub"] == "log":
             raise _Text(self.logs(thing))
+        if place["sub"] == "eviction":
+            self.on_evict(thing)
         if verb == "delete":
-            self.on_delete(resource, thing, body)
+            grace = {"gracePeriodSeconds": int(query["gracePeriodSeconds"])} if "gracePeriodSeconds" in query else {}
+            self.on_delete(resource, thing, {**query, **body, **grace})
         return thing
 
     def _create(self, resource: str, namespace: str, query: dict[str, str], body: Object) -> Object:
@@ -181,6 +187,9 @@ class ApiServer:
         if key in self.store.objects:
             raise ApiError(409, f'{resource} "{key[2]}" already exists')
         body["metadata"]["namespace"] = namespace
+        if resource == "jobs":
+            body["status"] = {}
+            body["spec"].setdefault("suspend", False)
         return body if query.get("dryRun") == "All" else self.store.put(resource, body)
 
 

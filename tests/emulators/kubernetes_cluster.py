@@ -64,7 +64,7 @@ class Cluster:
     namespace: str = "training-assets"
 
     def __post_init__(self) -> None:
-        self.api = ApiServer(self._deleted)
+        self.api = ApiServer(self._deleted, self.evict)
         self.api.logs = lambda pod: self._log_of(pod).read_text(errors="replace")
         self.containers: dict[str, Container] = {}
         self._died: dict[str, float] = {}
@@ -72,6 +72,7 @@ class Cluster:
         self._closed = threading.Event()
         for kind, resource, name in (
             ("Namespace", "namespaces", self.namespace), ("ServiceAccount", "serviceaccounts", "trainer"),
+            ("ServiceAccount", "serviceaccounts", "default"),
             ("PersistentVolumeClaim", "persistentvolumeclaims", "fsx"), ("LocalQueue", "localqueues", "gpu"),
             ("PriorityClass", "priorityclasses", "training"),
         ):  # fmt: skip
@@ -364,7 +365,7 @@ def _new_pod(job: Object, index: int) -> Object:
     template, name = job["spec"]["template"], job["metadata"]["name"]
     labels = {**template["metadata"]["labels"], INDEX: str(index), "batch.kubernetes.io/job-name": name}
     annotations = {**template["metadata"].get("annotations", {}), INDEX: str(index)}
-    owner = {"kind": "Job", "name": name, "uid": job["metadata"]["uid"], "controller": True}
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job["metadata"]["uid"], "controller": True}
     return {
         "apiVersion": "v1", "kind": "Pod", "status": {"phase": "Pending"}, "spec": {**template["spec"]},
         "metadata": {"name": f"{name}-{index}-{os.urandom(3).hex()[:5]}", "namespace": job["metadata"]["namespace"],

@@ -26,7 +26,7 @@ from trainer.contract.results import TrainResult
 from trainer.contract.train_config import Launch
 from training_assets.launchers.base import Handle, LaunchFailed, LaunchSpec, Status
 from training_assets.launchers.eks import EksLauncher
-from training_assets.launchers.eks_manifest import Settings
+from training_assets.launchers.eks_manifest import Settings, manifests
 from training_assets.launchers.hardware import Hardware
 from training_assets.launchers.local import LocalLauncher
 from training_assets.launchers.session import new_attempt, run_to_end
@@ -388,6 +388,26 @@ def case_training(world: World) -> None:
     remote = _trained(world, "remote", Launch(accelerator="cpu", devices=1, num_nodes=2), world.launcher())
     assert remote.state_sha256 == local.state_sha256
     world.assert_nothing_left()
+
+
+def calls_of_watching(world: World, runs: int, poll_seconds: float, seconds: float) -> list[tuple[str, str]]:
+    """What the API is asked while one process watches ``runs`` attempts, each with a launcher of its own."""
+    world.cluster.hosts = []
+    watched = []
+    for number in range(runs):
+        spec = LaunchSpec(("fine",), world.run_dir.parent / f"run-{number}", new_attempt(), "eks_node", TWO_NODES)
+        launcher = world.launcher(poll_seconds=poll_seconds, placement_seconds=600)
+        job, *_ = manifests(launcher.work_of(spec), launcher.settings, launcher.hardware)
+        world.cluster.api.store.put("jobs", job)
+        watched.append((launcher, Handle(job["metadata"]["name"], spec, time.time())))
+    until(lambda: len(world.cluster.pods()) == 2 * runs)
+    world.cluster.api.calls.clear()
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        for launcher, handle in watched:
+            assert launcher.poll(handle).waits_for.startswith("2 of 2 nodes wait: Unschedulable")
+        time.sleep(poll_seconds / 10)
+    return list(world.cluster.api.calls)
 
 
 def _trained(world: World, name: str, launch: Launch, launcher: Any) -> TrainResult:

@@ -1,19 +1,16 @@
 """The EKS launcher as a profile makes it: what it refuses, checks, costs, and how often it asks."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.emulators.kubernetes_api import Fault
-from tests.training_assets.launchers.eks_cases import IMAGE, World, open_world
+from tests.training_assets.launchers.eks_cases import IMAGE, World, calls_of_watching, open_world
 from trainer.contract.errors import ContractError
 from trainer.contract.train_config import Launch
-from training_assets.launchers import Handle, LaunchSpec, launcher_for
+from training_assets.launchers import LaunchSpec, launcher_for
 from training_assets.launchers.eks import EksLauncher
-from training_assets.launchers.eks_manifest import manifests
-from training_assets.launchers.session import new_attempt
 from training_assets.profiles import Profile, load_profile
 
 ENVIRONMENT = {"TRAINING_ASSETS_TRAINER_IMAGE": IMAGE}
@@ -131,32 +128,7 @@ def test_an_attempt_that_was_never_started_cannot_be_attached_to(world: World) -
 
 @pytest.mark.slow
 def test_a_hundred_runs_are_watched_with_the_calls_of_one(world: World) -> None:
-    """Each with a launcher of its own, as steps have; 24 calls a minute at most with the 5 s of a profile."""
-    world.cluster.hosts = []
-    handles = []
-    for number in range(100):
-        run_dir = world.run_dir.parent / f"run-{number}"
-        spec = LaunchSpec(("fine",), run_dir, new_attempt(), "eks_node", Launch(num_nodes=2))
-        launcher = world.launcher(poll_seconds=2.0, placement_seconds=600)
-        job, *_ = manifests(launcher.work_of(spec), launcher.settings, launcher.hardware)
-        world.cluster.api.store.put("jobs", job)
-        handles.append((launcher, Handle(job["metadata"]["name"], spec, time.time())))
-    until_created(world, 200)
-    world.cluster.api.calls.clear()
-    began = time.monotonic()
-    rounds = 0
-    while time.monotonic() - began < 8:
-        for launcher, handle in handles:
-            assert launcher.poll(handle).state == "running"
-        rounds += 1
-        time.sleep(0.2)
-    assert rounds >= 3
-    calls, polls = len(world.cluster.api.calls), (time.monotonic() - began) / 2.0
-    assert calls <= 2 * (polls + 1), world.cluster.api.calls
-
-
-def until_created(world: World, pods: int) -> None:
-    deadline = time.monotonic() + 60
-    while len(world.cluster.pods()) < pods:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    """With the 5 s of a profile that is 14 lists of pods a minute."""
+    calls = calls_of_watching(world, runs=100, poll_seconds=2.0, seconds=9.0)
+    assert set(calls) == {("list", "pods")}
+    assert 4 <= len(calls) <= 6
