@@ -93,8 +93,7 @@ class Cluster:
         self._closed.set()
         self._thread.join()
         self.api.close()
-        for uid in self.containers:
-            _kill_all(uid)
+        _kill_all(*self.containers)
 
     # What tests do to it.
 
@@ -106,7 +105,7 @@ class Cluster:
 
     def processes(self) -> list[psutil.Process]:
         """All that pods started and that still lives."""
-        return [process for uid in self.containers for process in _processes(uid)]
+        return _processes(*self.containers)
 
     def kill(self, pod: Object, reason: str = "Error") -> None:
         """SIGKILL to the container's first process, for ``reason``."""
@@ -414,23 +413,25 @@ def _set_condition(thing: Object, kind: str, status: str, reason: str, message: 
 
 
 def _set_container(pod: Object, state: str, value: Object) -> None:
-    pod["status"]["containerStatuses"] = [{"name": pod["spec"]["containers"][0]["name"], "state": {state: value}}]
+    spec, running = pod["spec"]["containers"][0], state == "running"
+    status = {"name": spec["name"], "image": spec["image"], "imageID": "", "restartCount": 0, "ready": running}
+    pod["status"]["containerStatuses"] = [{**status, "state": {state: value}}]
 
 
-def _processes(uid: str) -> list[psutil.Process]:
+def _processes(*uids: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(POD_VARIABLE) == uid and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get(POD_VARIABLE) in uids and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (psutil.Error, OSError):
             continue
     return found
 
 
-def _kill_all(uid: str) -> None:
+def _kill_all(*uids: str) -> None:
     """What is left of a container ends with its first process."""
-    while left := _processes(uid):
+    while left := _processes(*uids):
         for process in left:
             try:
                 process.kill()
