@@ -150,11 +150,20 @@ def ended_badly(spec: LaunchSpec, bad: Sequence[NodeState], processes: int) -> S
     if said is not None:
         return Status("failed", said.exit_code, f"{spec.what}: {_whole(said, spec.nodes)}", said.kind,
                       _log_if_any(spec, said.node))  # fmt: skip
-    if first is None:
-        return _gone(spec, bad[0], processes)
+    killed = _killed(spec, bad, first)
+    if first is None or killed:
+        return _gone(spec, killed or bad[0], processes)
     if first.cause == "exit":
         return _by_its_word(spec, first.node, processes)
     return _told(spec, first, processes)
+
+
+def _killed(spec: LaunchSpec, bad: Sequence[NodeState], first: FirstEnd | None) -> NodeState | None:
+    """The node whose silent end made the backend tell the others to stop, where these were the first to say so."""
+    if first is None or first.cause != "signal":
+        return None
+    silent = (state for state in bad if state.exit_code is not None and read_end(spec.attempt_dir, state.node) is None)
+    return next((state for state in silent if state.node != first.node), None)
 
 
 def not_placed(spec: LaunchSpec, pending: Sequence[NodeState], seconds: float) -> Status:
