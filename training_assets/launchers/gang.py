@@ -4,7 +4,6 @@ All nodes start together, and the first that ends badly ends the attempt. How it
 in the attempt's directory, which all of them share; the backend is asked what only it can know.
 """
 
-import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from trainer.contract.attempts import ATTEMPT_VARIABLE, STOPPED
+from trainer.contract.attempts import ATTEMPT_VARIABLE
 from trainer.contract.errors import Problem
 from trainer.contract.nodes import FirstEnd, read_end, read_first_end
 from trainer.contract.results import FailureKind
@@ -144,8 +143,6 @@ def node_environment(
 def ended_badly(spec: LaunchSpec, bad: Sequence[NodeState], processes: int) -> Status:
     """The status of an attempt of which at least the nodes ``bad`` ended otherwise than well."""
     first = read_first_end(spec.attempt_dir)
-    if silent := _ended_before(spec, bad, first):
-        first, bad = None, silent
     said = next((state for state in bad if state.kind in LOST or (state.kind and first is None)), None)
     if said is not None:
         return Status("failed", said.exit_code, f"{spec.what}: {_whole(said, spec.nodes)}", said.kind,
@@ -189,19 +186,6 @@ def read_logs(spec: LaunchSpec, offset: Offset, last: bool) -> tuple[str, Offset
         texts.append(content.decode(errors="replace"))
         offsets.append(begin + len(content))
     return "".join(texts), tuple(offsets)
-
-
-def _ended_before(spec: LaunchSpec, bad: Sequence[NodeState], first: FirstEnd | None) -> list[NodeState]:
-    """Nodes that were killed before they could leave word, where the first word is that the backend then told another
-    node to stop."""
-    if first is None or first.cause != "signal":
-        return []
-    others = [state for state in bad if state.state == "ended" and state.node != first.node]
-    return [
-        state
-        for state in others
-        if state.exit_code not in (STOPPED, 128 + signal.SIGTERM) and read_end(spec.attempt_dir, state.node) is None
-    ]
 
 
 def _by_its_word(spec: LaunchSpec, node: int, processes: int) -> Status:

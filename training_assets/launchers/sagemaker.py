@@ -22,7 +22,7 @@ from trainer.contract.files import write_text
 from trainer.contract.nodes import NodeStart, start_path
 from training_assets.launchers import environment
 from training_assets.launchers.base import Estimate, Handle, LaunchFailed, LaunchSpec, Status
-from training_assets.launchers.devices import processes_of
+from training_assets.launchers.devices import processes_of, refuse_misfit
 from training_assets.launchers.gang import Gang, NodeState
 from training_assets.launchers.hardware import Hardware, instance_of, usd_per_hour
 from training_assets.launchers.sagemaker_check import problems_with
@@ -49,12 +49,13 @@ class SageMakerLauncher(Gang):
     def __init__(
         self,
         settings: Settings,
+        image: str,
         hardware: Hardware,
         store: Path,
         mount: Path,
         network_interface: str | None = None,
     ) -> None:
-        self.settings, self.hardware = settings, hardware
+        self.settings, self.image, self.hardware = settings, image, hardware
         self.store: Path = store
         self.mount: Path = mount
         self.network_interface = network_interface
@@ -75,8 +76,11 @@ class SageMakerLauncher(Gang):
         if problems := _misfits(profile, settings):
             raise ContractError("SageMaker cannot be used", problems)
         assert profile.hardware is not None
+        assert profile.image is not None
         assert profile.mount is not None
-        return cls(settings, profile.hardware, profile.store, profile.mount, profile.network_interface)
+        instance_of(profile.hardware)
+        image = profile.image.trainer
+        return cls(settings, image, profile.hardware, profile.store, profile.mount, profile.network_interface)
 
     def client(self, service: str) -> Client:
         import boto3
@@ -86,7 +90,7 @@ class SageMakerLauncher(Gang):
         return boto3.client(service, region_name=self.hardware.region, config=config)
 
     def check(self) -> Sequence[Problem]:
-        return problems_with(self.settings, self.hardware, self.store, self.client)
+        return problems_with(self.settings, self.image, self.hardware, self.store, self.client)
 
     def estimate(self, spec: LaunchSpec) -> Estimate:
         gpus = instance_of(self.hardware).gpus * spec.nodes
@@ -96,8 +100,10 @@ class SageMakerLauncher(Gang):
         return 1 if spec.launch is None else processes_of(spec.launch, instance_of(self.hardware).gpus)
 
     def launch(self, spec: LaunchSpec) -> Handle:
+        if spec.launch is not None:
+            refuse_misfit(spec.launch.model_copy(update={"num_nodes": 1}), instance_of(self.hardware).gpus)
         start_file = start_path(spec.attempt_dir)
-        request = request_of(spec, self.settings, self.hardware, self._mount, self.there(str(start_file)))
+        request = request_of(spec, self.settings, self.image, self.hardware, self._mount, self.there(str(start_file)))
         (spec.attempt_dir / environment.FLIGHT_RECORDER).mkdir(parents=True, exist_ok=True)
         write_text(start_file, self._start(spec).model_dump_json() + "\n")
         try:
@@ -263,6 +269,8 @@ def _misfits(profile: "Profile", settings: Settings) -> list[Problem]:
     if hardware is None or not hardware.instance_type.startswith("ml."):
         found = "none" if hardware is None else hardware.instance_type
         problems.append(Problem(where, found, "an instance type of SageMaker, ml.…", field="hardware.instance_type"))
+    if profile.image is None:
+        problems.append(Problem(where, "none", "trainer: repository@sha256:…, of make image", field="image"))
     if mount is None or PurePosixPath(str(mount)).parent != CHANNELS:
         expected = f"{CHANNELS}/<channel>: SageMaker mounts channels there and nowhere else"
         problems.append(Problem(where, str(mount), expected, field="mount"))

@@ -17,12 +17,12 @@ Clients = Callable[[str], Any]
 
 
 def problems_with(
-    settings: Settings, hardware: Hardware, store: Path, client: Clients, mounts: Path = MOUNTS
+    settings: Settings, image: str, hardware: Hardware, store: Path, client: Clients, mounts: Path = MOUNTS
 ) -> list[Problem]:
     """One question a service; one that does not answer is a problem too, and the others are asked all the same."""
     questions: dict[str, Callable[[], Iterator[Problem]]] = {
         "iam": lambda: _role(settings, client("iam")),
-        "ecr": lambda: _image(settings, client("ecr")),
+        "ecr": lambda: _image(image, client("ecr")),
         "ec2": lambda: _network(settings, client("ec2")),
         "fsx": lambda: _file_system(settings, client("fsx")),
         "service-quotas": lambda: _quota(hardware, client("service-quotas")),
@@ -48,8 +48,8 @@ def _role(settings: Settings, iam: Any) -> Iterator[Problem]:
                       "sagemaker.amazonaws.com in its trust policy", field="backend.role")  # fmt: skip
 
 
-def _image(settings: Settings, ecr: Any) -> Iterator[Problem]:
-    address, _, digest = settings.image.partition("@")
+def _image(image: str, ecr: Any) -> Iterator[Problem]:
+    address, _, digest = image.partition("@")
     registry, _, repository = address.partition("/")
     try:
         ecr.describe_images(
@@ -57,7 +57,7 @@ def _image(settings: Settings, ecr: Any) -> Iterator[Problem]:
         )
     except (ecr.exceptions.RepositoryNotFoundException, ecr.exceptions.ImageNotFoundException) as error:
         found = error.response["Error"]["Message"]
-        yield Problem("ECR", found, f"{settings.image} (make image pushes it)", field="backend.image")
+        yield Problem("ECR", found, f"{image} (make image pushes it)", field="image.trainer")
 
 
 def _network(settings: Settings, ec2: Any) -> Iterator[Problem]:

@@ -59,15 +59,14 @@ class FileSystem(_Model):
 class Settings(_Model):
     """``backend`` of a profile whose launcher is SageMaker.
 
-    ``role`` is what the jobs run as; ``image`` the trainer's, by digest; ``output`` where SageMaker puts its own
-    ``model.tar.gz``, which is empty: models lie in the store. ``checkpoints`` is required on spot instances.
-    ``max_run_seconds`` is the deadline of what has none in its recipe. ``keep_alive_seconds`` keeps the instances for
-    the next job, and is paid for. Instances with disks of their own (g5, p4d, …) encrypt these in hardware and take no
-    ``volume_kms_key``. ``encrypt_traffic`` slows the exchange of gradients down.
+    ``role`` is what the jobs run as. ``output`` is where SageMaker puts its own ``model.tar.gz``, an empty one: models
+    lie in the store. ``checkpoints`` is required on spot instances. ``max_run_seconds`` is the deadline of what has
+    none in its recipe. ``keep_alive_seconds`` keeps the instances for the next job, and is paid for. Instances with
+    disks of their own (g5, p4d, …) encrypt these in hardware and take no ``volume_kms_key``. ``encrypt_traffic`` slows
+    the exchange of gradients down.
     """
 
     role: Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/\S+$")]
-    image: Annotated[str, Field(pattern=r"^\S+@sha256:[0-9a-f]{64}$", max_length=255)]
     output: S3
     subnets: Annotated[tuple[Id, ...], Field(min_length=1, max_length=16)]
     security_groups: Annotated[tuple[Id, ...], Field(min_length=1, max_length=5)]
@@ -98,7 +97,7 @@ def tags_of(spec: LaunchSpec) -> dict[str, str]:
 
 
 def request_of(
-    spec: LaunchSpec, settings: Settings, hardware: Hardware, mount: PurePosixPath, start_file: str
+    spec: LaunchSpec, settings: Settings, image: str, hardware: Hardware, mount: PurePosixPath, start_file: str
 ) -> dict[str, Any]:
     """The request for ``spec``, whose nodes see the store at ``mount`` and begin with ``start_file`` in it.
 
@@ -113,7 +112,7 @@ def request_of(
         "TrainingJobName": job_name(spec),
         "RoleArn": settings.role,
         "AlgorithmSpecification": {
-            "TrainingImage": settings.image,
+            "TrainingImage": image,
             "TrainingInputMode": "File",
             "ContainerEntrypoint": [settings.python, "-m", "trainer.node"],
             "ContainerArguments": ["--from", start_file],

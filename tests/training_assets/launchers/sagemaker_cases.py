@@ -16,6 +16,7 @@ import pytest
 
 from tests.emulators.sagemaker import LOG_GROUP
 from tests.training_assets.launchers.sagemaker_world import (
+    HERE,
     HOSTS,
     MISSING,
     RANKS,
@@ -31,9 +32,9 @@ from tests.training_assets.launchers.sagemaker_world import (
     until,
     until_begun,
 )
+from trainer.contract.attempts import read_beat
 from trainer.contract.results import TrainResult
-from trainer.contract.train_config import Launch
-from training_assets.launchers import Handle, LocalLauncher, Status
+from training_assets.launchers import Handle, Launcher, LaunchSpec, LocalLauncher, Status
 from training_assets.launchers.sagemaker import SageMakerLauncher
 from training_assets.launchers.sagemaker_job import METRICS
 from training_assets.launchers.session import new_attempt
@@ -334,15 +335,9 @@ def case_hundred_runs(world: World) -> dict[str, float]:
 
 def case_training(world: World, recipe: Path, delivery: Path) -> None:
     """Two hosts train what the local launcher's two ranks train, to the bit, with the store seen under its mount."""
-    states = []
-    for launcher, launch in ((LocalLauncher(), Launch(accelerator="cpu", devices=2)), (world.launcher(), RANKS)):
-        spec = training_of(world, recipe, delivery, launch)
-        handle = launcher.launch(spec)
-        status = ended(launcher, handle, 200)
-        assert status.state == "succeeded", (status, spec.log.read_text()[-3000:])
-        launcher.stop(handle)
-        states.append(TrainResult.model_validate_json((spec.run_dir / "result.json").read_bytes()).state_sha256)
-    assert states[0] == states[1]
+    spec = training_of(world, recipe, delivery, RANKS)
+    launcher = world.launcher()
+    assert trained(launcher, launcher.launch(spec)) == trained_here(world, recipe, delivery)
     log = spec.log.read_text()
     read = {name for name, regex in METRICS.items() if re.search(regex, log)}
     assert read >= {"train:epoch", "loss:total", "val:detection:AP50", "val:segmentation:mIoU"}
@@ -350,17 +345,33 @@ def case_training(world: World, recipe: Path, delivery: Path) -> None:
 
 
 def case_training_interrupted(world: World, recipe: Path, delivery: Path) -> None:
-    """A spot interruption in the middle of training, and a second attempt that resumes: as if nothing had been."""
+    """Spot instances are taken in the middle of training; the next attempt resumes, as if nothing had been."""
     launcher, spec = world.launcher(spot=True), training_of(world, recipe, delivery, RANKS)
     handle = launcher.launch(spec)
-    until(lambda: any((spec.run_dir / "checkpoints").glob("step-*/COMPLETE")), 120)
+    until(lambda: (beat := read_beat(spec.attempt_dir, 0)) is not None and beat.finished > 0, 120)
     world.cloud.interrupt(handle.id)
     ended_as(world, launcher, handle, "spot")
     again = replace(spec, attempt=new_attempt())
-    assert ended(launcher, launcher.launch(again), 200).state == "succeeded"
-    result = TrainResult.model_validate_json((spec.run_dir / "result.json").read_bytes())
-    assert result.resumed_from_step
+    assert trained(launcher, launcher.launch(again)) == trained_here(world, recipe, delivery)
+    assert result_of(spec).resumed_from_step
     nothing_is_left(world, spec, again)
+
+
+def trained(launcher: Launcher, handle: Handle) -> str:
+    """Digest of the state that the training ends with."""
+    status = ended(launcher, handle, 200)
+    assert status.state == "succeeded", (status, handle.spec.log.read_text()[-3000:])
+    launcher.stop(handle)
+    return result_of(handle.spec).state_sha256
+
+
+def trained_here(world: World, recipe: Path, delivery: Path) -> str:
+    launcher = LocalLauncher()
+    return trained(launcher, launcher.launch(training_of(world, recipe, delivery, HERE)))
+
+
+def result_of(spec: LaunchSpec) -> TrainResult:
+    return TrainResult.model_validate_json((spec.run_dir / "result.json").read_bytes())
 
 
 CASES: dict[str, Callable[[World], object]] = {

@@ -24,7 +24,7 @@ from training_assets.launchers.session import new_attempt
 from training_assets.profiles import Profile
 
 REPOSITORY = Path(__file__).parents[3]
-HERE = Path(__file__).parent
+PROGRAMS = Path(__file__).parent
 FILE_SYSTEM, MOUNT_NAME = "fs-0123456789abcdef0", "abcdefgh"
 IMAGE = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/training-assets/trainer@sha256:{'1' * 64}"
 MISSING = IMAGE.replace("1" * 64, "2" * 64)
@@ -34,6 +34,7 @@ HOSTS = Launch(accelerator="cpu", num_nodes=2, strategy="ddp_fork")
 """Two hosts that each run the command alone."""
 
 RANKS = Launch(accelerator="cpu", devices=1, num_nodes=2)
+HERE = Launch(accelerator="cpu", devices=2)
 
 
 @dataclass
@@ -47,10 +48,9 @@ class World:
     def store(self) -> Path:
         return self.place / "lustre" / "store"
 
-    def profile(self, spot: bool = False, placement_minutes: float = 5, **backend: Any) -> Profile:
+    def profile(self, spot: bool = False, placement_minutes: float = 5, image: str = IMAGE, **backend: Any) -> Profile:
         settings = {
             "role": ROLE,
-            "image": IMAGE,
             "output": "s3://bucket/output",
             "subnets": ["subnet-0123456789abcdef0"],
             "security_groups": ["sg-0123456789abcdef0"],
@@ -67,6 +67,7 @@ class World:
                 "recipes": self.place,
                 "launcher": "sagemaker",
                 "windows": {"start": "2024-01-01"},
+                "image": {"trainer": image},
                 "hardware": hardware,
                 "backend": settings,
                 "mount": "/opt/ml/input/data/store",
@@ -96,7 +97,7 @@ def world(place: Path) -> Iterator[World]:
     (place / "hosts").mkdir()
     with SageMaker(place / "hosts") as cloud:
         cloud.file_systems[FILE_SYSTEM, MOUNT_NAME] = place / "lustre"
-        cloud.images = {IMAGE: {"PYTHONPATH": f"{REPOSITORY}:{HERE}"}, UNPULLABLE: None}
+        cloud.images = {IMAGE: {"PYTHONPATH": f"{REPOSITORY}:{PROGRAMS}"}, UNPULLABLE: None}
         made = World(place, cloud)
         made.store.mkdir(parents=True)
         before = dict(os.environ)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.emulators.sagemaker_host import why_not
-from tests.training_assets.launchers.sagemaker_cases import CASES, TRAINING_CASES
+from tests.training_assets.launchers.sagemaker_cases import CASES, case_training_interrupted
 from tests.training_assets.launchers.sagemaker_world import World, world
 
 WHY_NOT = why_not()
@@ -30,6 +30,7 @@ def test_case(case: str, cloud: World) -> None:
 
 @needs_hosts
 @pytest.mark.slow
-@pytest.mark.parametrize("case", TRAINING_CASES)
-def test_training(case: str, cloud: World, recipe: Path, delivery: Path) -> None:
-    TRAINING_CASES[case](cloud, recipe, delivery)
+def test_two_hosts_train_what_two_ranks_here_train_though_they_are_interrupted(
+    cloud: World, recipe: Path, delivery: Path
+) -> None:
+    case_training_interrupted(cloud, recipe, delivery)

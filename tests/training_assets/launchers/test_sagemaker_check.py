@@ -104,6 +104,6 @@ def test_a_store_that_is_elsewhere_on_lustre_than_jobs_mount_is_a_problem(accoun
         store = here / place
         directory = Path(launcher.settings.file_system.directory).parts[1]
         mounts.write_text(mounts.read_text().replace("abcdefgh", directory))
-        problems = problems_with(launcher.settings, launcher.hardware, store, launcher.client, mounts)
+        problems = problems_with(launcher.settings, launcher.image, launcher.hardware, store, launcher.client, mounts)
         assert [problem for problem in problems if "there lies" in str(problem)] == problems
         assert len(problems) == wrong

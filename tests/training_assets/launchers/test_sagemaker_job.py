@@ -9,7 +9,7 @@ import pytest
 from botocore.session import get_session
 
 from tests.emulators.sagemaker_limits import broken_limit, misfit
-from tests.training_assets.launchers.sagemaker_world import HOSTS, World
+from tests.training_assets.launchers.sagemaker_world import HOSTS, IMAGE, World
 from trainer.contract.errors import ContractError
 from training_assets.launchers import LaunchSpec, launcher_for
 from training_assets.launchers.gang import NodeState
@@ -30,7 +30,7 @@ def world(tmp_path: Path) -> World:
 def request(world: World, spec: LaunchSpec, start: str = f"{MOUNT}/start.json", **profile: Any) -> dict[str, Any]:
     given = world.profile(**profile)
     assert given.hardware is not None
-    return request_of(spec, Settings.model_validate(given.backend), given.hardware, MOUNT, start)
+    return request_of(spec, Settings.model_validate(given.backend), IMAGE, given.hardware, MOUNT, start)
 
 
 @pytest.mark.parametrize("profile", [{}, {"spot": True}, {"keep_alive_seconds": 600, "output_kms_key": "alias/key"}])
@@ -100,7 +100,11 @@ def test_the_trainers_lines_become_metrics() -> None:
     [
         ({"mount": Path("/fsx/store")}, r"mount': found /fsx/store, expected /opt/ml/input/data/<channel>"),
         ({"hardware": None}, r"hardware\.instance_type': found none"),
-        ({"backend": {"image": "repository:latest"}}, r"image"),
+        ({"image": None}, r"'image': found none"),
+        (
+            {"backend": {"file_system": {"id": "fs-1", "directory": "store"}}},
+            r"file_system\.id[\s\S]*file_system\.directory",
+        ),
     ],
 )
 def test_a_profile_that_does_not_fit_is_refused_by_field(world: World, change: dict[str, Any], message: str) -> None:
@@ -118,11 +122,11 @@ def test_spot_is_refused_without_checkpoints_and_with_a_warm_pool(world: World) 
 
 
 def test_the_profile_of_the_repository_can_be_used() -> None:
-    names = ("ROLE", "IMAGE", "OUTPUT", "SUBNET", "SECURITY_GROUP", "FILE_SYSTEM", "FILE_SYSTEM_DIRECTORY")
-    values = ("arn:aws:iam::123456789012:role/r", f"r/trainer@sha256:{'0' * 64}", "s3://bucket/o", "subnet-0", "sg-0",
+    names = ("ROLE", "OUTPUT", "SUBNET", "SECURITY_GROUP", "FILE_SYSTEM", "FILE_SYSTEM_DIRECTORY")
+    values = ("arn:aws:iam::123456789012:role/r", "s3://bucket/o", "subnet-0", "sg-0",
               "fs-01234567", "/abcdefgh/store")  # fmt: skip
     given = {f"TRAINING_ASSETS_SAGEMAKER_{name}": value for name, value in zip(names, values, strict=True)}
-    launcher = launcher_for(load_profile("sagemaker", given))
+    launcher = launcher_for(load_profile("sagemaker", given | {"TRAINING_ASSETS_TRAINER_IMAGE": IMAGE}))
     assert launcher.there("/fsx/store/runs/r") == "/opt/ml/input/data/store/runs/r"
     estimate = launcher.estimate(LaunchSpec(("train",), Path("/fsx/store/runs/r"), "a", launch=HOSTS))
     assert (estimate.gpus, estimate.nodes) == (8, 2)
