@@ -23,7 +23,6 @@ from training_assets.launchers.eks_manifest import (
     GRACE,
     MANAGED,
     RUN,
-    Settings,
     Work,
     job_name,
     manifests,
@@ -33,6 +32,7 @@ from training_assets.launchers.eks_manifest import (
     selector,
 )
 from training_assets.launchers.eks_pods import Seen, condition, plain, states_of
+from training_assets.launchers.eks_settings import Settings
 from training_assets.launchers.environment import FLIGHT_RECORDER
 from training_assets.launchers.gang import Gang, NodeState
 from training_assets.launchers.hardware import Hardware, instance_of, usd_per_hour
