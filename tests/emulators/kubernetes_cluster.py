@@ -5,10 +5,7 @@ thread every ``TICK``. Images, volumes and isolation do not exist: a pod is a pr
 of its own on the loopback.
 """
 
-import os
-import re
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Mapping
@@ -20,30 +17,28 @@ from typing import Any
 import psutil
 
 from tests.emulators.kubernetes_api import ApiServer, now
+from tests.emulators.kubernetes_pods import (
+    INDEX,
+    Container,
+    condition,
+    end,
+    kill_all,
+    new_pod,
+    processes_of,
+    set_condition,
+    set_container,
+    start,
+)
 from tests.emulators.kubernetes_rules import beyond_baseline
 
 Object = dict[str, Any]
 TICK = 0.05
-INDEX = "batch.kubernetes.io/job-completion-index"
-POD_VARIABLE = "EMULATED_POD"
-VARIABLE = re.compile(r"\$(\$|\(([^)]*)\))")
-MESSAGE_BYTES = 2048
 
 
 @dataclass
 class Host:
     name: str
     dead: bool = False
-
-
-@dataclass
-class Container:
-    """The process of a pod. ``told_at``: when it was asked to end; ``reason``: what ends it badly is called."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-    reason: str = "Error"
-    told_at: float | None = None
 
 
 @dataclass
@@ -93,7 +88,7 @@ class Cluster:
         self._closed.set()
         self._thread.join()
         self.api.close()
-        _kill_all(*self.containers)
+        kill_all(*self.containers)
 
     # What tests do to it.
 
@@ -105,7 +100,7 @@ class Cluster:
 
     def processes(self) -> list[psutil.Process]:
         """All that pods started and that still lives."""
-        return _processes(*self.containers)
+        return processes_of(*self.containers)
 
     def kill(self, pod: Object, reason: str = "Error") -> None:
         """SIGKILL to the container's first process, for ``reason``."""
@@ -117,7 +112,7 @@ class Cluster:
         self, pod: Object, reason: str = "EvictionByEvictionAPI", message: str = "Eviction API: evicting"
     ) -> None:
         with self.api.store.lock:
-            _set_condition(pod, "DisruptionTarget", "True", reason, message)
+            set_condition(pod, "DisruptionTarget", "True", reason, message)
             self._deleted("pods", pod, {})
 
     def lose_host(self, pod: Object) -> None:
@@ -126,7 +121,7 @@ class Cluster:
             host = next(host for host in self.hosts if host.name == pod["spec"]["nodeName"])
             host.dead = True
             self._died[host.name] = time.monotonic()
-            _kill_all(pod["metadata"]["uid"])
+            kill_all(pod["metadata"]["uid"])
 
     def take_back(self, job: Object) -> None:
         """Kueue gives the hosts to a Job that matters more."""
@@ -157,7 +152,7 @@ class Cluster:
             metadata["deletionGracePeriodSeconds"] = grace
             if grace == 0:
                 if not self._is_dead(thing):
-                    _kill_all(metadata["uid"])
+                    kill_all(metadata["uid"])
                 self.api.store.remove("pods", thing)
         elif resource == "jobs" and options.get("propagationPolicy") in ("Foreground", "Background"):
             metadata.setdefault("deletionTimestamp", now())
@@ -174,9 +169,9 @@ class Cluster:
         if "deletionTimestamp" in job["metadata"]:
             self._take_down(job, pods)
             return
-        if job["spec"]["suspend"] or _condition(job, "Complete") or _condition(job, "Failed"):
+        if job["spec"]["suspend"] or condition(job, "Complete") or condition(job, "Failed"):
             return
-        if _condition(job, "FailureTarget"):
+        if condition(job, "FailureTarget"):
             self._fail_when_all_ended(job, pods)
             return
         status.setdefault("startTime", now())
@@ -189,8 +184,8 @@ class Cluster:
         else:
             self._create_missing(job, pods)
         if sum(pod["status"]["phase"] == "Succeeded" for pod in pods) == job["spec"]["completions"]:
-            _set_condition(job, "SuccessCriteriaMet", "True", "CompletionsReached", "Reached expected number of pods")
-            _set_condition(job, "Complete", "True", "CompletionsReached", "Reached expected number of succeeded pods")
+            set_condition(job, "SuccessCriteriaMet", "True", "CompletionsReached", "Reached expected number of pods")
+            set_condition(job, "Complete", "True", "CompletionsReached", "Reached expected number of succeeded pods")
 
     def _take_down(self, job: Object, pods: list[Object]) -> None:
         for pod in pods:
@@ -206,22 +201,22 @@ class Cluster:
             self.api.store.remove("jobs", job)
 
     def _fail(self, job: Object, pods: list[Object], reason: str, message: str) -> None:
-        _set_condition(job, "FailureTarget", "True", reason, message)
+        set_condition(job, "FailureTarget", "True", reason, message)
         for pod in pods:
             if pod["status"]["phase"] in ("Pending", "Running") and "deletionTimestamp" not in pod["metadata"]:
                 self._deleted("pods", pod, {})
 
     def _fail_when_all_ended(self, job: Object, pods: list[Object]) -> None:
         if all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in pods):
-            why = _condition(job, "FailureTarget")
-            _set_condition(job, "Failed", "True", why["reason"], why["message"])
+            why = condition(job, "FailureTarget")
+            set_condition(job, "Failed", "True", why["reason"], why["message"])
 
     def _create_missing(self, job: Object, pods: list[Object]) -> None:
         created = job.setdefault("_created", [])
         for index in range(job["spec"]["completions"]):
             if index in created:
                 continue
-            pod = _new_pod(job, index)
+            pod = new_pod(job, index)
             if refusal := self._refused(pod):
                 self._event(job, "FailedCreate", f"Error creating: {refusal}")
                 continue
@@ -259,10 +254,10 @@ class Cluster:
                 continue
             if free:
                 pod["spec"]["nodeName"] = free.pop(0).name
-                _set_condition(pod, "PodScheduled", "True", "", "")
+                set_condition(pod, "PodScheduled", "True", "", "")
             else:
                 message = f"0/{total} nodes are available: {total} node(s) didn't match pod anti-affinity rules."
-                _set_condition(pod, "PodScheduled", "False", "Unschedulable", message)
+                set_condition(pod, "PodScheduled", "False", "Unschedulable", message)
 
     # Kubelets.
 
@@ -282,8 +277,8 @@ class Cluster:
             return
         code = container.process.poll()
         if code is not None and pod["status"]["phase"] == "Running":
-            _kill_all(uid)
-            _end(pod, code, container)
+            kill_all(uid)
+            end(pod, code, container)
             return
         if leaving and code is None:
             self._tell(pod, container)
@@ -295,28 +290,20 @@ class Cluster:
             container.told_at = time.monotonic()
             container.process.send_signal(signal.SIGTERM)
         elif time.monotonic() - container.told_at > pod["metadata"]["deletionGracePeriodSeconds"]:
-            _kill_all(pod["metadata"]["uid"])
+            kill_all(pod["metadata"]["uid"])
 
     def _start(self, pod: Object) -> None:
         spec = pod["spec"]["containers"][0]
         if spec["image"] in self.missing_images:
             message = f'failed to pull and unpack image "{spec["image"]}": {self.missing_images[spec["image"]]}'
-            _set_container(pod, "waiting", {"reason": "ErrImagePull", "message": message})
+            set_container(pod, "waiting", {"reason": "ErrImagePull", "message": message})
             return
         self._addresses += 1
         pod["status"]["podIP"] = f"127.0.{1 + self._addresses // 250}.{1 + self._addresses % 250}"
-        values = _environment(pod, spec)
-        log = self._log_of(pod)
-        with open(log, "ab") as stream:
-            process = subprocess.Popen(
-                [_expanded(part, values) for part in (*spec["command"], *spec.get("args", ()))],
-                env={**self.environment, **values, POD_VARIABLE: pod["metadata"]["uid"]},
-                cwd=self.place, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )  # fmt: skip
-        self.containers[pod["metadata"]["uid"]] = Container(process, log)
+        container = start(pod, self.environment, self.place, self._log_of(pod))
+        self.containers[pod["metadata"]["uid"]] = container
         pod["status"]["phase"] = "Running"
-        _set_container(pod, "running", {"startedAt": now()})
+        set_container(pod, "running", {"startedAt": now()})
 
     def _is_dead(self, pod: Object) -> bool:
         return any(host.dead for host in self.hosts if host.name == pod["spec"].get("nodeName"))
@@ -338,7 +325,7 @@ def _verdict(job: Object, pods: list[Object]) -> tuple[str, str] | None:
         terminated = pod["status"].get("containerStatuses", [{}])[0].get("state", {}).get("terminated", {})
         for number, rule in enumerate(job["spec"]["podFailurePolicy"]["rules"]):
             for wanted in rule.get("onPodConditions", ()):
-                if _condition(pod, wanted["type"]):
+                if condition(pod, wanted["type"]):
                     message = (
                         f"Pod {name} has condition {wanted['type']} matching {rule['action']} rule at index {number}"
                     )
@@ -358,83 +345,3 @@ def _is_counted_first(pod: Object) -> bool:
     counted = bool(pod["metadata"].get("_counted"))
     pod["metadata"]["_counted"] = True
     return not counted
-
-
-def _new_pod(job: Object, index: int) -> Object:
-    template, name = job["spec"]["template"], job["metadata"]["name"]
-    labels = {**template["metadata"]["labels"], INDEX: str(index), "batch.kubernetes.io/job-name": name}
-    annotations = {**template["metadata"].get("annotations", {}), INDEX: str(index)}
-    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job["metadata"]["uid"], "controller": True}
-    return {
-        "apiVersion": "v1", "kind": "Pod", "status": {"phase": "Pending"}, "spec": {**template["spec"]},
-        "metadata": {"name": f"{name}-{index}-{os.urandom(3).hex()[:5]}", "namespace": job["metadata"]["namespace"],
-                     "labels": labels, "annotations": annotations, "ownerReferences": [owner]},
-    }  # fmt: skip
-
-
-def _end(pod: Object, code: int, container: Container) -> None:
-    number = code if code >= 0 else 128 - code
-    ended: Object = {"exitCode": number, "reason": "Completed" if number == 0 else container.reason}
-    if number:
-        ended["message"] = container.log.read_bytes()[-MESSAGE_BYTES:].decode(errors="replace")
-    _set_container(pod, "terminated", ended)
-    pod["status"]["phase"] = "Failed" if number else "Succeeded"
-
-
-def _environment(pod: Object, container: Object) -> dict[str, str]:
-    values = {"HOSTNAME": f"{pod['metadata']['name']}", "JOB_COMPLETION_INDEX": pod["metadata"]["annotations"][INDEX]}
-    for entry in container.get("env", ()):
-        if "value" in entry:
-            values[entry["name"]] = _expanded(entry["value"], values)
-        else:
-            source = entry["valueFrom"]["fieldRef"]["fieldPath"]
-            values[entry["name"]] = {"status.podIP": pod["status"]["podIP"]}[source]
-    return values
-
-
-def _expanded(text: str, values: Mapping[str, str]) -> str:
-    """``$(NAME)`` as Kubernetes expands it: an unknown name stays, ``$$`` is a dollar."""
-
-    def one(match: re.Match[str]) -> str:
-        return "$" if match[1] == "$" else values.get(match[2], match[0])
-
-    return VARIABLE.sub(one, text)
-
-
-def _condition(thing: Object, kind: str) -> Object:
-    conditions = thing.get("status", {}).get("conditions", ())
-    return next((one for one in conditions if one["type"] == kind and one["status"] == "True"), {})
-
-
-def _set_condition(thing: Object, kind: str, status: str, reason: str, message: str) -> None:
-    conditions = thing["status"].setdefault("conditions", [])
-    conditions[:] = [one for one in conditions if one["type"] != kind]
-    conditions.append({"type": kind, "status": status, "reason": reason, "message": message})
-
-
-def _set_container(pod: Object, state: str, value: Object) -> None:
-    spec, running = pod["spec"]["containers"][0], state == "running"
-    status = {"name": spec["name"], "image": spec["image"], "imageID": "", "restartCount": 0, "ready": running}
-    pod["status"]["containerStatuses"] = [{**status, "state": {state: value}}]
-
-
-def _processes(*uids: str) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(POD_VARIABLE) in uids and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (psutil.Error, OSError):
-            continue
-    return found
-
-
-def _kill_all(*uids: str) -> None:
-    """What is left of a container ends with its first process."""
-    while left := _processes(*uids):
-        for process in left:
-            try:
-                process.kill()
-            except psutil.Error:
-                continue
-        psutil.wait_procs(left, timeout=1)

@@ -23,7 +23,6 @@ from training_assets.launchers.eks_manifest import (
     GRACE,
     MANAGED,
     RUN,
-    Settings,
     Work,
     job_name,
     manifests,
@@ -33,6 +32,7 @@ from training_assets.launchers.eks_manifest import (
     selector,
 )
 from training_assets.launchers.eks_pods import Seen, condition, plain, states_of
+from training_assets.launchers.eks_settings import Settings
 from training_assets.launchers.environment import FLIGHT_RECORDER
 from training_assets.launchers.gang import Gang, NodeState
 from training_assets.launchers.hardware import Hardware, instance_of, usd_per_hour
@@ -133,20 +133,15 @@ class EksLauncher(Gang):
         return super().poll(replace(handle, started_at=self._placing_since(handle)))
 
     def nodes(self, handle: Handle) -> Sequence[NodeState]:
-        """One list of pods, which all runs of the namespace share; the Job and events only where pods leave doubt."""
-        spec = handle.spec
-        pods = self._own(self._listed("pods"), spec)
-        late = time.time() - handle.started_at > self.placement_seconds
-        seen = Seen(spec, pods, None, lost="spot" if self.hardware.spot else "host_lost", late=late)
-        if plain(pods, spec.nodes):
-            return states_of(replace(seen, job={"metadata": {}, "spec": {}}))
-        job = next(iter(self._own(self._listed("jobs"), spec)), None)
-        events: list[Object] = []
-        if job is not None and len(pods) < spec.nodes:
-            query = {"fieldSelector": "involvedObject.kind=Job,reason=FailedCreate"}
-            events = self._api.listed(f"{self._core}/events", query, FRESH * self.poll_seconds)
-            events = [one for one in events if one["involvedObject"].get("uid") == job["metadata"]["uid"]]
-        return states_of(replace(seen, job=job, events=events))
+        """One list of pods, which all runs of the namespace share; the Job and events only where pods leave doubt.
+
+        A list may be older than what nodes wrote: a pod that it lacks may have come since. A bad end is looked at anew.
+        """
+        states = self._states(handle)
+        if any(state.ended_badly for state in states):
+            self._api.forget()
+            states = self._states(handle)
+        return states
 
     def stop(self, handle: Handle) -> None:
         """Deletes the Job with all that it owns; pods whose hosts do not answer are forced off the API."""
@@ -164,6 +159,21 @@ class EksLauncher(Gang):
         environment = {"FI_EFA_USE_HUGE_PAGE": "0", **self.environment(spec)}
         active = None if spec.deadline is None else spec.deadline + self.placement_seconds
         return Work(spec, command, environment, active)
+
+    def _states(self, handle: Handle) -> Sequence[NodeState]:
+        spec = handle.spec
+        pods = self._own(self._listed("pods"), spec)
+        late = time.time() - handle.started_at > self.placement_seconds
+        seen = Seen(spec, pods, None, lost="spot" if self.hardware.spot else "host_lost", late=late)
+        if plain(pods, spec.nodes):
+            return states_of(replace(seen, job={"metadata": {}, "spec": {}}))
+        job = next(iter(self._own(self._listed("jobs"), spec)), None)
+        events: list[Object] = []
+        if job is not None and not job["spec"].get("suspend") and len(pods) < spec.nodes:
+            query = {"fieldSelector": "involvedObject.kind=Job,reason=FailedCreate"}
+            events = self._api.listed(f"{self._core}/events", query, FRESH * self.poll_seconds)
+            events = [one for one in events if one["involvedObject"].get("uid") == job["metadata"]["uid"]]
+        return states_of(replace(seen, job=job, events=events))
 
     def _create_dependents(self, job: Object, dependents: Sequence[Object]) -> None:
         service, policy = dependents

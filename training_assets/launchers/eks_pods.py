@@ -74,8 +74,8 @@ def states_of(seen: Seen) -> list[NodeState]:
     if condition(seen.job, "Complete"):
         return [NodeState(node, "ended", 0) for node in nodes]
     failure = seen.failure
-    if failure and failure["reason"] == "DeadlineExceeded":
-        return [NodeState(node, "ended", None, "deadline", str(failure["message"])) for node in nodes]
+    if failure and failure.get("reason") == "DeadlineExceeded":
+        return [NodeState(node, "ended", None, "deadline", str(failure.get("message"))) for node in nodes]
     pods = seen.by_index
     return [_state(seen, node, pods[node]) if node in pods else _absent(seen, node) for node in nodes]
 

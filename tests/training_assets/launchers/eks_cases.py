@@ -26,7 +26,8 @@ from trainer.contract.results import TrainResult
 from trainer.contract.train_config import Launch
 from training_assets.launchers.base import Handle, LaunchFailed, LaunchSpec, Status
 from training_assets.launchers.eks import EksLauncher
-from training_assets.launchers.eks_manifest import Settings, manifests
+from training_assets.launchers.eks_manifest import manifests
+from training_assets.launchers.eks_settings import Settings
 from training_assets.launchers.hardware import Hardware
 from training_assets.launchers.local import LocalLauncher
 from training_assets.launchers.session import new_attempt, run_to_end
@@ -215,7 +216,7 @@ def case_registry_unreachable_for_a_moment(world: World) -> None:
 def case_deadline(world: World) -> None:
     """The nodes know it too: they save and end before the backend has to."""
     launcher = world.launcher()
-    limited = TWO_NODES.model_copy(update={"max_run_seconds": 2.0})
+    limited = TWO_NODES.model_copy(update={"max_run_seconds": 4.0})
     status = ended(launcher, launcher.launch(world.spec("polite", limited, deadline_grace=0.5)))
     assert (status.state, status.kind) == ("deadline", "deadline")
     assert {path.name for path in world.run_dir.glob("saved-*")} == {"saved-0", "saved-1"}
@@ -229,6 +230,7 @@ def case_deadline_by_the_backend(world: World) -> None:
     limited = TWO_NODES.model_copy(update={"max_run_seconds": 1.0})
     status = ended(launcher, launcher.launch(world.spec("stubborn", limited, deadline_grace=0.5)))
     assert status.kind == "deadline"
+    assert "Job was active longer than specified deadline" in status.reason
     world.assert_nothing_left()
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.emulators.kubernetes_api import Fault
-from tests.training_assets.launchers.eks_cases import IMAGE, World, calls_of_watching, open_world
+from tests.training_assets.launchers.eks_cases import IMAGE, World, calls_of_watching, open_world, until
 from trainer.contract.errors import ContractError
 from trainer.contract.train_config import Launch
-from training_assets.launchers import LaunchSpec, launcher_for
+from training_assets.launchers import LaunchSpec, Status, launcher_for
 from training_assets.launchers.eks import EksLauncher
 from training_assets.profiles import Profile, load_profile
 
@@ -126,9 +126,21 @@ def test_an_attempt_that_was_never_started_cannot_be_attached_to(world: World) -
     assert launcher.attach(handle) is None
 
 
+def test_a_list_that_is_older_than_the_nodes_does_not_make_them_lost(world: World) -> None:
+    world.cluster.admits = False
+    launcher = world.launcher(queue="gpu", poll_seconds=60.0)
+    handle = launcher.launch(world.spec("polite"))
+    assert launcher.poll(handle).waits_for
+    world.cluster.admits = True
+    until(world.both_started)
+    assert launcher.poll(handle) == Status("running")
+    launcher.stop(handle)
+    world.assert_nothing_left()
+
+
 @pytest.mark.slow
 def test_a_hundred_runs_are_watched_with_the_calls_of_one(world: World) -> None:
     """With the 5 s of a profile that is 14 lists of pods a minute."""
     calls = calls_of_watching(world, runs=100, poll_seconds=2.0, seconds=9.0)
     assert set(calls) == {("list", "pods")}
-    assert 4 <= len(calls) <= 6
+    assert 2 <= len(calls) <= 7

@@ -1,10 +1,13 @@
 """Asking the API again: with patience, within bounds, and never twice for one thing."""
 
+import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.emulators.kubernetes_api import TOKEN, ApiServer, Fault
 from trainer.contract.errors import ContractError
@@ -92,6 +95,22 @@ def test_an_unknown_context_is_refused_by_its_field(server: ApiServer, tmp_path:
         api_of(path, "nobody", 1.0)
     with pytest.raises(ContractError, match="expected a context of the kubeconfig, or to run in a pod"):
         api_of(None, None, 1.0)
+
+
+def test_a_token_that_expires_is_asked_for_again(server: ApiServer, tmp_path: Path) -> None:
+    """As `aws eks get-token` gives them, for 15 minutes."""
+    path = server.kubeconfig(tmp_path / "kubeconfig")
+    status = {"token": TOKEN, "expirationTimestamp": "2020-01-01T00:00:00Z"}
+    credential = {"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1beta1", "status": status}
+    plugin = f"open({str(tmp_path / 'asked')!r}, 'a').write('x'); print({json.dumps(json.dumps(credential))})"
+    value = yaml.safe_load(path.read_text())
+    command = {"apiVersion": credential["apiVersion"], "command": sys.executable, "args": ["-c", plugin]}
+    value["users"][0]["user"] = {"exec": command}
+    path.write_text(yaml.safe_dump(value))
+    api = api_of(path, None, 1.0)
+    asked = (tmp_path / "asked").stat().st_size
+    assert api.items(SERVICES, {}) == []
+    assert (tmp_path / "asked").stat().st_size > asked
 
 
 def test_a_wrong_token_is_a_refusal(server: ApiServer, tmp_path: Path) -> None:

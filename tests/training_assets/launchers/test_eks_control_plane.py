@@ -19,7 +19,8 @@ from trainer.contract.train_config import Launch
 from training_assets.launchers.base import Handle, LaunchSpec
 from training_assets.launchers.eks import EksLauncher
 from training_assets.launchers.eks_api import Api, Refused, api_of
-from training_assets.launchers.eks_manifest import Settings, job_name
+from training_assets.launchers.eks_manifest import job_name
+from training_assets.launchers.eks_settings import Settings
 from training_assets.launchers.hardware import Hardware
 
 pytestmark = pytest.mark.slow
