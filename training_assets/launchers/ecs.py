@@ -276,13 +276,15 @@ class WatchedTasks:
         self._known = {arn: task for arn, task in self._known.items() if arn in self._asked}
 
 
-def client(service: str, region: str, attempts: int = ATTEMPTS) -> Any:
+def client(service: str, region: str, attempts: int = ATTEMPTS, session: Any = None) -> Any:
     """A client that repeats a call that is throttled, answered with 5xx or broken off: with jitter, not for ever."""
     import boto3
     from botocore.config import Config
 
     retries = {"mode": "standard", "total_max_attempts": attempts}
-    return boto3.Session().client(service, region_name=region, config=Config(retries=retries, connect_timeout=10))
+    return (session or boto3.Session()).client(
+        service, region_name=region, config=Config(retries=retries, connect_timeout=10)
+    )
 
 
 def _is_over(task: Task | None) -> bool:

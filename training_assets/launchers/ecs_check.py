@@ -17,26 +17,29 @@ TASKS = "ecs-tasks.amazonaws.com"
 
 @dataclass(frozen=True)
 class Asked:
-    """What a profile says, and who knows whether it is there."""
+    """What a profile says, and a session with AWS, which knows whether it is there."""
 
     settings: EcsSettings
     image: str
     hardware: Hardware
+    session: Any
 
     def client(self, service: str) -> Any:
         from training_assets.launchers.ecs import client
 
-        return client(service, self.hardware.region, ATTEMPTS)
+        return client(service, self.hardware.region, ATTEMPTS, self.session)
 
 
 def problems(settings: EcsSettings, image: str, hardware: Hardware) -> list[Problem]:
     """Each thing that is missing or cannot be asked for."""
+    import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
+    asked = Asked(settings, image, hardware, boto3.Session())
     found: list[Problem] = []
     for field, check in CHECKS.items():
         try:
-            found += check(Asked(settings, image, hardware))
+            found += check(asked)
         except (BotoCoreError, ClientError) as error:
             found.append(Problem("AWS", str(error), "an answer: credentials that may ask", field=field))
     return found
@@ -46,9 +49,8 @@ def _cluster(asked: Asked) -> Iterator[Problem]:
     clusters = asked.client("ecs").describe_clusters(clusters=[asked.settings.cluster])["clusters"]
     active = [cluster for cluster in clusters if cluster["status"] == "ACTIVE"]
     if not active:
-        yield _missing(
-            "backend.cluster", f"no active cluster {asked.settings.cluster} in {asked.hardware.region}", "one"
-        )
+        found = f"no active cluster {asked.settings.cluster} in {asked.hardware.region}"
+        yield _missing("backend.cluster", found, "one")
         return
     provider, known = asked.settings.provider(asked.hardware), active[0].get("capacityProviders", [])
     if provider not in known:

@@ -169,8 +169,8 @@ def test_many_attempts_are_watched_with_few_calls() -> None:
 
 
 @pytest.mark.slow
-def test_twenty_attempts_are_watched_with_the_calls_of_one(tmp_path: Path) -> None:
-    calls = calls_a_minute(tmp_path, attempts=20, seconds=10)
+def test_ten_attempts_are_watched_with_the_calls_of_one(tmp_path: Path) -> None:
+    calls = calls_a_minute(tmp_path, attempts=10, seconds=6)
     assert set(calls) == {"DescribeTasks"}
     assert calls["DescribeTasks"] <= 24  # one every five seconds
 
