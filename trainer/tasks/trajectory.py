@@ -43,6 +43,12 @@ class TrajectoryOptions(Options):
         default=(1.0, 1.0), description="Range of the factor that an agent's path is drawn larger by, in training."
     )
 
+    noise: float = Field(
+        default=0.0,
+        ge=0,
+        description="Standard deviation in metres of what each past point is shifted by, in training.",
+    )
+
     @model_validator(mode="after")
     def _rises(self) -> "TrajectoryOptions":
         if not 0 < self.scale[0] <= self.scale[1]:
@@ -105,7 +111,10 @@ class Trajectory(Task):
         # A mirrored image shows mirrored paths; without one, any path could as well be its mirror image.
         mirrored = sample.view.mirrored if sample.view.out_width else bool(sample.rng.random() < 0.5)
         future = agents.inward(agents.future) * scale * ((1, -1) if mirrored else (1, 1))
-        return {**self._inputs(agents, sample, scale, mirrored), "future": self._padded(future)}
+        inputs = self._inputs(agents, sample, scale, mirrored)
+        if self.options.noise:
+            inputs["past"] += self._padded(sample.rng.normal(0.0, self.options.noise, agents.past.shape))
+        return {**inputs, "future": self._padded(future)}
 
     def loss(self, outputs: Tensors, targets: Tensors) -> torch.Tensor:
         """The mean displacement of the best mode, and the cross-entropy of naming it."""

@@ -188,3 +188,15 @@ def test_what_is_trained_on_does_not_depend_on_the_room_for_agents():
         assert trained[name].shape == value.shape
         torch.testing.assert_close(trained[name][here.bool()], value[here.bool()])
         assert not trained[name][:, 3:].any()
+
+
+def test_noise_shifts_the_past_alone_and_is_the_same_for_the_same_draw():
+    paths = walks(2, agents=2)
+    plain, shaken, again = (
+        trajectory(noise=noise).targets(sample_of(paths, np.random.default_rng(3))) for noise in (0.0, 0.05, 0.05)
+    )
+    assert torch.equal(shaken["past"], again["past"])
+    assert torch.equal(shaken["future"], plain["future"])
+    shift = (shaken["past"] - plain["past"])[:2]
+    assert 0.0 < shift.abs().max() < 0.3
+    assert not shaken["past"][2:].any()
