@@ -16,6 +16,7 @@ examples:
   python -m training_assets train scenes_multitask       the newest window; in the queue where a daemon is at work
   python -m training_assets train scenes_multitask --window 2026-02-09 --from production --set optim.lr=1e-4
   python -m training_assets status                       what waits, runs and failed; what each window has
+  python -m training_assets runs                         what runs where, at which step, at what cost
   python -m training_assets profile check ecs            what is missing, before anything costs money
   python -m training_assets lineage scenes@1.0.0         from a registered model back to its frames
   python -m training_assets promote scenes@1.0.0         make it the production model
@@ -89,6 +90,10 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("status", _status, "What waits, runs and failed, and why; what each window, slice and delivery has.")
     sub.add_argument("--json", action="store_true", help="everything, for programs")
+
+    sub = command("runs", _runs, "Trainings wherever they run: attempt, step, samples/s, cost so far, why they wait.")
+    sub.add_argument("--all", action="store_true", help="those that have ended too")
+    sub.add_argument("--json", action="store_true", help="for programs")
 
     sub = command("profile", _profile, "Tell what a profile lacks before it can launch anything, and what it costs.")
     sub.add_argument("action", choices=("check",))
@@ -167,6 +172,12 @@ def _status(arguments: argparse.Namespace) -> int:
     from training_assets.commands.status import status
 
     return status(arguments.json)
+
+
+def _runs(arguments: argparse.Namespace) -> int:
+    from training_assets.commands.runs import runs
+
+    return runs(arguments.json, arguments.all)
 
 
 def _profile(arguments: argparse.Namespace) -> int:

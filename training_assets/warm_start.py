@@ -54,11 +54,12 @@ def warm_start(
                 allow_retries=False,
             )
         write_json(chosen, choice.model_dump())
-    path = _kept(directory).path
-    if path is None:
+    kept = _kept(directory)
+    if kept.path is None:
         context.log.warning(f"{recipe.project} has no version '{asked}' yet: the training begins without a warm start")
         return ("--no-warm-start",)
-    return ("--warm-start", path)
+    with reaching_storage():
+        return ("--warm-start", _file(kept, recipe.project, registry) or kept.path)
 
 
 def choice_of(asked: str, project: str, registry: Registry) -> Choice:
@@ -70,6 +71,12 @@ def choice_of(asked: str, project: str, registry: Registry) -> Choice:
         return Choice(asked=asked)
     weights, sha256 = registry.file(entry, CHECKPOINT), entry.files[CHECKPOINT].sha256
     return Choice(asked=asked, version=entry.version, sha256=sha256, path=str(weights))
+
+
+def _file(choice: Choice, project: str, registry: Registry) -> str | None:
+    """The weights of a version, fetched again where the copy was cleared away since; None for a checkpoint file."""
+    entry = registry.entry(project, choice.version) if choice.version else None
+    return None if entry is None else str(registry.file(entry, CHECKPOINT))
 
 
 def _kept(directory: Path) -> Choice:

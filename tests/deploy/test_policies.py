@@ -137,6 +137,7 @@ NEEDED = [
     Ask("dagster", "servicequotas:ListServiceQuotas", "*"),
     Ask("dagster", "sagemaker:AddTags", JOB),
     Ask("dagster", "sagemaker:CreateModelPackage", PACKAGES),
+    Ask("dagster", "sagemaker:ListModelPackages", PACKAGES),
     Ask("dagster", "iam:PassRole", f"{ROLE}/training-assets-sagemaker", to("sagemaker")),
     # Stores, staging, telemetry
     Ask("dagster", "s3:ListBucket", DATA),
@@ -299,7 +300,6 @@ WITHOUT_RESOURCES = {
     "ecs:ListTasks",
     "ecs:RegisterTaskDefinition",
     "fsx:DescribeFileSystems",
-    "sagemaker:ListModelPackages",
     "sagemaker:ListTrainingJobs",
     "servicequotas:ListServiceQuotas",
     "ssmmessages:CreateControlChannel",

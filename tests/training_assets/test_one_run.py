@@ -146,7 +146,7 @@ def test_the_image_that_a_profile_launches_and_its_commit_are_in_the_lineage(rea
     assert train(ready, *CHAIN[1:], profile="remote").success
     entry = Registry(ready.places.root).find("tests@1.0.0")
     assert (entry.lineage.code.image_digest, entry.lineage.code.git_sha) == (image, "f" * 40)
-    assert f"image {image}" in describe(entry, ready.places.root)
+    assert f"image {image}" in describe(entry, Registry(ready.places.root))
     assert ready.metadata("tiny/checkpoint", WINDOW)["image"] == image
 
     assert train(ready).success

@@ -52,9 +52,6 @@ resource "aws_ecs_task_definition" "process" {
     name      = "store"
     host_path = var.ecs.mount_point
   }
-  volume {
-    name = "tmp" # goes with the task
-  }
 
   container_definitions = jsonencode([merge({
     name                   = each.key
@@ -63,8 +60,13 @@ resource "aws_ecs_task_definition" "process" {
     essential              = true
     readonlyRootFilesystem = each.key != "webserver"
     stopTimeout            = 120
-    linuxParameters        = { initProcessEnabled = true }
-    environment            = [for name, value in merge(local.environment, var.ecs.environment) : { name = name, value = value }]
+    dockerSecurityOptions  = ["no-new-privileges"]
+    linuxParameters = {
+      initProcessEnabled = true
+      capabilities       = { drop = each.key == "webserver" ? [] : ["ALL"] }                             # sessions, again
+      tmpfs              = [{ containerPath = "/tmp", size = 1024, mountOptions = ["nosuid", "nodev"] }] # MiB, of the memory
+    }
+    environment = [for name, value in merge(local.environment, var.ecs.environment) : { name = name, value = value }]
     secrets = concat(
       [for name, field in { DAGSTER_PG_USERNAME = "username", DAGSTER_PG_PASSWORD = "password" } :
       { name = name, valueFrom = "${local.secret_arn}:${field}::" }],
@@ -72,7 +74,6 @@ resource "aws_ecs_task_definition" "process" {
     )
     mountPoints = [
       { sourceVolume = "store", containerPath = var.ecs.mount_point, readOnly = false },
-      { sourceVolume = "tmp", containerPath = "/tmp", readOnly = false },
     ]
     portMappings = [for port in lookup({ webserver = [3000], code-location = [local.port] }, each.key, []) : { containerPort = port, protocol = "tcp" }]
     logConfiguration = {

@@ -40,14 +40,15 @@ data "aws_iam_policy_document" "launch_sagemaker" {
   }
   statement {
     sid       = "List"
-    actions   = ["sagemaker:ListTrainingJobs", "sagemaker:ListModelPackages"]
-    resources = ["*"] # know no resources
+    actions   = ["sagemaker:ListTrainingJobs"]
+    resources = ["*"] # knows no resources
   }
   statement {
     sid = "Registry"
     actions = [
       "sagemaker:CreateModelPackageGroup", "sagemaker:DescribeModelPackageGroup",
-      "sagemaker:CreateModelPackage", "sagemaker:DescribeModelPackage", "sagemaker:UpdateModelPackage",
+      "sagemaker:CreateModelPackage", "sagemaker:DescribeModelPackage", "sagemaker:ListModelPackages",
+      "sagemaker:UpdateModelPackage",
     ]
     resources = local.model_packages
   }

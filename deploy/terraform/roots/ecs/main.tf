@@ -87,7 +87,6 @@ locals {
     TRAINING_ASSETS_REGION         = var.region
     TRAINING_ASSETS_ARCHIVE        = "s3://${module.data.buckets["archive"]}"
     TRAINING_ASSETS_EVENT_BUS      = module.observability.event_bus.name
-    TRAINING_ASSETS_KMS_KEY        = module.data.kms_key_arn
     TRAINING_ASSETS_ECS_CLUSTER    = module.ecs.cluster_name
     TRAINING_ASSETS_EXECUTION_ROLE = module.iam.role_arns["execution"]
     TRAINING_ASSETS_TASK_ROLE      = module.iam.role_arns["trainer"]

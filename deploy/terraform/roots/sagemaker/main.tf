@@ -93,14 +93,14 @@ module "iam" {
 # What the launcher's profile (training_assets/profiles) takes from its environment.
 locals {
   environment = {
-    TRAINING_ASSETS_REGION         = var.region
-    TRAINING_ASSETS_ARCHIVE        = "s3://${module.data.buckets["archive"]}"
-    TRAINING_ASSETS_EVENT_BUS      = module.observability.event_bus.name
-    TRAINING_ASSETS_KMS_KEY        = module.data.kms_key_arn
-    TRAINING_ASSETS_SAGEMAKER_ROLE = module.iam.role_arns["sagemaker"]
-    TRAINING_ASSETS_SUBNET         = module.network.training_subnet_id
-    TRAINING_ASSETS_SECURITY_GROUP = module.network.security_group_ids["training"]
-    TRAINING_ASSETS_FILE_SYSTEM    = try(module.data.file_system.id, "")
-    TRAINING_ASSETS_MOUNT_NAME     = try(module.data.file_system.mount_name, "")
+    TRAINING_ASSETS_REGION                          = var.region
+    TRAINING_ASSETS_ARCHIVE                         = "s3://${module.data.buckets["archive"]}"
+    TRAINING_ASSETS_EVENT_BUS                       = module.observability.event_bus.name
+    TRAINING_ASSETS_SAGEMAKER_ROLE                  = module.iam.role_arns["sagemaker"]
+    TRAINING_ASSETS_SAGEMAKER_OUTPUT                = "s3://${module.data.buckets["archive"]}/sagemaker"
+    TRAINING_ASSETS_SAGEMAKER_SUBNET                = module.network.training_subnet_id
+    TRAINING_ASSETS_SAGEMAKER_SECURITY_GROUP        = module.network.security_group_ids["training"]
+    TRAINING_ASSETS_SAGEMAKER_FILE_SYSTEM           = try(module.data.file_system.id, "")
+    TRAINING_ASSETS_SAGEMAKER_FILE_SYSTEM_DIRECTORY = try("/${module.data.file_system.mount_name}/store", "")
   }
 }
