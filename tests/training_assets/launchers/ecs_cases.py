@@ -1,10 +1,8 @@
 """What must hold of the ECS launcher, case by case, on real parts: boto3, ministack, tasks that execute.
 
-Each ``case_<name>(world)`` raises AssertionError where it does not hold. ``python -m
-tests.training_assets.launchers.ecs_cases <launch|step> <attempt> <directory>`` is the orchestrator that a case kills.
+Each ``case_<name>(world)`` raises AssertionError where it does not hold; ``CASES`` has them all by name.
 """
 
-import contextlib
 import json
 import os
 import signal
@@ -13,213 +11,33 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from uuid import uuid4
 
-from tests.emulators.docker_api import Container, DockerApi
 from tests.emulators.faults import Fault, FaultyProxy
 from tests.emulators.metadata import metadata_service
 from tests.emulators.ministack import ministack
-from trainer.contract.attempts import ATTEMPT_VARIABLE
-from trainer.contract.nodes import ADDRESS_VARIABLE, NODE_VARIABLE
+from tests.training_assets.launchers.ecs_world import (
+    ACCOUNT,
+    CREDENTIALS,
+    IMAGE,
+    REGION,
+    ROOT,
+    SETTINGS,
+    TWO,
+    World,
+    environment,
+    furnish,
+    launcher_at,
+    spec_at,
+    until,
+)
 from trainer.contract.results import TrainResult
 from trainer.contract.train_config import Launch
 from training_assets.launchers import LocalLauncher
 from training_assets.launchers.base import Handle, LaunchFailed, LaunchSpec, Status
-from training_assets.launchers.ecs import POLL_SECONDS, EcsLauncher, client
-from training_assets.launchers.ecs_task import EcsSettings
-from training_assets.launchers.hardware import Hardware
-from training_assets.launchers.processes import marked
-from training_assets.launchers.session import OUTCOME_FILE, new_attempt, run_to_end
-
-HERE, ROOT = Path(__file__).parent, Path(__file__).resolve().parents[3]
-REGION, ACCOUNT = "us-east-1", "000000000000"
-IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/training-assets/trainer@sha256:{'a' * 64}"
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
-TWO = Launch(accelerator="cpu", devices=1, num_nodes=2, strategy="ddp_fork")
-"""Two nodes whose command starts no ranks."""
-
-SETTINGS = EcsSettings(
-    cluster="training-assets",
-    execution_role=f"arn:aws:iam::{ACCOUNT}:role/training-assets-execution",
-    task_role=f"arn:aws:iam::{ACCOUNT}:role/training-assets-trainer",
-    capacity_provider="training-assets-cpu",
-    spot_capacity_provider="training-assets-cpu-spot",
-    zone="us-east-1a",
-    log_group="/training-assets/trainer",
-)
-HARDWARE = Hardware(instance_type="m5.large", placement_minutes=1)
-
-
-@dataclass
-class World:
-    """A cluster, and a place for one case. ``aws`` asks the emulator itself, past the proxy.
-
-    ``recipe`` and ``delivery``: what a real training trains.
-    """
-
-    place: Path
-    docker: DockerApi
-    proxy: FaultyProxy
-    emulator: str
-    recipe: Path = Path()
-    delivery: Path = Path()
-    specs: list[LaunchSpec] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.launcher = self.another_launcher()
-
-    def another_launcher(self, **hardware: object) -> EcsLauncher:
-        return launcher_at(self.place, hardware=HARDWARE.model_copy(update=hardware))
-
-    def spec(self, how: str = "finish", launch: Launch = TWO, **other: Any) -> LaunchSpec:
-        spec = spec_at(self.place, new_attempt(), how, launch, **other)
-        self.specs.append(spec)
-        return spec
-
-    def aws(self, service: str = "ecs") -> Any:
-        import boto3
-
-        return boto3.client(service, region_name=REGION, endpoint_url=self.emulator)
-
-    def tasks(self, spec: LaunchSpec, *statuses: str) -> list[dict[str, Any]]:
-        """ECS's own list of the attempt's tasks."""
-        ecs, arns = self.aws(), []
-        for desired in ("RUNNING", "STOPPED"):
-            arns += ecs.list_tasks(cluster=SETTINGS.cluster, startedBy=spec.attempt, desiredStatus=desired)["taskArns"]
-        tasks = ecs.describe_tasks(cluster=SETTINGS.cluster, tasks=arns)["tasks"] if arns else []
-        return [task for task in tasks if not statuses or task["lastStatus"] in statuses]
-
-    def container(self, spec: LaunchSpec, node: int) -> Container:
-        own = {ATTEMPT_VARIABLE: spec.attempt, NODE_VARIABLE: str(node)}
-        return next(one for one in list(self.docker.containers.values()) if own.items() <= one.environment.items())
-
-    def until_at_work(self, handle: Handle) -> None:
-        nodes = range(handle.spec.nodes)
-        until(lambda: all((self.place / f"starts-{node}").exists() for node in nodes))
-        until(lambda: self.launcher.poll(handle) == Status("running"))
-
-    def finish(self) -> None:
-        (self.place / "finish").touch()
-
-    def end(self, handle: Handle) -> Status:
-        """How it ended, and stopped as a step would."""
-        until(lambda: self.launcher.poll(handle).state != "running")
-        status = self.launcher.poll(handle)
-        self.launcher.stop(handle)
-        return status
-
-    def stopped_as(self, code: str, reason: str, exit_code: int | None = None, word: str = "") -> None:
-        """Have ECS say so of tasks that stop; ministack itself gives every one an exit code."""
-
-        def change(_: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
-            for task in answer["tasks"]:
-                if task["lastStatus"] == "STOPPED" and task["stopCode"] == "EssentialContainerExited":
-                    task |= {"stopCode": code, "stoppedReason": reason}
-                    task["containers"][0].pop("exitCode", None)
-                    task["containers"][0] |= {"exitCode": exit_code} if exit_code is not None else {}
-                    task["containers"][0] |= {"reason": word} if word else {}
-            return answer
-
-        self.proxy.change("DescribeTasks", change)
-
-    def assert_nothing_is_left(self) -> None:
-        for spec in self.specs:
-            left = self.tasks(spec, "PROVISIONING", "PENDING", "ACTIVATING", "RUNNING")
-            assert not left, f"tasks still there: {[task['taskArn'] for task in left]}"
-            until(lambda spec=spec: not marked((ATTEMPT_VARIABLE, spec.attempt)), 10)  # type: ignore[misc]
-
-    def assert_each_node_started_once(self, spec: LaunchSpec) -> None:
-        assert len(self.tasks(spec)) == spec.nodes
-        for node in range(spec.nodes):
-            assert len((self.place / f"starts-{node}").read_text().split()) == 1, f"node {node} was started twice"
-
-
-def launcher_at(
-    place: Path,
-    settings: EcsSettings = SETTINGS,
-    hardware: Hardware = HARDWARE,
-    image: str = IMAGE,
-    **other: Any,
-) -> EcsLauncher:
-    return EcsLauncher(settings, image, hardware, **{"store": place, "poll_seconds": 0.2, **other})
-
-
-def spec_at(place: Path, attempt: str, how: str = "finish", launch: Launch = TWO, **other: Any) -> LaunchSpec:
-    here = {"PYTHONPATH": f"{HERE}:{ROOT}", ADDRESS_VARIABLE: "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
-    given = {"module": "working", "arguments": (how, str(place)), **other}
-    given["environment"] = {**here, **given.get("environment", {})}
-    return LaunchSpec(run_dir=place, attempt=attempt, launch=launch, project="tests", **given)
-
-
-class Emulated:
-    """The parts that many cases share."""
-
-    def __init__(self, docker: DockerApi, emulator: str) -> None:
-        self.docker, self.emulator = docker, emulator
-
-    @contextlib.contextmanager
-    def world(self, place: Path, **given: Any) -> Iterator[World]:
-        """For one case: nothing of it is left afterwards."""
-        place.mkdir(parents=True, exist_ok=True)
-        with FaultyProxy(self.emulator) as proxy, environment(AWS_ENDPOINT_URL=proxy.url, **CREDENTIALS):
-            proxy.idempotent_by("RunTask", "clientToken")  # ministack knows no tokens
-            world = World(place, self.docker, proxy, self.emulator, **given)
-            try:
-                yield world
-                world.assert_nothing_is_left()
-            finally:
-                self.docker.may_start.set()
-                for spec in world.specs:
-                    for task in world.tasks(spec):
-                        world.aws().stop_task(cluster=SETTINGS.cluster, task=task["taskArn"])
-
-
-@contextlib.contextmanager
-def emulated(directory: Path) -> Iterator[Emulated]:
-    docker = DockerApi(directory, images=[IMAGE], path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    with docker.serve() as host, ministack(directory, docker_host=host, MINISTACK_DOCKER_TIMEOUT="60") as url:
-        with environment(AWS_ENDPOINT_URL=url, **CREDENTIALS):
-            furnish()
-        yield Emulated(docker, url)
-
-
-def furnish() -> None:
-    """What Terraform makes in a real account, as far as the launcher needs it."""
-    ecs, iam = client("ecs", REGION), client("iam", REGION)
-    group = f"arn:aws:autoscaling:{REGION}:{ACCOUNT}:autoScalingGroup:1:autoScalingGroupName/nodes"
-    providers = [SETTINGS.capacity_provider, str(SETTINGS.spot_capacity_provider)]
-    for name in providers:
-        ecs.create_capacity_provider(name=name, autoScalingGroupProvider={"autoScalingGroupArn": group})
-    ecs.create_cluster(clusterName=SETTINGS.cluster, capacityProviders=providers)
-    may = {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}
-    trust = {"Version": "2012-10-17", "Statement": [may]}
-    for role in (SETTINGS.execution_role, SETTINGS.task_role):
-        iam.create_role(RoleName=role.rpartition("/")[2], AssumeRolePolicyDocument=json.dumps(trust))
-    client("logs", REGION).create_log_group(logGroupName=SETTINGS.log_group)
-
-
-@contextlib.contextmanager
-def environment(**values: str) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
-
-
-# The cases.
+from training_assets.launchers.ecs import POLL_SECONDS, EcsLauncher
 
 
 def case_success(world: World) -> None:
@@ -239,7 +57,7 @@ def case_training(world: World) -> None:
         sets = ("--set", f"launch.devices={2 // nodes}", "--set", f"launch.num_nodes={nodes}")
         arguments = ("train", str(world.recipe), "--data", str(world.delivery), "--run-dir", str(place), *sets)
         launch = Launch(accelerator="cpu", devices=2 // nodes, num_nodes=nodes)
-        spec = spec_at(place, new_attempt(), arguments=arguments, launch=launch, module="trainer")
+        spec = spec_at(place, f"attempt-{uuid4().hex[:12]}", arguments=arguments, launch=launch, module="trainer")
         world.specs.append(spec)
         handle = launcher.launch(spec)
         until(lambda handle=handle, launcher=launcher: launcher.poll(handle).state != "running", 200)  # type: ignore[misc]
@@ -429,7 +247,7 @@ def case_step_cancelled(world: World) -> None:
     until(lambda: (world.place / "starts-1").exists() and (world.place / "starts-0").exists())
     step.send_signal(signal.SIGINT)
     assert step.wait(60) != 0
-    assert json.loads((spec.attempt_dir / OUTCOME_FILE).read_bytes())["kind"] == "cancelled"
+    assert json.loads((spec.attempt_dir / "outcome.json").read_bytes())["kind"] == "cancelled"
     assert {path.name for path in world.place.glob("saved-*")} == {"saved-0", "saved-1"}
     assert len(world.tasks(spec, "STOPPED")) == 2
 
@@ -445,7 +263,7 @@ def case_step_killed_and_tried_again(world: World) -> None:
     until(lambda: world.proxy.calls["DescribeTasks"] > asked)
     world.finish()
     assert retried.wait(60) == 0
-    assert json.loads((spec.attempt_dir / OUTCOME_FILE).read_bytes())["state"] == "succeeded"
+    assert json.loads((spec.attempt_dir / "outcome.json").read_bytes())["state"] == "succeeded"
     assert not world.tasks(again)
     world.assert_each_node_started_once(spec)
 
@@ -485,7 +303,7 @@ def calls_a_minute(directory: Path, attempts: int = 100, seconds: float = 20.0) 
     with ministack(directory) as url, FaultyProxy(url) as proxy, environment(AWS_ENDPOINT_URL=proxy.url, **CREDENTIALS):
         furnish()
         launcher = launcher_at(directory, poll_seconds=POLL_SECONDS)
-        specs = [spec_at(directory / f"run-{number}", f"{new_attempt()}-{number}") for number in range(attempts)]
+        specs = [spec_at(directory / f"run-{number}", f"attempt-{number}") for number in range(attempts)]
         handles = [launcher.launch(spec) for spec in specs]
         end, before = time.monotonic() + seconds, Counter(proxy.calls)
         watchers = [threading.Thread(target=_watch, args=(launcher, handle, end)) for handle in handles]
@@ -532,7 +350,7 @@ def _through(world: World, fault: Fault) -> None:
 
 
 def _orchestrator(world: World, spec: LaunchSpec, how: str = "launch") -> "subprocess.Popen[bytes]":
-    module = "tests.training_assets.launchers.ecs_cases"
+    module = "tests.training_assets.launchers.ecs_orchestrator"
     command = [sys.executable, "-m", module, how, spec.attempt, str(world.place)]
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
@@ -540,19 +358,3 @@ def _orchestrator(world: World, spec: LaunchSpec, how: str = "launch") -> "subpr
 def _kill(process: "subprocess.Popen[bytes]") -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
-
-
-def _orchestrate(how: str, attempt: str, place: Path) -> None:
-    launcher, spec = launcher_at(place), spec_at(place, attempt)
-    if how == "step":
-        import dagster as dg
-
-        run_to_end(dg.build_asset_context(), launcher, spec)
-        return
-    launcher.launch(spec)
-    (place / "launched").touch()
-    time.sleep(600)
-
-
-if __name__ == "__main__":
-    _orchestrate(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

@@ -9,14 +9,13 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.training_assets.launchers.ecs_cases import (
-    CASES,
+from tests.training_assets.launchers.ecs_cases import CASES, calls_a_minute
+from tests.training_assets.launchers.ecs_world import (
     CREDENTIALS,
     IMAGE,
     REGION,
     SETTINGS,
     Emulated,
-    calls_a_minute,
     emulated,
     environment,
     launcher_at,
@@ -201,6 +200,7 @@ def test_a_profile_that_does_not_say_all_is_refused_with_the_fields_that_are_mis
         of(hardware={"instance_type": "m5.enormous"})
 
 
+@pytest.mark.slow
 def test_the_check_finds_what_is_missing_and_starts_nothing(cluster: Emulated, tmp_path: Path) -> None:
     wrong = SETTINGS.model_copy(
         update={
