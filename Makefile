@@ -13,7 +13,7 @@ export WANDB_MODE ?= offline
 # Compiled modules are kept, whatever the shell says: the installation leaves compiling to whoever imports first.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo ui test test-fast lint bench bench-accuracy bench-camvid clean
+.PHONY: setup demo ui test test-fast lint bench bench-accuracy bench-camvid image test-image clean
 
 setup: .venv/installed .venv-dvc/installed .venv-emulators/installed
 
@@ -37,6 +37,13 @@ setup: .venv/installed .venv-dvc/installed .venv-emulators/installed
 	@echo "Setting up .venv-emulators …"
 	@test -x .venv-emulators/bin/python || $(PYTHON) -m venv .venv-emulators
 	@.venv-emulators/bin/python -m pip install -q -q --no-compile --disable-pip-version-check -r requirements-emulators.lock
+	@touch $@
+
+# checkov, for tests/deploy/test_checkov.py: not part of `make setup` (219 MB), the test skips without it.
+.venv-checks/installed: requirements-checks.lock
+	@echo "Setting up .venv-checks …"
+	@test -x .venv-checks/bin/python || $(PYTHON) -m venv .venv-checks
+	@.venv-checks/bin/python -m pip install -q -q --no-compile --disable-pip-version-check -r requirements-checks.lock
 	@touch $@
 
 # The benchmarks' peers, beside all that .venv has: torch is not installed twice. Not checked by pip: litdata names
@@ -83,6 +90,15 @@ bench-accuracy: bench-camvid
 
 bench-camvid: setup
 	@$(BIN)/python benchmarks/camvid.py $(CAMVID)
+
+# Both images, from the last commit, to ECR: make image BASE=repository@sha256:… (docs/images.md)
+image: setup
+	@$(BIN)/python -m training_assets image --base "$(BASE)" $(if $(DAGSTER_BASE),--dagster-base "$(DAGSTER_BASE)") \
+		$(if $(BUILD_BASE),--build-base "$(BUILD_BASE)") $(IMAGE_OPTIONS)
+
+# Builds the images and trains in one: root, podman, debootstrap, a network and some minutes.
+test-image: setup
+	@TEST_IMAGE=1 $(BIN)/python -m pytest tests/deploy/test_image_build.py
 
 clean:
 	rm -rf var

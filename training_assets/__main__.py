@@ -16,16 +16,19 @@ examples:
   python -m training_assets train scenes_multitask       the newest window; in the queue where a daemon is at work
   python -m training_assets train scenes_multitask --window 2026-02-09 --from production --set optim.lr=1e-4
   python -m training_assets status                       what waits, runs and failed; what each window has
+  python -m training_assets runs                         what runs where, at which step, at what cost
   python -m training_assets profile check ecs            what is missing, before anything costs money
   python -m training_assets lineage scenes@1.0.0         from a registered model back to its frames
   python -m training_assets promote scenes@1.0.0         make it the production model
   python -m training_assets restore 3f1c0a9b deliveries/restored
 
 Places are relative to the repository: deliveries arrive in var/inbox, var/store holds everything that was made,
-var/dagster_home is Dagster's own. Environment: TRAINING_ASSETS_PROFILE, _INBOX, _STORE, _RECIPES.
+var/dagster_home is Dagster's own. Environment: TRAINING_ASSETS_PROFILE, _INBOX, _STORE, _ARCHIVE,
+_RECIPES.
 
-exit codes: 0 done (with --detach: in the queue), 1 a gate or a run failed (the report names it) or the inbox cannot be
-reached, 2 bad input (the report says what), 130 interrupted (a run that waits or was started in the queue goes on)
+exit codes: 0 done (with --detach: in the queue), 1 a gate or a run failed (the report names it) or the inbox or archive
+cannot be reached, 2 bad input (the report says what), 130 interrupted (a run that waits or was started in the queue
+goes on)
 """
 
 
@@ -33,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     from trainer.contract.errors import ContractError
     from training_assets.stores.inbox import InboxUnreachable
+    from training_assets.stores.objects import StoreUnreachable
 
     try:
         run: Callable[[argparse.Namespace], int] = arguments.run
@@ -42,6 +46,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except InboxUnreachable as error:
         print(f"error: the inbox cannot be used: {error}", file=sys.stderr)
+        return 1
+    except StoreUnreachable as error:
+        print(f"error: the archive cannot be used: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -84,12 +91,30 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("status", _status, "What waits, runs and failed, and why; what each window, slice and delivery has.")
     sub.add_argument("--json", action="store_true", help="everything, for programs")
 
+    sub = command("runs", _runs, "Trainings wherever they run: attempt, step, samples/s, cost so far, why they wait.")
+    sub.add_argument("--all", action="store_true", help="those that have ended too")
+    sub.add_argument("--json", action="store_true", help="for programs")
+
     sub = command("profile", _profile, "Tell what a profile lacks before it can launch anything, and what it costs.")
     sub.add_argument("action", choices=("check",))
     sub.add_argument("name", metavar="NAME", help="a file of training_assets/profiles, without .yaml")
 
     sub = command("ui", _ui, "Open Dagster's web page on this code location and storage.")
     sub.add_argument("--port", type=int, default=3000)
+
+    sub = command("image", _image, "Build both images from the last commit, push them to ECR, record their digests.")
+    digest = "REPOSITORY@sha256:…"
+    sub.add_argument("--base", required=True, metavar=digest, help="what the trainer's image starts from")
+    sub.add_argument("--dagster-base", metavar=digest, help="what Dagster's starts from; default: as the trainer's")
+    sub.add_argument("--build-base", metavar=digest, help="what pip runs in; default: the base of each image")
+    sub.add_argument("--no-push", dest="push", action="store_false", help="build only; no digest is recorded")
+    sub.add_argument("--registry", metavar="HOST", help="default: the one that ECR names for these credentials")
+    out = "for images.json and the bills of materials; default: var/images"
+    sub.add_argument("--out", type=Path, default=Path("var/images"), metavar="DIR", help=out)
+    sub.add_argument("--tool", choices=("docker", "podman"), help="default: the first of them that works")
+    sub.add_argument("--pip-config", type=Path, metavar="FILE", help="pip's configuration, as a secret of the build")
+    passed = "passed on to the build: --build-option=--network=host; repeat for more"
+    sub.add_argument("--build-option", dest="options", action="append", default=[], metavar="OPTION", help=passed)
 
     command("summary", _summary, "What was made last: scores, gates, latency, versions, places.")
 
@@ -149,6 +174,12 @@ def _status(arguments: argparse.Namespace) -> int:
     return status(arguments.json)
 
 
+def _runs(arguments: argparse.Namespace) -> int:
+    from training_assets.commands.runs import runs
+
+    return runs(arguments.json, arguments.all)
+
+
 def _profile(arguments: argparse.Namespace) -> int:
     from training_assets.commands.profile import check
 
@@ -168,6 +199,19 @@ def _ui(arguments: argparse.Namespace) -> int:
     os.execv(dagster, [dagster, "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(arguments.port)])  # noqa: S606
 
 
+def _image(arguments: argparse.Namespace) -> int:
+    from training_assets.commands.image import DAGSTER, TRAINER, Asked, image
+
+    fields = ("build_base", "registry", "push", "out", "tool", "pip_config")
+    return image(
+        Asked(
+            **{name: getattr(arguments, name) for name in fields},
+            bases={TRAINER: arguments.base, DAGSTER: arguments.dagster_base or arguments.base},
+            options=tuple(arguments.options),
+        )
+    )
+
+
 def _summary(arguments: argparse.Namespace) -> int:
     from training_assets.summary import summary
 
@@ -179,31 +223,24 @@ def _lineage(arguments: argparse.Namespace) -> int:
 
     from training_assets.lineage import as_dict, describe, frame_line, frames
     from training_assets.profiles import load_profile
-    from training_assets.stores.registry import Registry
+    from training_assets.stores.registry import registry_of
 
-    store = load_profile().store
-    entry = Registry(store).find(arguments.reference)
+    registry = registry_of(load_profile())
+    entry = registry.find(arguments.reference)
     if arguments.json:
-        print(json.dumps(as_dict(entry, store), indent=2, ensure_ascii=False))
+        print(json.dumps(as_dict(entry, registry), indent=2, ensure_ascii=False))
     elif arguments.frames:
-        for frame in frames(entry, store):
+        for frame in frames(entry, registry.root):
             print(frame_line(frame))
     else:
-        print(describe(entry, store))
+        print(describe(entry, registry))
     return 0
 
 
 def _promote(arguments: argparse.Namespace) -> int:
-    import getpass
+    from training_assets.commands.promote import promote
 
-    from training_assets.profiles import load_profile
-    from training_assets.stores.registry import Registry
-
-    registry = Registry(load_profile().store)
-    entry = registry.find(arguments.reference)
-    move = registry.promote(entry.project, entry.version, by=getpass.getuser(), reason=arguments.reason)
-    print(f"{entry.project}@{move.alias} is {move.version} (before: {move.previous or 'nothing'})")
-    return 0
+    return promote(arguments.reference, arguments.reason)
 
 
 def _restore(arguments: argparse.Namespace) -> int:

@@ -27,9 +27,10 @@ from training_assets.schedules import schedules
 from training_assets.sensors import sensors
 from training_assets.stores.dvc import DvcStore
 from training_assets.stores.events import Outbox
+from training_assets.stores.fast_storage import fast_storage_of
 from training_assets.stores.inbox import inbox_of
 from training_assets.stores.record_store import RecordStore
-from training_assets.stores.registry import Registry
+from training_assets.stores.registry import registry_of
 from training_assets.stores.sinks import sinks_of
 
 log = logging.getLogger(__name__)
@@ -84,14 +85,16 @@ def _chain(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> l
 
 def _resources(profile: Profile) -> dict[str, Any]:
     places = Places(profile.store, profile.checkpoint_store)
+    dvc = DvcStore(profile.store)
     return {
         "profile": profile,
         "places": places,
         "inbox": inbox_of(profile.inbox),
         "launcher": launcher_for(profile),
         "io_manager": RecordStore(places),
-        "dvc": DvcStore(profile.store),
-        "registry": Registry(profile.store),
+        "dvc": dvc,
+        "storage": fast_storage_of(profile, places, dvc),
+        "registry": registry_of(profile),
         "outbox": Outbox(profile.store, sinks_of(profile)),
     }
 

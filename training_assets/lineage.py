@@ -43,9 +43,8 @@ class Counts:
     last: datetime | None
 
 
-def describe(entry: RegistryEntry, store: Path) -> str:
+def describe(entry: RegistryEntry, registry: Registry) -> str:
     """The way back as plain text. Shards that are no longer staged as they were are named, not an error."""
-    registry = Registry(store)
     sections = [
         ("version", _version(entry, registry)),
         ("aliases", _aliases(entry, registry)),
@@ -54,7 +53,7 @@ def describe(entry: RegistryEntry, store: Path) -> str:
         ("code", _code(entry)),
         ("training set", _training_set(entry)),
         ("dataset version", _dataset(entry)),
-        ("frames", _frames(entry, store)),
+        ("frames", _frames(entry, registry.root)),
     ]
     lines = [entry.reference]
     for title, content in sections:
@@ -62,11 +61,10 @@ def describe(entry: RegistryEntry, store: Path) -> str:
     return "\n".join(lines)
 
 
-def as_dict(entry: RegistryEntry, store: Path) -> dict[str, Any]:
+def as_dict(entry: RegistryEntry, registry: Registry) -> dict[str, Any]:
     """The whole entry, its aliases with their history, and the counts of its frames, as JSON values."""
-    registry = Registry(store)
-    here, gone = _staged(entry, store)
-    counts = count(frames_of(here, store))
+    here, gone = _staged(entry, registry.root)
+    counts = count(frames_of(here, registry.root))
     pointing = [name for name, newest in registry.aliases(entry.project).items() if newest.version == entry.version]
     return {
         **entry.model_dump(mode="json"),
@@ -164,7 +162,7 @@ def _version(entry: RegistryEntry, registry: Registry) -> list[str]:
     size = sum(record.bytes for record in entry.files.values())
     return [
         f"registered {entry.created_at:%Y-%m-%d %H:%M:%S} UTC from recipe {entry.recipe}",
-        f"{len(entry.files)} files, {size:,} bytes in {registry.directory(entry)}; {state}",
+        f"{len(entry.files)} files, {size:,} bytes in {registry.where(entry)}; {state}",
         *(f"{name}  {record.sha256}  {record.bytes:,} bytes" for name, record in entry.files.items()),
     ]
 

@@ -7,8 +7,11 @@ from pydantic import Field
 
 from training_assets import metadata
 from training_assets.places import Places
+from training_assets.policies import reaching_storage
 from training_assets.retention import KINDS, Report, passing, report
+from training_assets.stores.fast_storage import FastStorage
 from training_assets.stores.inventory import inventory, named, retire
+from training_assets.stores.registry import Registry
 
 DAY = 86_400.0
 
@@ -23,13 +26,24 @@ class RetentionConfig(dg.Config):
 
 
 @dg.op(out=dg.Out(dg.Nothing))
-def clear_store(context: dg.OpExecutionContext, config: RetentionConfig, places: dg.ResourceParam[Places]) -> None:
-    """Take away shards, training sets, runs, checkpoints and scratch that nothing refers to any more."""
+def clear_store(
+    context: dg.OpExecutionContext,
+    config: RetentionConfig,
+    places: dg.ResourceParam[Places],
+    storage: dg.ResourceParam[FastStorage],
+    registry: dg.ResourceParam[Registry],
+) -> None:
+    """Take away shards, training sets, runs, checkpoints and scratch that nothing refers to any more.
+
+    The fast storage frees what its repository has too and nobody used in as many days.
+    """
     before = time.time() - config.keep_days * DAY
     things = inventory(places)
-    going = passing(things, named(places, things), before)
+    going = passing(things, named(places, registry, things), before)
     if not config.dry_run:
         going = retire(places, going, before)
+        with reaching_storage():
+            storage.release(config.keep_days, lambda amount: context.log.info(str(amount)))
     found = report(things, going)
     done = "would go (dry run)" if config.dry_run else "gone"
     context.log.info(f"{len(going)} of {len(things)} things, {found.bytes_going.total():,} bytes {done}")

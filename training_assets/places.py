@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.contract.names import model_directory, run_directory
+from trainer.contract.names import run_directory
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Places:
 
     @property
     def fetched(self) -> Path:
-        """Copies of what lies in an inbox that is not on this machine."""
+        """Copies of what lies in an inbox or an archive that is not on this machine."""
         return self.root / "fetched"
 
     def launch(self, what: str, run_id: str) -> Path:
@@ -42,9 +42,6 @@ class Places:
 
     def run(self, run_name: str, run_id: str) -> Path:
         return self.root / "runs" / run_directory(run_name, run_id)
-
-    def model(self, project: str, version: str) -> Path:
-        return self.root / model_directory(project, version)
 
     def relative(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()

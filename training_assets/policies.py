@@ -8,10 +8,12 @@ import dagster as dg
 
 from trainer.contract.errors import ContractError
 from trainer.contract.train_config import TrainConfig
+from training_assets.stores.fast_storage.base import StorageUnavailable
 from training_assets.stores.inbox import InboxUnreachable
+from training_assets.stores.objects import StoreUnreachable
 
 UNREACHABLE_RETRIES, UNREACHABLE_RETRY_SECONDS = 2, 60.0
-"""For assets that read an inbox on another machine: where it cannot be reached, it is asked again."""
+"""For assets that ask an inbox, an archive or a fast storage: where it cannot be reached, it is asked again."""
 
 GPU_POOL = "gpu"
 """Trainings wait for a slot of this pool, so that two of them do not share the accelerator."""
@@ -41,15 +43,15 @@ KINDS: Mapping[str, set[str]] = {
 
 
 @contextlib.contextmanager
-def reaching_the_inbox() -> Iterator[None]:
-    """What an asset asks an inbox in here is asked again where the inbox cannot be reached; bad input is not.
+def reaching_storage() -> Iterator[None]:
+    """What an asset asks an inbox or the archive in here is asked again where it cannot be reached; bad input is not.
 
     Raises:
         dg.RetryRequested, dg.Failure
     """
     try:
         yield
-    except InboxUnreachable as error:
+    except (InboxUnreachable, StoreUnreachable, StorageUnavailable) as error:
         raise dg.RetryRequested(max_retries=UNREACHABLE_RETRIES, seconds_to_wait=UNREACHABLE_RETRY_SECONDS) from error
     except ContractError as error:
         raise dg.Failure(str(error), allow_retries=False) from None

@@ -162,7 +162,7 @@ class ModelCard(Record):
 
 
 class Registered(Record):
-    """A registered version."""
+    """A registered version; its ``directory`` is relative to the archive."""
 
     project: str
     version: str

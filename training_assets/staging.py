@@ -1,10 +1,16 @@
-"""Rows to shards: launches ``trainer shard`` and reads the lists that it wrote. Which rows is the assets' affair."""
+"""Rows to shards: launches ``trainer shard`` and reads the lists that it wrote. Which rows is the assets' affair.
+
+Where the pictures come from is the fast storage's; what it says while it brings them is told to the run here.
+"""
 
 import contextlib
 import shutil
+import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -13,10 +19,62 @@ from trainer.contract.pinned import split_manifests, window_manifest
 from training_assets.launchers import Launcher, LaunchSpec
 from training_assets.launchers.session import new_attempt, run_to_end
 from training_assets.places import Places
+from training_assets.policies import reaching_storage
 from training_assets.records import DatasetVersion, ShardList
 from training_assets.stores.dvc import DvcStore
+from training_assets.stores.fast_storage import Amount, FastStorage, InPlace
+from training_assets.stores.fast_storage.pulled import SCHEME
 
 THREADS = 2
+LOGGED_SECONDS = 5.0
+OBSERVED_SECONDS = 30.0
+
+
+class Told:
+    """Tells a run how far the fast storage is: a line every few seconds, an observation of the asset now and then."""
+
+    def __init__(self, context: dg.AssetExecutionContext) -> None:
+        self.context = context
+        self._latest: dict[str, Amount] = {}
+        self._began = self._logged = self._observed = time.monotonic()
+        self._lock = threading.Lock()
+
+    def __call__(self, amount: Amount) -> None:
+        with self._lock:
+            now, ended = time.monotonic(), amount.files == amount.of_files
+            news = self._latest.get(amount.work) != amount
+            self._latest[amount.work] = amount
+            if now - self._logged >= LOGGED_SECONDS or (ended and news):
+                self._logged = now
+                self.context.log.info(str(amount))
+            if now - self._observed >= OBSERVED_SECONDS:
+                self._observed = now
+                self.context.log_event(dg.AssetObservation(self.context.asset_key, metadata=self.metadata))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """How far each piece of work is; nothing where there was none."""
+        if not self._latest:
+            return {}
+        figures = {
+            f"staging/{amount.work}/{what}": value
+            for amount in self._latest.values()
+            for what, value in (("files", amount.files), ("bytes", amount.bytes))
+            if value is not None
+        }
+        return {**figures, "staging/seconds": time.monotonic() - self._began}
+
+
+def exported(context: dg.AssetExecutionContext, storage: FastStorage, place: Path) -> dict[str, Any]:
+    """Have ``place`` in the storage's durable repository too, where it has one; returns metadata.
+
+    Raises:
+        dg.RetryRequested, dg.Failure
+    """
+    told = Told(context)
+    with reaching_storage():
+        uri = storage.export(place, told)
+    return {} if uri is None else {"exported_to": uri, **told.metadata}
 
 
 @dataclass(frozen=True)
@@ -27,6 +85,7 @@ class Stager:
     launcher: Launcher
     places: Places
     dvc: DvcStore
+    storage: FastStorage = field(default_factory=InPlace)
 
     def windows(self, dataset: DatasetVersion, names: Iterable[str]) -> dict[str, ShardList]:
         """Windows of the train split of ``dataset``; one without rows has an empty list."""
@@ -52,7 +111,15 @@ class Stager:
 
     @contextlib.contextmanager
     def pictures(self, dataset: DatasetVersion) -> Iterator[Path]:
-        """The delivery that the version was made of; where it is gone or another one by now, a copy out of DVC."""
+        """The version's files: pulled onto the fast storage where the profile says so, or the delivery it was made of.
+
+        Where that is gone or another one by now, a copy out of DVC.
+        """
+        if self.storage.brings(pinned := f"{SCHEME}{dataset.version}"):
+            with reaching_storage():
+                place = self.storage.bring(pinned, Told(self.context))
+            yield place
+            return
         delivery = Path(dataset.delivery)
         if all((delivery / name).is_file() for name in FILES) and file_digests(delivery) == dataset.files:
             yield delivery

@@ -197,9 +197,9 @@ def current_dataset(places: Places) -> DatasetVersion | None:
         return None
 
 
-def windows(dataset: DatasetVersion, recipes: Sequence[str], places: Places) -> list[WindowState]:
+def windows(dataset: DatasetVersion, recipes: Sequence[str], places: Places, registry: Registry) -> list[WindowState]:
     """Each window with rows, the newest first."""
-    records, registry = RecordStore(places), Registry(places.root)
+    records = RecordStore(places)
     key = dg.AssetKey("staged_shards")
     return [
         WindowState(

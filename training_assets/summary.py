@@ -19,7 +19,7 @@ from training_assets.recipes import load_recipes
 from training_assets.records import DatasetVersion, Evaluation, ExportedModel, Registered
 from training_assets.stores.entries import PRODUCTION
 from training_assets.stores.record_store import WHOLE, MissingRecord, RecordStore
-from training_assets.stores.registry import Registry
+from training_assets.stores.registry import registry_of
 
 METRICS_OF_A_TASK = 2
 
@@ -51,7 +51,7 @@ def print_dataset(profile: Profile, dataset: DatasetVersion) -> None:
 
 def print_recipe(profile: Profile, recipe: str, window: str) -> None:
     """What one recipe's chain for one window came to."""
-    places, registry = Places(profile.store), Registry(profile.store)
+    places, registry = Places(profile.store), registry_of(profile)
     records = RecordStore(places)
     evaluation = records.read(dg.AssetKey([recipe, "eval_report"]), window, Evaluation)
     exported = records.read(dg.AssetKey([recipe, "exported_model"]), window, ExportedModel)
@@ -70,11 +70,11 @@ def print_recipe(profile: Profile, recipe: str, window: str) -> None:
     production = registry.resolve(registered.project, PRODUCTION)
     print(f"\n  registered {reference} as {', '.join(registered.aliases)}")
     print(f"  in production: {f'{production.reference}' if production else 'nothing yet'}")
-    print(f"  model         {_shown(places.absolute(registered.directory))}")
-    released = places.absolute(registered.directory)
-    print(f"  dashboard     {_shown(released / DASHBOARD_FILE)}")
-    print(f"  report        {_shown(released / 'eval_report.json')}")
-    print(f"  model card    {_shown(released / 'model_card.md')}")
+    released = registry.where(entry)
+    print(f"  model         {_shown(released)}")
+    print(f"  dashboard     {_shown(f'{released}/{DASHBOARD_FILE}')}")
+    print(f"  report        {_shown(f'{released}/eval_report.json')}")
+    print(f"  model card    {_shown(f'{released}/model_card.md')}")
     print("\n  next")
     print("    make ui")
     print(f"    {_command()} lineage {reference}")
@@ -122,6 +122,7 @@ def _command() -> str:
     return f"{_shown(Path(sys.executable))} -m training_assets"
 
 
-def _shown(path: Path) -> str:
-    """Relative to where the person is, when that is shorter."""
-    return min(str(path), os.path.relpath(path), key=len)
+def _shown(place: Path | str) -> str:
+    """Relative to where the person is, when that is shorter; a URI as it is."""
+    text = str(place)
+    return text if "://" in text else min(text, os.path.relpath(text), key=len)

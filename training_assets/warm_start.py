@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from trainer.contract.files import sha256_of, write_json
 from trainer.contract.manifest import Sha256
 from trainer.contract.train_config import TrainConfig
+from training_assets.policies import reaching_storage
 from training_assets.stores.entries import ALIAS, CHECKPOINT, is_version
 from training_assets.stores.registry import Registry
 
@@ -43,7 +44,8 @@ def warm_start(
     if asked is None:
         return ()
     if not chosen.exists():
-        choice = choice_of(asked, recipe.project, registry)
+        with reaching_storage():
+            choice = choice_of(asked, recipe.project, registry)
         if required and choice.path is None:
             known = ", ".join([*registry.versions(recipe.project), *registry.aliases(recipe.project)]) or "nothing yet"
             raise dg.Failure(
@@ -52,11 +54,12 @@ def warm_start(
                 allow_retries=False,
             )
         write_json(chosen, choice.model_dump())
-    path = _kept(directory).path
-    if path is None:
+    kept = _kept(directory)
+    if kept.path is None:
         context.log.warning(f"{recipe.project} has no version '{asked}' yet: the training begins without a warm start")
         return ("--no-warm-start",)
-    return ("--warm-start", path)
+    with reaching_storage():
+        return ("--warm-start", _file(kept, recipe.project, registry) or kept.path)
 
 
 def choice_of(asked: str, project: str, registry: Registry) -> Choice:
@@ -66,9 +69,14 @@ def choice_of(asked: str, project: str, registry: Registry) -> Choice:
     entry = registry.resolve(project, asked) if is_version(asked) or ALIAS.fullmatch(asked) else None
     if entry is None:
         return Choice(asked=asked)
-    weights = registry.directory(entry) / CHECKPOINT
-    sha256 = entry.files[CHECKPOINT].sha256
+    weights, sha256 = registry.file(entry, CHECKPOINT), entry.files[CHECKPOINT].sha256
     return Choice(asked=asked, version=entry.version, sha256=sha256, path=str(weights))
+
+
+def _file(choice: Choice, project: str, registry: Registry) -> str | None:
+    """The weights of a version, fetched again where the copy was cleared away since; None for a checkpoint file."""
+    entry = registry.entry(project, choice.version) if choice.version else None
+    return None if entry is None else str(registry.file(entry, CHECKPOINT))
 
 
 def _kept(directory: Path) -> Choice:

@@ -107,6 +107,8 @@ class FakeTrainer:
         self.error = 1e-6
         self.p95 = 5.0
         self.int8_loss = 0.01
+        self.revision: str | None = None
+        """The commit of the image that it runs in."""
 
     def commands(self, what: str) -> list[LaunchSpec]:
         return [spec for spec in self.launched if spec.what == what]
@@ -172,6 +174,7 @@ class FakeTrainer:
             parameters=10,
             best_checkpoint="best.pt",
             last_checkpoint="checkpoints/step-4",
+            revision=self.revision,
         )
         (spec.run_dir / "result.json").write_text(result.model_dump_json())
         (spec.run_dir / "train.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))

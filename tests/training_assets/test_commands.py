@@ -147,7 +147,7 @@ def status(graph: Any) -> tuple[str, Standing]:
         switches=[],
         deliveries=standing.deliveries(inbox_of(graph.profile.inbox), dataset),
         dataset=None,
-        windows=standing.windows(dataset, ["tiny"], graph.places) if dataset else [],
+        windows=standing.windows(dataset, ["tiny"], graph.places, Registry(graph.places.root)) if dataset else [],
         slices=[],
     )
     json.dumps(asdict(found), default=str)

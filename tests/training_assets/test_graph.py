@@ -138,7 +138,7 @@ def test_a_retried_step_resumes_the_same_run_and_a_new_run_does_not(staged: Any)
 
 def test_refused_input_is_not_retried_and_says_the_last_lines(staged: Any, failure: Any) -> None:
     assert staged.run("tiny/training_set", window=WINDOWS[1]).success
-    staged.trainer.poll = lambda handle: Status("failed", 2, "train exited with code 2")
+    staged.trainer.poll = lambda handle: Status("failed", 2, "train exited with code 2", "bad_input")
     result = staged.run("tiny/checkpoint", window=WINDOWS[1])
     assert not result.success
     assert len(staged.trainer.commands("train")) == 1

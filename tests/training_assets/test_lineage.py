@@ -108,7 +108,7 @@ def test_frames_are_counted_by_split_origin_licence_and_capture_time(entry: Regi
 
 
 def test_the_description_names_every_station_of_the_way_back(entry: RegistryEntry, store: Path) -> None:
-    text = describe(entry, store)
+    text = describe(entry, Registry(store))
     used = entry.lineage
     stations = [
         "scenes@1.0.0",
@@ -138,26 +138,27 @@ def test_the_description_names_every_station_of_the_way_back(entry: RegistryEntr
 
 
 def test_a_damaged_file_shows_in_the_description(entry: RegistryEntry, store: Path) -> None:
-    assert "files are as they were registered" in describe(entry, store)
-    (Registry(store).directory(entry) / "best.pt").write_bytes(b"other")
-    assert "DAMAGED" in describe(entry, store)
+    assert "files are as they were registered" in describe(entry, Registry(store))
+    damaged = Registry(store).file(entry, "best.pt")
+    damaged.write_bytes(b"other")
+    assert "DAMAGED" in describe(entry, Registry(store))
 
 
 def test_a_shard_that_is_gone_or_another_is_named_and_the_rest_is_still_told(entry: RegistryEntry, store: Path) -> None:
     (store / "shards" / "t1.json").unlink()
     other = (store / "shards" / "v1.json").read_text().replace(hashlib.sha256(b"v1").hexdigest(), "0" * 64)
     (store / "shards" / "v1.json").write_text(other)
-    text = describe(entry, store)
+    text = describe(entry, Registry(store))
     assert "6 frames: train 3, test 3" in text
     assert "shard t1 is no longer staged" in text
     assert "shard v1 is no longer staged" in text
-    assert as_dict(entry, store)["shards_not_staged"] == ["t1", "v1"]
+    assert as_dict(entry, Registry(store))["shards_not_staged"] == ["t1", "v1"]
     with pytest.raises(ContractError, match=r"t1\.json: found nothing, expected the index of a shard"):
         list(frames(entry, store))
 
 
 def test_the_dictionary_is_json_and_holds_the_whole_entry(entry: RegistryEntry, store: Path) -> None:
-    value = json.loads(json.dumps(as_dict(entry, store), allow_nan=False))
+    value = json.loads(json.dumps(as_dict(entry, Registry(store)), allow_nan=False))
     assert value["aliases"] == ["production"]
     assert value["frames"]["splits"] == {"train": 6, "val": 3, "test": 3}
     kept = {name: value[name] for name in RegistryEntry.model_fields}
@@ -170,7 +171,7 @@ def test_a_version_that_production_left_says_so(entry: RegistryEntry, store: Pat
     draft = Draft(**{name: getattr(entry, name) for name in Draft.model_fields})
     registry.register(draft, {"best.pt": tmp_path / "next.pt"})
     registry.promote("scenes", "1.1.0", by="ben")
-    text = describe(entry, store)
+    text = describe(entry, Registry(store))
     assert "production: 1.0.0 → 1.1.0," in text
     assert "(now)" not in text
-    assert as_dict(entry, store)["aliases"] == []
+    assert as_dict(entry, Registry(store))["aliases"] == []

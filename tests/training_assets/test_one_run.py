@@ -41,7 +41,7 @@ def test_settings_of_one_run_reach_the_training_and_the_lineage_and_leave_the_re
     run = entry.lineage.run
     assert (run.overrides, run.config["optim"]["lr"]) == (tuple(overrides), 0.5)
     assert run.config_digest == ready.record("tiny/checkpoint", Checkpoint, WINDOW).result.config_digest
-    assert "optim.lr=0.5, training.epochs=1" in describe(entry, ready.places.root)
+    assert "optim.lr=0.5, training.epochs=1" in describe(entry, Registry(ready.places.root))
 
     assert train(ready).success
     first, second = ready.trainer.commands("train")
@@ -137,6 +137,21 @@ def test_another_profile_lends_its_launcher_and_its_launch(ready: Any, other_pro
     assert ready.record("tiny/checkpoint", Checkpoint, WINDOW).profile == "remote"
     assert train(ready, profile="remote", overrides=["launch.devices=2"]).success
     assert other.commands("train")[1].launch.devices == 2
+
+
+def test_the_image_that_a_profile_launches_and_its_commit_are_in_the_lineage(ready: Any, other_profile: Any) -> None:
+    image = "registry.example:5000/training-assets/trainer@sha256:" + "a" * 64
+    other = other_profile(image={"trainer": image})
+    other.revision = "f" * 40
+    assert train(ready, *CHAIN[1:], profile="remote").success
+    entry = Registry(ready.places.root).find("tests@1.0.0")
+    assert (entry.lineage.code.image_digest, entry.lineage.code.git_sha) == (image, "f" * 40)
+    assert f"image {image}" in describe(entry, Registry(ready.places.root))
+    assert ready.metadata("tiny/checkpoint", WINDOW)["image"] == image
+
+    assert train(ready).success
+    assert ready.record("tiny/checkpoint", Checkpoint, WINDOW).code.image_digest is None
+    assert ready.metadata("tiny/checkpoint", WINDOW)["image"] == "none: local environment"
 
 
 def test_a_profile_with_another_store_is_refused(ready: Any, other_profile: Any, failure: Any, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from training_assets.profiles import REPOSITORY, load_profile, parse_profile
 from training_assets.recipes import load_recipes
 
 GOOD = {"inbox": "d", "store": "s", "recipes": "r", "launcher": "local", "windows": {"start": "2024-01-01"}}
+DIGEST = "sha256:" + "0" * 64
 
 
 def test_the_local_profile_lies_under_var_of_the_repository() -> None:
@@ -47,6 +48,13 @@ def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
         ({"launcher": None}, "field 'launcher'"),
         ({"events": {"event_bus": ""}}, "events.event_bus"),
         ({"events": {"event_bus": "models", "source": "with spaces"}}, "events.source"),
+        ({"registries": [{"sagemaker": {}, "wandb": {}}]}, "exactly one of sagemaker and wandb"),
+        ({"registries": [{}]}, "exactly one of sagemaker and wandb"),
+        ({"registries": [{"sagemaker": {"group_prefix": "under_score"}}]}, "group_prefix"),
+        ({"launcher": "ecs", "image": {"trainer": "trainer:latest"}}, "field 'image.trainer': found 'trainer:latest'"),
+        ({"launcher": "ecs", "image": {"trainer": f"trainer:1@{DIGEST}"}}, "image.trainer"),
+        ({"launcher": "ecs", "image": {"trainer": f"https://host/trainer@{DIGEST}"}}, "image.trainer"),
+        ({"image": {"trainer": f"host/trainer@{DIGEST}"}}, "no image with launcher local"),
     ],
 )
 def test_a_bad_profile_is_refused_by_field(change: dict[str, object], message: str) -> None:
@@ -61,6 +69,14 @@ def test_a_profiles_launch_is_checked_as_a_recipes() -> None:
     assert profile.launch == {"devices": [0, 2], "num_nodes": 4}
     with pytest.raises(ContractError, match="num_nodes"):
         parse_profile({**GOOD, "launch": {"num_nodes": 0}}, Path("p.yaml"), {})
+
+
+def test_the_image_comes_by_digest_and_may_come_from_the_environment() -> None:
+    ecr = f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/training-assets/trainer@{DIGEST}"
+    named = {**GOOD, "launcher": "ecs", "image": {"trainer": "${TRAINING_ASSETS_TRAINER_IMAGE}"}}
+    profile = parse_profile(named, Path("p.yaml"), {"TRAINING_ASSETS_TRAINER_IMAGE": ecr})
+    assert profile.image is not None
+    assert profile.image.trainer == ecr
 
 
 def test_launch_comes_from_the_recipe_then_the_profile_then_the_environment(

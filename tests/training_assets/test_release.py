@@ -1,18 +1,22 @@
 """The gates in the graph, and what the registry keeps: nothing is registered behind a red gate, by no road."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import boto3
 import dagster as dg
 import pytest
 
-from training_assets.lineage import frames
+from tests.emulators.moto_s3 import S3Server
+from training_assets.lineage import describe, frames
 from training_assets.profiles import Events
 from training_assets.records import Evaluation, Registered
 from training_assets.run_gates import RUN_GATES
+from training_assets.stores.inventory import inventory, named
 from training_assets.stores.registry import Registry
 
 WINDOWS = ("2026-01-05", "2026-01-12")
@@ -52,7 +56,7 @@ class Release:
 
     @property
     def registry(self) -> Registry:
-        return Registry(self.graph.profile.store)
+        return self.graph.defs.resources["registry"]
 
 
 @pytest.fixture(scope="module")
@@ -217,3 +221,56 @@ def test_a_slices_name_that_leaves_the_inbox_is_refused(staged: Any, failure: An
     staged.instance.add_dynamic_partitions("slices", ["../delivery/golden_val", "nothing"])
     assert "found the character '/'" in failure(staged.run("mined_slice", window="../delivery/golden_val"))
     assert "a manifest that mining delivered" in failure(staged.run("mined_slice", window="nothing"))
+
+
+@pytest.fixture(scope="module")
+def archived(make_graph: Any) -> Iterator[Release]:
+    """A chain that was run once; its models are registered in S3."""
+    environment = {"AWS_ACCESS_KEY_ID": "t", "AWS_SECRET_ACCESS_KEY": "t", "AWS_DEFAULT_REGION": "us-east-1"}
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        pytest.MonkeyPatch.context() as patch,
+        S3Server().running() as server,
+    ):
+        for name, value in {**environment, "AWS_ENDPOINT_URL": server.url}.items():
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="models")
+        graph = make_graph(instance, archive="s3://models/archive")
+        assert graph.run("dataset_version", "eval_shards").success
+        assert graph.run("staged_shards", windows=WINDOWS).success
+        yield Release(graph, graph.run(*CHAIN, window=WINDOWS[1]))
+
+
+def test_an_archive_in_s3_holds_the_registry_and_the_models_and_the_store_neither(archived: Release) -> None:
+    assert archived.result.success
+    store, registry = archived.graph.profile.store, archived.registry
+    assert registry_of(archived.graph.profile) == {}
+    entry = registry.find("tests@1.0.0")
+    assert registry.verify(entry) == []
+    assert archived.graph.metadata("tiny/registry_entry", WINDOWS[1])["directory"] == registry.where(entry)
+    text = describe(entry, registry)
+    assert "bytes in s3://models/archive/models/tests/1.0.0; files are as they were registered" in text
+    assert len(list(frames(entry, store))) == 64
+
+
+def test_a_production_model_in_s3_is_what_the_next_one_is_compared_with_and_begins_from(archived: Release) -> None:
+    graph, registry = archived.graph, archived.registry
+    registry.promote("tests", "1.0.0", by="test")
+    with open(graph.profile.recipes / "tiny.yaml", "a") as recipe:
+        recipe.write("seed: 7\n")
+    edited = graph.edited()
+    config = {"tiny/checkpoint": {"warm_start": "production"}}
+    assert edited.run(*CHAIN, window=WINDOWS[1], config=config).success
+    evaluated = edited.trainer.commands("evaluate")[-1]
+    assert "--against" in evaluated.arguments
+    assert registry.find("tests@1.1.0").lineage.run.warm_started_from == "tests@1.0.0"
+
+
+def test_clearing_the_store_asks_the_registry_in_s3_what_stays(archived: Release) -> None:
+    graph, registry = archived.graph, archived.registry
+    things = inventory(graph.places)
+    lineage = registry.find("tests@1.0.0").lineage
+    shards = {f"shards/{ref.key}" for refs in lineage.training_set.shards.values() for ref in refs}
+    shutil.rmtree(graph.places.records)
+    kept = named(graph.places, registry, things)
+    assert shards <= kept

@@ -95,7 +95,10 @@ class Made:
         """The names of what went."""
         things = inventory(self.places)
         return {
-            thing.name for thing in retire(self.places, passing(things, named(self.places, things), BEFORE), BEFORE)
+            thing.name
+            for thing in retire(
+                self.places, passing(things, named(self.places, Registry(self.places.root), things), BEFORE), BEFORE
+            )
         }
 
     def files(self) -> set[str]:

@@ -81,7 +81,7 @@ def _track_problems(row: Row, place: _Place) -> Iterator[Problem]:
 
 def _content(root: Path, reference: str, sha256: str | None, field: str, digest_field: str) -> bytes:
     if is_uri(reference):
-        raise _Refused(field, f"'{reference}'", "a path relative to the manifest")
+        raise _Refused(field, f"'{reference}'", "a path relative to the manifest; `deliver` fetches what is in S3")
     try:
         path = inside(root, reference)
     except OutsideRoot:

@@ -2,6 +2,7 @@
 
 ``nodes/<i>/address.json``: node ``i`` has started and can be reached there; node 0's is where the ranks meet.
 ``nodes/<i>/end.json``: how it ended. ``first-end.json``: which node ended badly first, whom the others follow.
+``start.json``: what a node is to do, where its backend cannot hold that itself.
 """
 
 import contextlib
@@ -40,6 +41,14 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class NodeStart(_Model):
+    """What a node is to do, for backends that hold only short arguments and environment values: ``arguments`` follow
+    ``python -m trainer.node``, ``environment`` is added to what its image and backend set."""
+
+    arguments: tuple[str, ...]
+    environment: dict[str, str] = {}
+
+
 class NodeAddress(_Model):
     """Where node ``node`` is: ``pid`` on its host, ``at`` in seconds since 1970."""
 
@@ -72,6 +81,10 @@ class FirstEnd(_Model):
 
 def node_dir(attempt_dir: Path, node: int) -> Path:
     return attempt_dir / "nodes" / str(node)
+
+
+def start_path(attempt_dir: Path) -> Path:
+    return attempt_dir / "start.json"
 
 
 def address_path(attempt_dir: Path, node: int) -> Path:

@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from trainer.contract.manifest import Sha256
 
+REVISION = "TRAINING_ASSETS_REVISION"
+"""The variable by which an image says which commit it was built from."""
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -79,7 +82,8 @@ class TrainResult(_Model):
 
     ``state_sha256`` is over the model's and the optimizer's tensors; ``samples_per_second`` over the training
     steps alone, all ranks together; paths are relative to the run directory. ``stop_reason`` is ``max_epochs``,
-    ``max_run_seconds`` or ``early_stopping``; ``gates`` has the verdict of each gate inside the run.
+    ``max_run_seconds`` or ``early_stopping``; ``gates`` has the verdict of each gate inside the run. ``revision`` is
+    the commit of the image that trained, None outside of one.
     """
 
     run_id: str
@@ -104,6 +108,7 @@ class TrainResult(_Model):
     best_checkpoint: str
     last_checkpoint: str | None
     telemetry: Telemetry | None = None
+    revision: str | None = None
 
 
 FAILURE_FILE = "failure.json"

@@ -1,5 +1,6 @@
 """The training loop: what happens in which order."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 
 from trainer.contract.metrics import gain
-from trainer.contract.results import Epoch, TrainResult, Verdict, WarmStart
+from trainer.contract.results import REVISION, Epoch, TrainResult, Verdict, WarmStart
 from trainer.contract.train_config import TrainConfig
 from trainer.data.loader import Batch, DataSet, TrainingLoader, TrainingSamples, to_device
 from trainer.data.order import Order
@@ -286,6 +287,7 @@ class Trainer:
             parameters=sum(parameter.numel() for parameter in self.model.parameters()),
             best_checkpoint=BEST,
             last_checkpoint=next((f"checkpoints/{path.name}" for path in self.checkpointer.complete()[-1:]), None),
+            revision=os.environ.get(REVISION) or None,
         )
 
     def _call(self, point: str, *arguments: Any) -> None:

@@ -1,11 +1,16 @@
-"""``python -m trainer.node ATTEMPT_DIR [options] -- -m trainer train …``: one node of an attempt."""
+"""``python -m trainer.node ATTEMPT_DIR [options] -- -m trainer train …``: one node of an attempt.
+
+``python -m trainer.node --from FILE`` reads all that, and environment variables, from the attempt's ``start.json``.
+"""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from trainer.contract.attempts import BAD_INPUT
 from trainer.contract.errors import ContractError
+from trainer.contract.nodes import NodeStart
 from trainer.node.place import node_number
 from trainer.node.run import Node, Plan
 
@@ -21,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--watch-spot", action="store_true", help="stop when the host is about to be taken away")
     parser.add_argument("--echo", action="store_true", help="repeat the log on standard output")
     parser.add_argument("command", nargs="+", help="what follows the Python interpreter")
-    given = vars(parser.parse_args(argv))
+    given = vars(parser.parse_args(_arguments(sys.argv[1:] if argv is None else argv)))
     plan = Plan(**{**given, "command": tuple(given["command"])})
     try:
         number = node_number(plan.nodes)
@@ -29,6 +34,14 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return BAD_INPUT
     return Node(plan, number).run()
+
+
+def _arguments(argv: list[str]) -> list[str]:
+    if argv[:1] != ["--from"]:
+        return argv
+    start = NodeStart.model_validate_json(Path(argv[1]).read_bytes())
+    os.environ.update(start.environment)
+    return list(start.arguments)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from trainer.contract.nodes import (
     write_once,
 )
 from trainer.contract.ports import free_port
+from trainer.node.failure import leave_failure
 from trainer.node.place import own_address
 from trainer.node.spot import is_to_be_lost
 from trainer.process import die_with_parent
@@ -209,6 +210,8 @@ class Node:
         oom = oom_kills().since(self._kills) if code else ""
         end = NodeEnd(node=self.number, exit_code=code, cause=cause, at=time.time(), oom=oom, log_begin=begin)
         write_text(end_path(self.plan.attempt_dir, self.number), end.model_dump_json() + "\n")
+        if code:
+            leave_failure(self.plan.attempt_dir, f"node {self.number} of {self.plan.nodes} ended: {cause}, {code}")
         return code if code >= 0 else 128 - code
 
     def _watch_spot(self) -> None:

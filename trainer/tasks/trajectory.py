@@ -5,6 +5,7 @@ movement. What is learned is the departure from walking on as before (constant v
 (Cui et al., Multimodal Trajectory Predictions, ICRA 2019).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,9 @@ class TrajectoryOptions(Options):
     predicted: int = Field(default=12, ge=1, description="Points of the future.")
     modes: int = Field(default=1, ge=1, le=20, description="Futures that are told for each agent, with probabilities.")
     max_agents: int = Field(default=32, ge=1, description="Most agents of one sample.")
+    near: float = Field(
+        default=math.inf, ge=0, description="Metres beyond which others are not looked at; 0: nobody is."
+    )
     hidden: int = Field(default=64, ge=8, description="Width of the network.")
     miss_distance: float = Field(default=2.0, gt=0, description="Metres beyond which a forecast is a miss.")
     scale: tuple[FiniteFloat, FiniteFloat] = Field(
@@ -255,7 +259,8 @@ class _Head(nn.Module):
         ]
         said = self.pair(torch.relu(self.place(torch.cat(between, dim=3)) + self.says(own)[:, None]))
         same = torch.eye(own.shape[1], device=own.device, dtype=own.dtype)
-        heard = (here[:, None, :] * (1 - same))[..., None]
+        near = (apart.square().sum(dim=-1) < self.options.near**2).to(own.dtype)
+        heard = (here[:, None, :] * (1 - same) * near)[..., None]
         # Without anybody else: zero, which is also the least that is passed on.
         return (torch.relu(said) * heard).amax(dim=2)
 

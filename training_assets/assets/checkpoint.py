@@ -25,13 +25,16 @@ from trainer.contract.yaml_io import dump_yaml
 from training_assets import metadata, run_gates, telemetry
 from training_assets.launchers import Launcher, LaunchSpec, launcher_for
 from training_assets.launchers.session import Spent, new_attempt, run_with_pipes
+from training_assets.observability import Labels, observer_of
 from training_assets.places import Places
 from training_assets.policies import GPU_POOL
 from training_assets.profiles import REPOSITORY, Profile, profile_to_launch_with
 from training_assets.recipes import launched_with, overridden
 from training_assets.records import Checkpoint, TrainingSet
+from training_assets.staging import exported
 from training_assets.stores import source
 from training_assets.stores.events import Outbox, Subject, run_gate_events
+from training_assets.stores.fast_storage import FastStorage
 from training_assets.stores.registry import Registry
 from training_assets.versions import CONTRACT, code_version
 from training_assets.warm_start import warm_start, warm_started_from
@@ -94,10 +97,12 @@ def checkpoint_asset(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefini
         launcher: dg.ResourceParam[Launcher],
         registry: dg.ResourceParam[Registry],
         outbox: dg.ResourceParam[Outbox],
+        storage: dg.ResourceParam[FastStorage],
     ) -> Iterator[dg.MaterializeResult[Checkpoint] | dg.AssetCheckResult]:
         try:
             used = settings_of(recipe, config, profile)
             launcher = launcher_of(config, profile, launcher)
+            image = image_of(config, profile)
             _refuse_uneven_batch(used)
         except ContractError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
@@ -121,7 +126,13 @@ def checkpoint_asset(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefini
         )
         code = source.code_version(REPOSITORY)
         try:
-            spent = run_with_pipes(context, launcher, spec)
+            labels = Labels(recipe.project, recipe.name, run_id)
+            spent = run_with_pipes(
+                context,
+                launcher,
+                spec,
+                lambda spec: observer_of(profile, spec.attempt_dir, labels, used.data.batch_size, context.log.warning),
+            )
         except dg.Failure as failure:
             if verdict := run_gates.verdict_that_ended(spec.attempt_dir):
                 outbox.emit(run_gate_events([verdict], subject), context.log.warning)
@@ -135,7 +146,7 @@ def checkpoint_asset(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefini
             result=result,
             training_set=training_set,
             dagster_run_id=context.run.run_id,
-            code=code,
+            code=code.ran_in(image, result.revision),
             overrides=config.all_overrides,
             profile=config.profile or profile.name,
             warm_started_from=warm_started_from(directory, recipe.project),
@@ -145,7 +156,11 @@ def checkpoint_asset(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefini
         yield dg.MaterializeResult(
             value=record,
             data_version=dg.DataVersion(record.sha256),
-            metadata={**_metadata(record, directory), **_spent(spent, directory)},
+            metadata={
+                **_metadata(record, directory),
+                **_spent(spent, directory),
+                **exported(context, storage, directory),
+            },
             # Not the asset's own where settings were overridden: Dagster then shows it as out of date, and the next
             # nightly training is the recipe's again. Other weights to begin with are no other recipe.
             tags={CODE_VERSION_TAG: training_version(overridden(recipe, config.overrides))},
@@ -183,6 +198,12 @@ def launcher_of(config: TrainingConfig, ours: Profile, launcher: Launcher) -> La
         return launcher
     chosen = profile_to_launch_with(config.profile, ours)
     return launcher_for(chosen)
+
+
+def image_of(config: TrainingConfig, ours: Profile) -> str | None:
+    """The trainer's image that the run is launched with, ``None`` where it runs in this machine's own environment."""
+    chosen = profile_to_launch_with(config.profile, ours) if config.profile else ours
+    return chosen.image.trainer if chosen.image else None
 
 
 def gate_inputs(recipe: TrainConfig, training_set: TrainingSet, places: Places, directory: Path) -> tuple[str, ...]:
@@ -238,6 +259,7 @@ def _metadata(record: Checkpoint, directory: Path) -> dict[str, Any]:
         "run_id": result.run_id,
         "overrides": ", ".join(record.overrides) or "none",
         "profile": record.profile,
+        "image": record.code.image_digest or "none: local environment",
         "warm_started_from": record.warm_started_from or "nothing",
         **metadata.numbers(overall, "val/"),
         "samples_per_second": result.samples_per_second,

@@ -23,12 +23,13 @@ from training_assets.launchers.session import new_attempt, run_to_end
 from training_assets.partitions import window_partitions
 from training_assets.places import Places
 from training_assets.planning import RECORD_FILE, dataset_of
-from training_assets.policies import reaching_the_inbox
+from training_assets.policies import reaching_storage
 from training_assets.profiles import Profile
 from training_assets.records import DatasetVersion
-from training_assets.staging import Stager
+from training_assets.staging import Stager, Told
 from training_assets.stores.dvc import DvcStore
-from training_assets.stores.inbox import Inbox
+from training_assets.stores.fast_storage import FastStorage
+from training_assets.stores.inbox import DeliveryFound, Inbox
 from training_assets.stores.record_store import WHOLE, RecordStore
 from training_assets.versions import CONTRACT, code_version
 
@@ -65,7 +66,7 @@ class DatasetConfig(dg.Config):
 )
 def golden(config: DatasetConfig, inbox: dg.ResourceParam[Inbox]) -> Iterator[dg.ObserveResult]:
     """The delivery's files; their data versions are their sha256."""
-    with reaching_the_inbox():
+    with reaching_storage():
         found = inbox.find(config.delivery)
     for part, file in GOLDEN_FILES.items():
         version = dg.DataVersion(found.digests[file])
@@ -83,15 +84,17 @@ def dataset_version(
     inbox: dg.ResourceParam[Inbox],
     places: dg.ResourceParam[Places],
     dvc: dg.ResourceParam[DvcStore],
+    storage: dg.ResourceParam[FastStorage],
 ) -> Iterator[dg.AssetObservation | dg.MaterializeResult[DatasetVersion]]:
     """The delivery, wholly checked and pinned with DVC: every row, every image, no sample in two splits.
 
     Its data version is the digest of the delivery; `restore` brings any pinned version back byte for byte. Its rows
     are kept by window, and each window whose rows changed is observed as `golden/windows`.
     """
-    with reaching_the_inbox():
+    with reaching_storage():
         found = inbox.find(config.delivery)
-        root = inbox.fetch(found, places.fetched, _reporter(context, "fetched", "files"))
+    told = Told(context)
+    root = _brought(found, inbox, storage, told) or _fetched(context, found, inbox, places)
     scratch = places.launch("dataset", context.run.run_id) / new_attempt()
     rows, features = RowWriter(scratch, profile.windows.cadence), FeatureTable()
     reader, tally = checked_delivery(root, _reporter(context, "checked", "samples"), rows.add, features.add)
@@ -123,8 +126,34 @@ def dataset_version(
     yield dg.MaterializeResult(
         value=record,
         data_version=dg.DataVersion(record.version),
-        metadata=_dataset_metadata(record, tally.facts(), directory),
+        metadata={**_dataset_metadata(record, tally.facts(), directory), **told.metadata},
     )
+
+
+def _brought(found: DeliveryFound, inbox: Inbox, storage: FastStorage, told: Told) -> Path | None:
+    """The delivery on the fast storage; None where the storage has no means to bring it.
+
+    Raises:
+        dg.Failure, dg.RetryRequested
+    """
+    source = f"{inbox.uri.rstrip('/')}/{found.name}"
+    if not storage.brings(source):
+        return None
+    with reaching_storage():
+        root = storage.bring(source, told)
+    if (got := file_digests(root)) != dict(found.digests):
+        changed = ", ".join(name for name in got if got[name] != found.digests[name])
+        raise dg.Failure(
+            f"delivery {source} is not what was brought to {root}: found other contents in {changed}, expected a"
+            " delivery left as it is. Deliver it again under another name.",
+            allow_retries=False,
+        )
+    return root
+
+
+def _fetched(context: dg.AssetExecutionContext, found: DeliveryFound, inbox: Inbox, places: Places) -> Path:
+    with reaching_storage():
+        return inbox.fetch(found, places.fetched, _reporter(context, "fetched", "files"))
 
 
 def _golden_windows(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetSpec:
@@ -158,13 +187,14 @@ def reference_profile(
     places: dg.ResourceParam[Places],
     launcher: dg.ResourceParam[Launcher],
     dvc: dg.ResourceParam[DvcStore],
+    storage: dg.ResourceParam[FastStorage],
 ) -> dg.MaterializeResult[None]:
     """Features of the train split: what the drift gate of each training compares its batches with.
 
     With it come Evidently's pages on how val and test differ from train.
     """
     out, scratch = places.absolute(dataset_version.directory), places.launch("profile", context.run.run_id)
-    with Stager(context, launcher, places, dvc).pictures(dataset_version) as pictures:
+    with Stager(context, launcher, places, dvc, storage).pictures(dataset_version) as pictures:
         command = ("profile", str(pictures), "--pinned", str(out), "--out", str(out))
         run_to_end(context, launcher, LaunchSpec(command, scratch, new_attempt(), threads=PROFILE_THREADS))
     reference = read_profile(out / PROFILE_FILE)

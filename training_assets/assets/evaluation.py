@@ -20,6 +20,7 @@ from training_assets.intervals import changed, with_interval
 from training_assets.launchers import Launcher, LaunchSpec
 from training_assets.launchers.session import new_attempt, run_to_end
 from training_assets.places import Places
+from training_assets.policies import reaching_storage
 from training_assets.records import Checkpoint, DatasetVersion, EvalShards, Evaluation, ExportedModel, ShardList
 from training_assets.stores.entries import CHECKPOINT, PRODUCTION
 from training_assets.stores.record_store import RecordStore
@@ -95,8 +96,9 @@ def _eval_report(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition
     ) -> dg.MaterializeResult[Evaluation]:
         dataset = RecordStore(places).dataset()
         run_directory = places.absolute(checkpoint.directory)
-        production = registry.resolve(recipe.project, PRODUCTION)
-        against = None if production is None else registry.directory(production) / CHECKPOINT
+        with reaching_storage():
+            production = registry.resolve(recipe.project, PRODUCTION)
+            against = None if production is None else registry.file(production, CHECKPOINT)
         # What it is judged on and compared with: another slices.yaml, another production is another evaluation.
         asked = [eval_shards.digest, dataset.files["slices.yaml"], production and production.reference]
         name = digest_of(asked)[:8]

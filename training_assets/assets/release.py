@@ -10,9 +10,9 @@ from pathlib import Path
 import dagster as dg
 
 from trainer.contract.charts import CHARTS_FILE, read_charts
-from trainer.contract.errors import ContractError
 from trainer.contract.eval_report import EvalReport
 from trainer.contract.files import digest_of, sha256_of, write_text
+from trainer.contract.names import model_directory
 from trainer.contract.results import EXPORTS_FILE, Exports
 from trainer.contract.train_config import TrainConfig, read_config
 from training_assets import gates, metadata
@@ -21,6 +21,7 @@ from training_assets.dashboard import DASHBOARD_FILE, write_dashboard
 from training_assets.facts import facts_of, judge, shards_of
 from training_assets.model_card import model_card
 from training_assets.places import Places
+from training_assets.policies import reaching_storage
 from training_assets.recipes import overridden
 from training_assets.records import Checkpoint, Evaluation, ExportedModel, ModelCard, Registered
 from training_assets.stores.entries import (
@@ -32,7 +33,7 @@ from training_assets.stores.entries import (
     RunLineage,
     TrainingSetLineage,
 )
-from training_assets.stores.events import Outbox, Subject, gate_events, registration_events
+from training_assets.stores.events import Outbox, Subject, gate_events, promotion_events, registration_events
 from training_assets.stores.registry import Registry
 from training_assets.versions import CONTRACT, code_version
 
@@ -121,18 +122,17 @@ def _registry_entry(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinit
         subject = Subject.of(recipe, context.partition_key, report.run_id, report.checkpoint_sha256)
         outbox.emit(gate_events(draft.gates, subject), context.log.warning)
         files = released_files(checkpoint, eval_report, exported_model, model_card, places)
-        try:
-            entry = registry.register(draft, files)
-        except ContractError as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
         today = datetime.now(UTC).date().isoformat()
         aliases = tuple(f"candidate/{task}/{today}" for task in recipe.tasks)
-        for alias in aliases:
-            reason = f"registered from window {context.partition_key}"
-            registry.promote(entry.project, entry.version, alias, by=f"dagster run {context.run.run_id}", reason=reason)
-        outbox.emit(registration_events(registry, entry.project), context.log.warning)
+        by, reason = f"dagster run {context.run.run_id}", f"registered from window {context.partition_key}"
+        with reaching_storage():
+            entry = registry.register(draft, files)
+            for alias in aliases:
+                registry.follow(entry.project, entry.version, alias, by=by, reason=reason)
+        told = (*registration_events(registry, entry.project), *promotion_events(registry, entry.project))
+        outbox.emit(told, context.log.warning)
         context.log.info(f"registered {entry.reference} as {', '.join(aliases)}")
-        return _registered(entry, aliases, registry, places)
+        return _registered(entry, aliases, eval_report.report, registry)
 
     return registry_entry
 
@@ -230,13 +230,10 @@ def released_files(
 
 
 def _registered(
-    entry: RegistryEntry, aliases: tuple[str, ...], registry: Registry, places: Places
+    entry: RegistryEntry, aliases: tuple[str, ...], report: EvalReport, registry: Registry
 ) -> dg.MaterializeResult[Registered]:
-    directory = registry.directory(entry)
-    record = Registered(
-        project=entry.project, version=entry.version, directory=places.relative(directory), aliases=aliases
-    )
-    report = EvalReport.model_validate_json((directory / "eval_report.json").read_bytes())
+    directory, where = str(model_directory(entry.project, entry.version)), registry.where(entry)
+    record = Registered(project=entry.project, version=entry.version, directory=directory, aliases=aliases)
     files = [(name, found.bytes, found.sha256[:12]) for name, found in entry.files.items()]
     return dg.MaterializeResult(
         value=record,
@@ -247,8 +244,8 @@ def _registered(
             **metadata.numbers(overall(report.splits[gates.JUDGED_SPLIT]), "test/"),
             "gates": dg.MetadataValue.md(gates.markdown(entry.gates)),
             "files": metadata.table(("file", "bytes", "sha256"), files),
-            "directory": dg.MetadataValue.path(str(directory)),
-            "dashboard": dg.MetadataValue.path(str(directory / DASHBOARD_FILE)),
+            "directory": dg.MetadataValue.path(where),
+            "dashboard": dg.MetadataValue.path(f"{where}/{DASHBOARD_FILE}"),
             "next": f"python -m training_assets promote {entry.reference}",
         },
     )

@@ -17,6 +17,7 @@ from training_assets.places import Places
 from training_assets.records import DatasetVersion, EvalShards, ShardList
 from training_assets.staging import Stager
 from training_assets.stores.dvc import DvcStore
+from training_assets.stores.fast_storage import FastStorage
 from training_assets.stores.record_store import RecordStore
 from training_assets.versions import CONTRACT, code_version
 
@@ -40,6 +41,7 @@ def _staged_shards(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefin
         places: dg.ResourceParam[Places],
         launcher: dg.ResourceParam[Launcher],
         dvc: dg.ResourceParam[DvcStore],
+        storage: dg.ResourceParam[FastStorage],
     ) -> Iterator[dg.AssetMaterialization | dg.MaterializeResult[ShardList]]:
         """The window's rows of the train split as WebDataset shards, each frame staged once.
 
@@ -48,7 +50,7 @@ def _staged_shards(windows: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefin
         """
         dataset = RecordStore(places).dataset()
         partitions.refuse_other_windows(windows, dataset)
-        lists = Stager(context, launcher, places, dvc).windows(dataset, context.partition_keys)
+        lists = Stager(context, launcher, places, dvc, storage).windows(dataset, context.partition_keys)
         if len(lists) > 1:
             yield from materialised(context, places, lists)
             return
@@ -88,9 +90,10 @@ def eval_shards(
     places: dg.ResourceParam[Places],
     launcher: dg.ResourceParam[Launcher],
     dvc: dg.ResourceParam[DvcStore],
+    storage: dg.ResourceParam[FastStorage],
 ) -> dg.MaterializeResult[EvalShards]:
     """The val and the test split as shards."""
-    splits = Stager(context, launcher, places, dvc).splits(dataset_version, "val", "test")
+    splits = Stager(context, launcher, places, dvc, storage).splits(dataset_version, "val", "test")
     record = EvalShards(val=splits["val"], test=splits["test"])
     found = {f"{split}/{name}": value for split, part in splits.items() for name, value in shard_metadata(part).items()}
     return dg.MaterializeResult(value=record, data_version=dg.DataVersion(record.digest), metadata=found)

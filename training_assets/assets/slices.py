@@ -18,7 +18,7 @@ from training_assets.launchers import Launcher
 from training_assets.metadata import gate_check
 from training_assets.mined_slices import TakenSlice
 from training_assets.places import Places
-from training_assets.policies import reaching_the_inbox
+from training_assets.policies import reaching_storage
 from training_assets.records import MinedSlice, ShardList, SliceEvaluation
 from training_assets.staging import Stager
 from training_assets.stores.dvc import DvcStore
@@ -45,7 +45,7 @@ def mined_slice(
 ) -> dg.MaterializeResult[MinedSlice]:
     """One auto-mined slice (`slices/<name>.manifest` of the inbox) as shards, its images checked before."""
     name, into = context.partition_key, places.launch("slice", context.run.run_id)
-    with reaching_the_inbox():
+    with reaching_storage():
         taken = _taken(inbox, name, into)
         try:
             rows = mined_slices.rows_of(inbox, taken)
@@ -92,8 +92,10 @@ def slice_eval_asset(recipe: TrainConfig) -> dg.AssetsDefinition:
         registry: dg.ResourceParam[Registry],
         outbox: dg.ResourceParam[Outbox],
     ) -> Iterator[dg.MaterializeResult[SliceEvaluation] | dg.AssetCheckResult]:
-        entry = registry.resolve(recipe.project, PRODUCTION)
-        if entry is None:
+        with reaching_storage():
+            entry = registry.resolve(recipe.project, PRODUCTION)
+            weights = None if entry is None else registry.file(entry, CHECKPOINT)
+        if entry is None or weights is None:
             raise dg.Failure(
                 f"project {recipe.project} has no production model, so there is nothing to evaluate on this slice."
                 " Promote one: python -m training_assets promote PROJECT@VERSION",
@@ -105,7 +107,7 @@ def slice_eval_asset(recipe: TrainConfig) -> dg.AssetsDefinition:
             launcher,
             places,
             RecordStore(places).dataset(),
-            checkpoint=registry.directory(entry) / CHECKPOINT,
+            checkpoint=weights,
             splits={gates.JUDGED_SPLIT: mined_slice},
             out=places.slice_evaluation(recipe.name, f"{name}-{entry.version}-{mined_slice.digest[:8]}"),
         )

@@ -21,6 +21,7 @@ from training_assets.records import DatasetVersion, EvalShards, ShardList, Train
 from training_assets.selection import Selection, refuse_lacking, refuse_misfit, select
 from training_assets.staging import Stager
 from training_assets.stores.dvc import DvcStore
+from training_assets.stores.fast_storage import FastStorage
 from training_assets.stores.record_store import RecordStore
 from training_assets.versions import code_version
 
@@ -64,11 +65,12 @@ def _training_set(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinitio
         places: dg.ResourceParam[Places],
         launcher: dg.ResourceParam[Launcher],
         dvc: dg.ResourceParam[DvcStore],
+        storage: dg.ResourceParam[FastStorage],
     ) -> Iterator[dg.AssetObservation | dg.MaterializeResult[TrainingSet]]:
         window = context.partition_key
         # No input of the asset: each delivery would make the training sets of all windows out of date.
         dataset = pinned_dataset(config.dataset, places, dvc) if config.dataset else RecordStore(places).dataset()
-        stager = Stager(context, launcher, places, dvc)
+        stager = Stager(context, launcher, places, dvc, storage)
         chosen = select(recipe, windows, window, dataset, staged, mined, eval_shards, stager)
         refuse_lacking(config.slices, chosen)
         if reason := chosen.too_few(recipe):

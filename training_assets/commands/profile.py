@@ -11,6 +11,8 @@ from training_assets.launchers.base import Estimate
 from training_assets.profiles import Profile, load_profile
 from training_assets.recipes import load_recipes
 from training_assets.stores.inbox import InboxUnreachable, inbox_of
+from training_assets.stores.objects import StoreUnreachable
+from training_assets.stores.registry import registry_of
 
 
 def check(name: str) -> int:
@@ -53,6 +55,10 @@ def _places(profile: Profile) -> Iterator[Problem]:
         inbox_of(profile.inbox).arrivals()
     except (InboxUnreachable, ContractError) as error:
         yield Problem(where, f"{profile.inbox}: {error}", "an inbox that can be read", field="inbox")
+    try:
+        registry_of(profile).projects()
+    except (StoreUnreachable, ContractError) as error:
+        yield Problem(where, f"{profile.archive}: {error}", "an archive that can be read", field="archive")
 
 
 def _nearest(path: Path) -> Path:

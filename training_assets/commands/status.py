@@ -28,6 +28,7 @@ from training_assets.standing import (
     windows,
 )
 from training_assets.stores.inbox import inbox_of
+from training_assets.stores.registry import registry_of
 
 SHOWN_WINDOWS = 12
 SHOWN_SLICES = 20
@@ -67,7 +68,7 @@ def standing(profile: Profile, defs: dg.Definitions, dagster_instance: dg.Dagste
         switches=switches(dagster_instance, _known(defs)),
         deliveries=deliveries(inbox_of(profile.inbox), dataset),
         dataset=dataset.version if dataset else None,
-        windows=windows(dataset, list(recipes), places) if dataset else [],
+        windows=windows(dataset, list(recipes), places, registry_of(profile)) if dataset else [],
         slices=slices(dagster_instance, list(recipes), places),
     )
 

@@ -22,7 +22,7 @@ from training_assets.queue import daemon_is_alive, follow, run_with_tag, submit
 from training_assets.recipes import recipe_named
 from training_assets.refresh import Refresher
 from training_assets.stores.dvc import DvcStore
-from training_assets.stores.registry import Registry
+from training_assets.stores.registry import registry_of
 from training_assets.summary import print_recipe
 from training_assets.warm_start import choice_of
 
@@ -98,7 +98,7 @@ def plan_of(profile: Profile, recipe: TrainConfig, asked: Asked) -> Plan:
 
 def _weights(asked: str, recipe: TrainConfig, profile: Profile) -> str:
     """``asked`` as the run understands it, which has another working directory."""
-    registry = Registry(profile.store)
+    registry = registry_of(profile)
     if choice_of(asked, recipe.project, registry).path is None:
         known = ", ".join([*registry.versions(recipe.project), *registry.aliases(recipe.project)]) or "it has none yet"
         expected = f"a version or an alias of project {recipe.project} ({known}), or the path of a checkpoint"

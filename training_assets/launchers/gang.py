@@ -7,7 +7,7 @@ in the attempt's directory, which all of them share; the backend is asked what o
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +31,7 @@ class NodeState:
     """One node as its backend sees it. ``kind`` and ``reason`` are the backend's own word, where it has one.
 
     A node that waits says in ``reason`` what for. ``exit_code`` None of an ended one: it is gone without any.
+    ``whole``: the reason is that of all nodes together.
     """
 
     node: int
@@ -38,6 +39,7 @@ class NodeState:
     exit_code: int | None = None
     kind: FailureKind | None = None
     reason: str = ""
+    whole: bool = False
 
     @property
     def ended_badly(self) -> bool:
@@ -141,7 +143,7 @@ def node_environment(
 def ended_badly(spec: LaunchSpec, bad: Sequence[NodeState], processes: int) -> Status:
     """The status of an attempt of which at least the nodes ``bad`` ended otherwise than well."""
     first = read_first_end(spec.attempt_dir)
-    said = next((state for state in bad if state.kind in LOST), None)
+    said = next((state for state in bad if state.kind in LOST or (state.kind and first is None)), None)
     if said is not None:
         return Status("failed", said.exit_code, f"{spec.what}: {_whole(said, spec.nodes)}", said.kind,
                       _log_if_any(spec, said.node))  # fmt: skip
@@ -216,13 +218,14 @@ def _gone(spec: LaunchSpec, state: NodeState, processes: int) -> Status:
         reason = state.reason or "its host is gone: it ended without an exit code"
         return Status("failed", None, f"{spec.what}: {_whole(state, spec.nodes, reason)}", "host_lost",
                       _log_if_any(spec, state.node))  # fmt: skip
-    log = end_of(spec.log_of(state.node)) or state.reason
-    return status_of(End(spec, exit_code or 1, log, "", processes, state.node))
+    log = end_of(spec.log_of(state.node))
+    status = status_of(End(spec, exit_code or 1, log or state.reason, "", processes, state.node))
+    return status if log or not state.reason else replace(status, reason=f"{status.reason}: {state.reason}")
 
 
 def _whole(state: NodeState, nodes: int, reason: str = "") -> str:
     what = reason or state.reason or f"{state.kind}"
-    return f"node {state.node} of {nodes}: {what}" if nodes > 1 else what
+    return f"node {state.node} of {nodes}: {what}" if nodes > 1 and not state.whole else what
 
 
 def _log_if_any(spec: LaunchSpec, node: int) -> Path | None:

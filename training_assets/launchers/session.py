@@ -9,6 +9,7 @@ import json
 import re
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from uuid import uuid4
@@ -22,11 +23,19 @@ from training_assets.launchers.base import Handle, Launcher, LaunchFailed, Launc
 from training_assets.launchers.ends import end_of, hung
 from training_assets.launchers.messages import SharedContext, WholeLineReader
 from training_assets.launchers.outcomes import OUTCOMES, RETRIES
+from training_assets.observability import Observer
 
 LAST_LINES = 30
 HANDLE_FILE, OUTCOME_FILE = "handle.json", "outcome.json"
 DEADLINE_SLACK = 30.0
 """Seconds that the nodes and the backend, which know the deadline too, have to end it themselves."""
+
+KIND_OF_LIMIT: dict[str, FailureKind] = {
+    "max_cost_usd": "cost",
+    "idle_gpu_minutes": "no_progress",
+    "no_progress_minutes": "no_progress",
+}
+Observe = Callable[[LaunchSpec], Observer | None]
 
 TORCHRUN_NOISE = re.compile(r"^(W\d{4} .*torch/distributed|\*{5,}|Setting OMP_NUM_THREADS)")
 
@@ -44,14 +53,22 @@ class Spent:
         return Spent(self.seconds + other.seconds, self.gpu_hours + other.gpu_hours, usd)
 
 
+def unobserved(spec: LaunchSpec) -> Observer | None:
+    """Nothing but its end is of interest."""
+    return None
+
+
 def new_attempt() -> str:
     """A name for one try of a run: letters, digits and hyphens, so that every backend can use it in its own names."""
     return f"{time.strftime('%Y%m%dt%H%M%S', time.gmtime())}-{uuid4().hex[:6]}"
 
 
-def run_to_end(context: dg.AssetExecutionContext, launcher: Launcher, spec: LaunchSpec) -> Spent:
+def run_to_end(
+    context: dg.AssetExecutionContext, launcher: Launcher, spec: LaunchSpec, observe: Observe = unobserved
+) -> Spent:
     """Launch ``spec``, or go on with the attempt at it that is under way, and wait for its success; its log is echoed
-    into the step's output. Returns what all attempts at the run took.
+    into the step's output. Returns what all attempts at the run took. ``observe`` makes what looks at an attempt while
+    it runs, and may find a limit that ends it.
 
     Whatever ends the step early (cancelling it in Dagster, an interrupt) ends all nodes too, and is raised again as it
     was. Retries are asked for here and not with a ``RetryPolicy``: under a policy Dagster tries a step again that was
@@ -68,7 +85,7 @@ def run_to_end(context: dg.AssetExecutionContext, launcher: Launcher, spec: Laun
         _keep_outcome(context, spec, failed.status, Spent())
         raise _retry_or_failure(context, spec, failed.status) from None
     try:
-        status = _watched(context, launcher, handle)
+        status = _watched(context, launcher, handle, observe(handle.spec))
     except BaseException as error:
         context.log.warning(f"stopping {spec.what} because of {type(error).__name__}")
         launcher.stop(handle)
@@ -83,7 +100,9 @@ def run_to_end(context: dg.AssetExecutionContext, launcher: Launcher, spec: Laun
     return spent_on(spec.run_dir)
 
 
-def run_with_pipes(context: dg.AssetExecutionContext, launcher: Launcher, spec: LaunchSpec) -> Spent:
+def run_with_pipes(
+    context: dg.AssetExecutionContext, launcher: Launcher, spec: LaunchSpec, observe: Observe = unobserved
+) -> Spent:
     """:func:`run_to_end` with a Dagster Pipes session, whose messages go to the run's log as they are written.
 
     The injector and the reader are made for this attempt alone: a reader that was used before reads nothing. The
@@ -97,7 +116,7 @@ def run_with_pipes(context: dg.AssetExecutionContext, launcher: Launcher, spec: 
     reader = WholeLineReader(messages, launcher.there(str(messages)))
     with dg.open_pipes_session(context=context, context_injector=injector, message_reader=reader) as session:
         environment = {**spec.environment, **session.get_bootstrap_env_vars()}
-        spent = run_to_end(context, launcher, replace(spec, environment=environment))
+        spent = run_to_end(context, launcher, replace(spec, environment=environment), observe)
     if reported := session.get_results(implicit_materializations=False):
         raise dg.Failure(f"{spec.what} reported results itself, expected log messages only: {reported}")
     return spent
@@ -182,7 +201,9 @@ def _spent(launcher: Launcher, handle: Handle) -> Spent:
     return Spent(seconds * estimate.nodes, estimate.gpu_hours(seconds), estimate.cost(seconds))
 
 
-def _watched(context: dg.AssetExecutionContext, launcher: Launcher, handle: Handle) -> Status:
+def _watched(
+    context: dg.AssetExecutionContext, launcher: Launcher, handle: Handle, observer: Observer | None
+) -> Status:
     offset: Offset = ()
     waited_for, began = "", 0.0
     while True:
@@ -197,14 +218,24 @@ def _watched(context: dg.AssetExecutionContext, launcher: Launcher, handle: Hand
             _keep_handle(launcher, handle, waited_for)
         if not waited_for:
             began = began or time.time()
-            if _is_overdue(handle.spec, began):
+            if passed := _passed_limit(launcher, handle, began, observer):
                 launcher.stop(handle)
-                return hung(handle.spec)
+                return passed
         time.sleep(launcher.poll_seconds)
 
 
-def _is_overdue(spec: LaunchSpec, began: float) -> bool:
-    return spec.deadline is not None and time.time() - began > spec.deadline + DEADLINE_SLACK
+def _passed_limit(launcher: Launcher, handle: Handle, began: float, observer: Observer | None) -> Status | None:
+    """The status of an attempt that is to be stopped: its time is over, or a limit of the profile is passed."""
+    spec, now = handle.spec, time.time()
+    if spec.deadline is not None and now - began > spec.deadline + DEADLINE_SLACK:
+        return hung(spec)
+    if observer is None:
+        return None
+    cost = launcher.estimate(spec).cost(now - handle.started_at)
+    trip = observer.poll(now, None if cost is None else cost + (spent_on(spec.run_dir).usd or 0.0))
+    if trip is None:
+        return None
+    return Status("failed", None, f"{spec.what} was stopped: {trip.message}", KIND_OF_LIMIT[trip.limit])
 
 
 def _echo(text: str) -> None:

@@ -20,13 +20,16 @@ from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.train_config import Launch
 from trainer.contract.windows import Cadence, window_of
 from trainer.contract.yaml_io import read_yaml
+from training_assets.images import Images
 from training_assets.launchers.hardware import Hardware
+from training_assets.profiles.staging import NoStaging, Staging
+from training_assets.profiles.watching import CloudWatch, Watch
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 SELECTED_BY = "TRAINING_ASSETS_PROFILE"
 PREFIX = "TRAINING_ASSETS_"
-LAUNCHING = ("launcher", "launch", "network_interface", "hardware", "backend", "mount")
+LAUNCHING = ("launcher", "launch", "network_interface", "image", "hardware", "backend", "mount")
 REFERENCE = re.compile(r"\$\{([^}:]*)(?::-([^}]*))?\}")
 
 
@@ -55,6 +58,35 @@ class Events(_Model):
 
     event_bus: Annotated[str, Field(min_length=1)]
     source: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{1,256}$")] = "training-assets"
+
+
+class SageMaker(_Model):
+    """A SageMaker Model Registry: ``<group_prefix><project>`` is a project's model package group.
+
+    ``image`` is what serves a version there (an image in ECR); without one a package has no inference specification.
+    """
+
+    group_prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9-]{0,15}$")] = "training-assets-"
+    image: str | None = None
+
+
+class Wandb(_Model):
+    """Weights & Biases, offline: what ``wandb sync`` sends later is kept in the store, for ``entity``."""
+
+    entity: str | None = None
+
+
+class MirrorRegistry(_Model):
+    """One registry that is told what is in ours: exactly one of its fields is given."""
+
+    sagemaker: SageMaker | None = None
+    wandb: Wandb | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "MirrorRegistry":
+        if (self.sagemaker is None) == (self.wandb is None):
+            raise ValueError("exactly one of sagemaker and wandb ({} is enough)")
+        return self
 
 
 class Schedules(_Model):
@@ -89,11 +121,15 @@ class Profile(_Model):
     ``inbox`` is where deliveries and mined slices arrive: a directory, or ``s3://bucket/prefix``.
     ``launch`` has fields of a recipe's ``launch`` that this profile decides for all recipes;
     ``TRAIN__LAUNCH__<FIELD>`` in the environment wins over it. ``network_interface`` is what ranks talk over
-    (``eth0``). ``hardware`` is what a cloud's launcher starts nodes on, ``backend`` what it must know besides
-    (``launchers/<launcher>.py`` has the fields). ``mount`` is where nodes see the store, which all of them share, if
-    not under the same path. ``checkpoint_store`` is a URI (``s3://bucket/prefix``) that running trainings copy
-    finished checkpoints to, for hosts whose own disks do not outlive them. ``events`` says where events go besides
-    ``events.jsonl``. ``sensor_seconds`` is how often sensors look.
+    (``eth0``). ``image`` is what a launcher other than ``local`` runs, by digest (docs/images.md), ``hardware`` what
+    it starts nodes on, ``backend`` what it must know besides (``launchers/<launcher>.py`` has the fields). ``mount`` is
+    where nodes see the store, which all of them share, if not under the same path. ``checkpoint_store`` is a URI
+    (``s3://bucket/prefix``) that running trainings copy finished checkpoints to, for hosts whose own disks do not
+    outlive them. ``archive`` is where models are registered: a directory or ``s3://bucket/prefix``, by default the
+    store itself; ``registries`` are told what is registered and promoted there. ``events`` says where events go besides
+    ``events.jsonl``. ``sensor_seconds`` is how often sensors look. ``staging`` is how data comes onto the fast storage
+    (docs/staging.md), ``cloudwatch`` and ``watch`` are what is told of running trainings and when they are stopped
+    (docs/telemetry.md).
     """
 
     name: str
@@ -108,9 +144,15 @@ class Profile(_Model):
     backend: dict[str, Any] = {}
     mount: Path | None = None
     checkpoint_store: str | None = None
+    archive: str = ""
+    registries: tuple[MirrorRegistry, ...] = ()
+    image: Images | None = None
     events: Events | None = None
     schedules: Schedules = Schedules()
     sensor_seconds: Annotated[int, Field(ge=1)] = 30
+    staging: Staging = NoStaging()
+    cloudwatch: CloudWatch | None = None
+    watch: Watch = Watch()
 
     @field_validator("launch")
     @classmethod
@@ -119,11 +161,20 @@ class Profile(_Model):
         return value
 
     @model_validator(mode="after")
+    def _image_that_is_run(self) -> "Profile":
+        if self.image and self.launcher == "local":
+            raise ValueError("no image with launcher local, which starts processes of its own environment")
+        return self
+
+    @model_validator(mode="after")
     def _absolute(self) -> "Profile":
         for field in ("store", "recipes"):
             object.__setattr__(self, field, REPOSITORY / getattr(self, field).expanduser())
         if "://" not in self.inbox:
             object.__setattr__(self, "inbox", str(REPOSITORY / Path(self.inbox).expanduser()))
+        if "://" not in self.archive:
+            archive = REPOSITORY / Path(self.archive).expanduser() if self.archive else self.store
+            object.__setattr__(self, "archive", str(archive))
         return self
 
 

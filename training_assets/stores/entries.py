@@ -126,6 +126,18 @@ class AliasEntry(_Model):
     at: AwareDatetime
 
 
+class Overtaken(ContractError):
+    """Somebody moved the alias at the same time; ``winner`` is that move."""
+
+    def __init__(self, project: str, wanted: str, winner: AliasEntry) -> None:
+        self.winner = winner
+        why = f" ({winner.reason})" if winner.reason else ""
+        found = f"{winner.version}, moved there by {winner.by} at {winner.at:%Y-%m-%d %H:%M:%S} UTC{why}"
+        problem = Problem(f"{project}@{winner.alias}", found, f"{winner.previous or 'nothing'}, as it was a moment ago")
+        advice = f"{wanted} was not promoted. Promote it again if it is still to follow."
+        super().__init__("somebody else was faster", [problem], advice)
+
+
 @dataclass(frozen=True)
 class Reference:
     """``PROJECT@VERSION`` or ``PROJECT@ALIAS``: ``scenes@1.2.0``, ``fog@candidate/detection/2026-01-05``."""

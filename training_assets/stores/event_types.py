@@ -42,6 +42,19 @@ class ModelRegistered(_ModelEvent):
     metrics: dict[str, Metrics]
 
 
+class ModelPromoted(_Event):
+    """An alias points to another version. ``sequence`` counts its moves, ``previous`` is where it pointed before."""
+
+    type: Literal["model.promoted"] = "model.promoted"
+    project: str
+    alias: str
+    sequence: int
+    version: str
+    previous: str | None
+    by: str
+    reason: str
+
+
 class GateFailed(_ModelEvent):
     """A gate is not passed; ``rows`` are its failed comparisons. A gate inside the training has none."""
 
@@ -95,4 +108,6 @@ class DataRequested(_Wanted):
     type: Literal["data.requested"] = "data.requested"
 
 
-Event = ModelRegistered | GateFailed | CandidateBelowTarget | SliceRefused | SweepRequested | DataRequested
+Event = (
+    ModelRegistered | ModelPromoted | GateFailed | CandidateBelowTarget | SliceRefused | SweepRequested | DataRequested
+)

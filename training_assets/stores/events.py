@@ -24,12 +24,13 @@ from trainer.contract.files import digest_of
 from trainer.contract.results import Verdict
 from trainer.contract.train_config import TrainConfig
 from training_assets.gates import GateResult, GateRow
-from training_assets.stores.entries import CHECKPOINT
+from training_assets.stores.entries import CHECKPOINT, PRODUCTION
 from training_assets.stores.event_types import (
     CandidateBelowTarget,
     DataRequested,
     Event,
     GateFailed,
+    ModelPromoted,
     ModelRegistered,
     SliceRefused,
     SweepRequested,
@@ -119,6 +120,22 @@ def registration_events(registry: Registry, project: str) -> Iterator[Event]:
             version=version,
             aliases=tuple(name for name, move in aliases.items() if move.version == version),
             metrics=entry.metrics,
+        )
+
+
+def promotion_events(registry: Registry, project: str) -> Iterator[Event]:
+    """An event for the newest promotion in ``project``; the outbox drops it where it has it.
+
+    Asked for again with each registration, because a kill may have come between a promotion and its event.
+    """
+    move = registry.newest(project, PRODUCTION)
+    if move is not None:
+        yield ModelPromoted(
+            id=digest_of(["model.promoted", project, move.alias, move.sequence]),
+            at=move.at,
+            message=f"{project}@{move.alias} is {move.version} (before: {move.previous or 'nothing'})",
+            project=project,
+            **move.model_dump(exclude={"at"}),
         )
 
 

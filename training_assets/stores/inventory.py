@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import uuid4
@@ -15,6 +16,7 @@ from uuid import uuid4
 from trainer.contract.shard_index import DATA_FILE
 from training_assets.places import Places
 from training_assets.retention import Kind, Thing
+from training_assets.stores.registry import Registry
 
 RETIRED = ".retired"
 RESULT_FILE = "result.json"
@@ -32,15 +34,16 @@ def inventory(places: Places) -> list[Thing]:
     return [*runs, *sets, *evaluations, *scratch, *fetched, *_shards(places)]
 
 
-def named(places: Places, things: Iterable[Thing]) -> set[str]:
+def named(places: Places, registry: Registry, things: Iterable[Thing]) -> set[str]:
     """The names of the things that the registry or a current record names, by a path, a shard's key or a run's id."""
     names = {thing.name for thing in things}
     by_id = {name[-8:]: name for name in names if name.startswith("runs/")} | {
         PurePosixPath(name).name: name for name in names if name.startswith("shards/")
     }
     found: set[str] = set()
-    for path in (*places.records.rglob("*.json"), *(places.root / "registry").rglob("*.json")):
-        for word in _words(json.loads(path.read_bytes())):
+    records = (path.read_bytes() for path in places.records.rglob("*.json"))
+    for document in chain(records, registry.documents()):
+        for word in _words(json.loads(document)):
             relative = PurePosixPath(word.removeprefix(f"{places.root}/"))
             found |= {str(part) for part in (relative, *relative.parents)} & names
             found |= {by_id[word]} if word in by_id else set()

@@ -1,33 +1,36 @@
-"""The embedded model registry: versions and aliases as files that are created once and never changed.
+"""The embedded model registry: versions and aliases as objects that are created once and never changed.
 
-Below the store::
+In the archive, by default the store itself::
 
+    registry/<project>/claims/<semver>.json                whose number it is: taken before the first file is sent
     registry/<project>/versions/<semver>.json              one entry a version
     registry/<project>/aliases/<alias>/<sequence>.json     the alias's history; the newest entry is where it points
     models/<project>/<semver>/…                            the version's files
 
-A version is there once its entry is there; its files come before. An alias may contain slashes
-(``candidate/<task>/<date>``): each part is a directory.
+A version is there once its entry is there; its files come before. Of two that want the same name one gets through:
+that is all that this rests on, and there is no lock. An alias may contain slashes (``candidate/<task>/<date>``):
+each part is a directory.
 """
 
-import json
 import os
-import shutil
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from trainer.contract.errors import ContractError, Problem
-from trainer.contract.files import sha256_of, sync_directory
-from trainer.contract.names import model_directory, next_version
+from trainer.contract.files import sha256_of
+from trainer.contract.names import model_directory
+from training_assets.places import Places
+from training_assets.profiles import Profile
+from training_assets.stores.claims import Claim, as_json, claimed, files_digest, numbers, read_all
 from training_assets.stores.entries import (
     PRODUCTION,
     PROJECT,
     AliasEntry,
     Draft,
     FileRecord,
+    Overtaken,
     RegistryEntry,
     check_alias,
     check_project,
@@ -35,69 +38,90 @@ from training_assets.stores.entries import (
     is_version,
     parse_reference,
 )
-from training_assets.stores.exclusive import create_exclusively, locked
-
-INCOMING = ".incoming"
+from training_assets.stores.objects import CorruptObject, LocalObjects, ObjectStore, store_at
 
 
 class Registry:
-    """The registry of the store at ``root``. Several processes may use one store at the same time."""
+    """The registry of the store at ``root``, kept in ``archive``. Any number of processes and machines may use it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, archive: ObjectStore | None = None) -> None:
         self.root = root
+        self.archive = archive or LocalObjects(root)
 
     def register(self, draft: Draft, files: Mapping[str, Path]) -> RegistryEntry:
-        """Copy ``files`` (name in the version → where it lies now) into a new version of ``draft.project``.
+        """Put ``files`` (name in the version → where it lies now) into a new version of ``draft.project``.
 
-        The same run with the same files is registered once: its version is returned again.
+        The same run with the same files is registered once: its version is returned again. After a kill it goes on
+        where it was.
 
         Raises:
-            ContractError: a blocking gate is not passed, or a file is missing or changed while it was copied.
+            ContractError: a blocking gate is not passed, or a file is missing or changed while it was stored.
+            StoreUnreachable: the archive cannot be reached.
         """
         _refuse_blocked(draft)
         records = {name: _record(path) for name, path in sorted(files.items())}
-        with locked(self._project(draft.project) / ".lock"):
-            known = self._same(draft.lineage.run.run_id, draft.project, records)
-            if known is not None:
-                return known
-            version = next_version([*self.versions(draft.project), *self._claimed(draft.project)])
-            entry = RegistryEntry(
-                **dict(draft), version=version, created_at=datetime.now(UTC).replace(microsecond=0), files=records
-            )
-            self._place(entry, files)
-            # The entry last: whoever finds it finds all of its files.
-            create_exclusively(self._version(draft.project, version), _json(entry))
-            return entry
+        known = self._same(draft.lineage.run.run_id, draft.project, records)
+        if known is not None:
+            return known
+        now = datetime.now(UTC).replace(microsecond=0)
+        # Validated before anything is written: the files' names are what they must be.
+        entry = RegistryEntry(**dict(draft), version="0.0.0", created_at=now, files=records)
+        claim = Claim(run_id=draft.lineage.run.run_id, files_digest=files_digest(records))
+        version = claimed(self.archive, self._project(draft.project), claim, self.versions(draft.project))
+        entry = entry.model_copy(update={"version": version})
+        for name, record in records.items():
+            self._place(files[name], _file(entry, name), record)
+        # The entry last: whoever finds it finds all of its files.
+        try:
+            self.archive.create(self._version(entry.project, entry.version), as_json(entry))
+        except FileExistsError:  # the same run, registered by another process at the same time
+            return self._entry(entry.project, entry.version)
+        return entry
 
     def promote(self, project: str, version: str, alias: str = PRODUCTION, *, by: str, reason: str = "") -> AliasEntry:
         """Let ``alias`` point to ``version`` from now on; where it points there already, nothing is written.
 
         Raises:
             ContractError: no such version, or not the name of an alias.
+            Overtaken: somebody let it point elsewhere at the same time.
         """
         check_alias(alias)
         if self.entry(project, version) is None:
             expected = f"one of {', '.join(self.versions(project)) or '(no versions yet)'}"
             raise ContractError("no such version", [Problem(f"project {project}", f"'{version}'", expected)])
+        newest = self.newest(project, alias)
+        if newest is not None and newest.version == version:
+            return newest
+        move = AliasEntry(
+            sequence=newest.sequence + 1 if newest else 1,
+            alias=alias,
+            version=version,
+            previous=newest.version if newest else None,
+            by=by,
+            reason=reason,
+            at=datetime.now(UTC).replace(microsecond=0),
+        )
+        name = f"{self._alias(project, alias)}/{move.sequence:06d}.json"
+        try:
+            self.archive.create(name, as_json(move))
+        except FileExistsError:
+            winner = AliasEntry.model_validate_json(self._read(name))
+            if winner.version == version:
+                return winner
+            raise Overtaken(project, f"{project}@{version}", winner) from None
+        return move
+
+    def follow(self, project: str, version: str, alias: str, *, by: str, reason: str = "") -> AliasEntry:
+        """As :meth:`promote`, but after whoever was faster: for an alias that nobody decides on.
+
+        Raises:
+            ContractError: no such version, or not the name of an alias.
+        """
         while True:
-            history = self.history(project, alias)
-            newest = history[-1] if history else None
-            if newest is not None and newest.version == version:
-                return newest
-            entry = AliasEntry(
-                sequence=newest.sequence + 1 if newest else 1,
-                alias=alias,
-                version=version,
-                previous=newest.version if newest else None,
-                by=by,
-                reason=reason,
-                at=datetime.now(UTC).replace(microsecond=0),
-            )
             try:
-                create_exclusively(self._alias(project, alias) / f"{entry.sequence:06d}.json", _json(entry))
-                return entry
-            except FileExistsError:
-                continue  # Another process moved the alias in between: this move comes after that one.
+                return self.promote(project, version, alias, by=by, reason=reason)
+            except Overtaken:
+                continue
 
     def resolve(self, project: str, ref: str) -> RegistryEntry | None:
         """The version that ``ref``, a semantic version or an alias, stands for; ``None`` when there is none.
@@ -108,8 +132,8 @@ class Registry:
         check_ref(ref)
         if is_version(ref):
             return self.entry(project, ref)
-        history = self.history(project, ref)
-        return self.entry(project, history[-1].version) if history else None
+        newest = self.newest(project, ref)
+        return self.entry(project, newest.version) if newest else None
 
     def find(self, text: str) -> RegistryEntry:
         """The version that ``PROJECT@VERSION`` or ``PROJECT@ALIAS`` stands for.
@@ -126,77 +150,122 @@ class Registry:
         return entry
 
     def projects(self) -> list[str]:
-        return sorted(path.name for path in _listed(self.root / "registry") if PROJECT.fullmatch(path.name))
+        names = {name.split("/")[1] for name in self.archive.list("registry")}
+        return sorted(name for name in names if PROJECT.fullmatch(name))
 
     def versions(self, project: str) -> list[str]:
         """All versions of ``project``, the oldest first."""
-        names = [path.stem for path in _listed(self._project(project) / "versions") if path.suffix == ".json"]
-        return sorted(filter(is_version, names), key=_number)
+        return numbers(self.archive, f"{self._project(project)}/versions")
 
     def entry(self, project: str, version: str) -> RegistryEntry | None:
-        path = self._version(project, version)
-        return RegistryEntry.model_validate_json(path.read_bytes()) if path.is_file() else None
+        try:
+            return self._entry(project, version)
+        except FileNotFoundError:
+            return None
+
+    def newest(self, project: str, alias: str) -> AliasEntry | None:
+        """Where ``alias`` points now."""
+        moves = self._moves(project, alias)
+        return AliasEntry.model_validate_json(self._read(moves[-1])) if moves else None
 
     def history(self, project: str, alias: str) -> list[AliasEntry]:
         """Every move of ``alias``, the oldest first."""
-        paths = [path for path in _listed(self._alias(project, alias)) if path.suffix == ".json"]
-        entries = [AliasEntry.model_validate_json(path.read_bytes()) for path in paths]
-        return sorted(entries, key=lambda entry: entry.sequence)
+        return [
+            AliasEntry.model_validate_json(content) for content in read_all(self.archive, self._moves(project, alias))
+        ]
 
     def aliases(self, project: str) -> dict[str, AliasEntry]:
         """Where each alias of ``project`` points now."""
-        top = self._project(project) / "aliases"
-        names = sorted({path.parent.relative_to(top).as_posix() for path in top.rglob("*.json")})
-        return {name: self.history(project, name)[-1] for name in names}
+        top = f"{self._project(project)}/aliases"
+        moves: dict[str, list[str]] = defaultdict(list)
+        for name in self.archive.list(top):
+            moves[name.removeprefix(f"{top}/").rpartition("/")[0]].append(name)
+        newest = read_all(self.archive, [max(names, key=_number) for _, names in sorted(moves.items())])
+        return dict(zip(sorted(moves), map(AliasEntry.model_validate_json, newest), strict=True))
 
-    def directory(self, entry: RegistryEntry) -> Path:
-        """Where the files of ``entry`` lie."""
-        return self.root / model_directory(entry.project, entry.version)
+    def documents(self) -> Iterator[bytes]:
+        """Every entry and every move of an alias, of all projects, as JSON."""
+        names = self.archive.list("registry")
+        yield from read_all(self.archive, [name for name in names if name.split("/")[2] != "claims"])
+
+    def where(self, entry: RegistryEntry) -> str:
+        """Where the files of ``entry`` lie: a directory, or a URI."""
+        return self.archive.at(str(model_directory(entry.project, entry.version)))
+
+    def file(self, entry: RegistryEntry, name: str) -> Path:
+        """A file of ``entry`` on this machine, with the digest that was registered; one from elsewhere is a copy.
+
+        Raises:
+            CorruptObject: it is another one than was registered.
+            FileNotFoundError: it is gone.
+        """
+        stored, record = _file(entry, name), entry.files[name]
+        here = self.archive.path(stored)
+        if here is None:
+            here = Places(self.root).fetched / f"{entry.project}-{entry.version}" / name
+            self.archive.download(stored, here, record.sha256)
+            os.utime(here)  # in use: clearing the store goes by this
+        elif (found := sha256_of(here)) != record.sha256:
+            raise CorruptObject(str(here), found, record.sha256)
+        return here
 
     def verify(self, entry: RegistryEntry) -> list[Problem]:
-        """Hash the files of ``entry`` again: each one that is missing or is not what was registered."""
+        """Each file of ``entry`` that is missing or is not what was registered; in a bucket by what S3 knows of it."""
         problems = []
         for name, expected in entry.files.items():
-            path = self.directory(entry) / name
-            found = sha256_of(path) if path.is_file() else "nothing"
-            if found != expected.sha256:
-                problems.append(Problem(str(path), found, f"the registered sha256 {expected.sha256}"))
+            stored = self.archive.stat(_file(entry, name))
+            found = "nothing" if stored is None else stored.sha256 or "a file without a sha256"
+            if stored is None or (stored.sha256, stored.bytes) != (expected.sha256, expected.bytes):
+                at = self.archive.at(_file(entry, name))
+                problems.append(Problem(at, found, f"the registered sha256 {expected.sha256}"))
         return problems
 
-    def _project(self, project: str) -> Path:
+    def _project(self, project: str) -> str:
         check_project(project)
-        return self.root / "registry" / project
+        return f"registry/{project}"
 
-    def _version(self, project: str, version: str) -> Path:
+    def _version(self, project: str, version: str) -> str:
         check_ref(version)
-        return self._project(project) / "versions" / f"{version}.json"
+        return f"{self._project(project)}/versions/{version}.json"
 
-    def _alias(self, project: str, alias: str) -> Path:
+    def _alias(self, project: str, alias: str) -> str:
         check_alias(alias)
-        return self._project(project) / "aliases" / alias
+        return f"{self._project(project)}/aliases/{alias}"
 
     def _refs(self, project: str) -> Iterator[str]:
         yield from self.versions(project)
         yield from self.aliases(project)
 
+    def _entry(self, project: str, version: str) -> RegistryEntry:
+        return RegistryEntry.model_validate_json(self._read(self._version(project, version)))
+
+    def _moves(self, project: str, alias: str) -> list[str]:
+        """The objects of an alias's history, the oldest first; not those of an alias inside its name."""
+        top = self._alias(project, alias)
+        names = (name for name in self.archive.list(top) if name.rpartition("/")[0] == top)
+        return sorted(names, key=_number)
+
+    def _read(self, name: str) -> bytes:
+        return self.archive.read(name).content
+
     def _same(self, run_id: str, project: str, files: Mapping[str, FileRecord]) -> RegistryEntry | None:
-        entries = (self.entry(project, version) for version in reversed(self.versions(project)))
-        return next((e for e in entries if e and e.lineage.run.run_id == run_id and e.files == files), None)
+        names = [self._version(project, version) for version in reversed(self.versions(project))]
+        entries = map(RegistryEntry.model_validate_json, read_all(self.archive, names))
+        return next((e for e in entries if e.lineage.run.run_id == run_id and e.files == files), None)
 
-    def _claimed(self, project: str) -> list[str]:
-        """Version numbers whose directory exists: one that a killed writer left without an entry is not used again."""
-        directory = self.root / model_directory(project, INCOMING).parent
-        return [path.name for path in _listed(directory) if is_version(path.name)]
+    def _place(self, path: Path, name: str, record: FileRecord) -> None:
+        if self.archive.upload(path, name).sha256 != record.sha256:
+            problem = Problem(str(path), "other bytes than a moment ago", "a file that nobody writes to")
+            raise ContractError("a file changed while it was registered", [problem])
 
-    def _place(self, entry: RegistryEntry, files: Mapping[str, Path]) -> None:
-        """Copy the files beside their place, then move them there in one step. Only called under the lock."""
-        incoming = self.root / model_directory(entry.project, INCOMING)
-        shutil.rmtree(incoming, ignore_errors=True)  # what a killed writer left
-        incoming.mkdir(parents=True)
-        for name, record in entry.files.items():
-            _copy(files[name], incoming / name, record)
-        incoming.rename(self.directory(entry))
-        sync_directory(incoming.parent)
+
+def registry_of(profile: Profile) -> Registry:
+    """The registry of a profile.
+
+    Raises:
+        ContractError: its archive is neither a directory nor in S3.
+    """
+    return Registry(profile.store, store_at(profile.archive))
 
 
 def _refuse_blocked(draft: Draft) -> None:
@@ -217,24 +286,11 @@ def _record(path: Path) -> FileRecord:
     return FileRecord(sha256=sha256_of(path), bytes=path.stat().st_size)
 
 
-def _copy(source: Path, target: Path, record: FileRecord) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-    with open(target, "rb") as stream:
-        os.fsync(stream.fileno())
-    if sha256_of(target) != record.sha256:
-        problem = Problem(str(source), "other bytes than a moment ago", "a file that nobody writes to")
-        raise ContractError("a file changed while it was registered", [problem])
+def _file(entry: RegistryEntry, name: str) -> str:
+    """A file of a version, as an object of the archive."""
+    return f"{model_directory(entry.project, entry.version)}/{name}"
 
 
-def _listed(directory: Path) -> list[Path]:
-    return sorted(directory.iterdir()) if directory.is_dir() else []
-
-
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
-
-
-def _json(value: BaseModel) -> bytes:
-    text = json.dumps(value.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
-    return f"{text}\n".encode()
+def _number(name: str) -> int:
+    """Of a move in an alias's history."""
+    return int(name.rpartition("/")[2].removesuffix(".json"))

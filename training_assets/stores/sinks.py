@@ -1,4 +1,5 @@
-"""Where events go: a file beside the store's other things, and Amazon EventBridge where a profile names a bus."""
+"""Where events go: a file beside the store's other things, and what a profile names: a bus of Amazon EventBridge,
+other registries (``registries/``)."""
 
 import functools
 import os
@@ -8,6 +9,7 @@ from typing import IO, Any
 from trainer.contract.files import sync_directory
 from training_assets.profiles import Profile
 from training_assets.stores.events import Event, Refused, Sink, Unreachable
+from training_assets.stores.registries import mirrors_of
 
 EVENTS_FILE = "events.jsonl"
 
@@ -15,7 +17,7 @@ EVENTS_FILE = "events.jsonl"
 def sinks_of(profile: Profile) -> list[Sink]:
     """What the profile asks for; the file always."""
     bus = [] if profile.events is None else [EventBridge(profile.events.event_bus, profile.events.source)]
-    return [JsonLines(profile.store / EVENTS_FILE), *bus]
+    return [JsonLines(profile.store / EVENTS_FILE), *bus, *mirrors_of(profile)]
 
 
 class JsonLines:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from trainer.contract.files import sha256_of
 from trainer.contract.manifest import Sha256
+from trainer.contract.results import REVISION
 
 LOCK_FILE = "requirements.lock"
 IMAGE_DIGEST = "TRAINING_ASSETS_IMAGE_DIGEST"
@@ -19,6 +20,7 @@ class CodeVersion(BaseModel):
     """The code of one moment. ``git_sha`` and ``dirty`` are ``None`` outside a git checkout; ``note`` says why.
 
     ``dirty``: tracked files differ from the commit, or there are files that git neither tracks nor ignores.
+    ``image_digest`` is the image that it ran in (``repository@sha256:…``), ``None`` outside of one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -29,16 +31,34 @@ class CodeVersion(BaseModel):
     image_digest: str | None = None
     note: str | None = None
 
+    def ran_in(self, image: str | None, revision: str | None) -> "CodeVersion":
+        """What trained, when the graph, which is this version, launched ``image``, built from commit ``revision``."""
+        if image is None:
+            return self
+        if revision is None:
+            note = "commit not known: the image does not say it (make image builds images that do)"
+            return CodeVersion(git_sha=None, dirty=None, lock_sha256=None, image_digest=image, note=note)
+        same = revision == self.git_sha and self.dirty is False
+        changed = " with uncommitted changes" if self.dirty else ""
+        return CodeVersion(
+            git_sha=revision,
+            dirty=False,
+            lock_sha256=self.lock_sha256 if same else None,
+            image_digest=image,
+            note=None if same else f"the graph ran at commit {self.git_sha or 'not known'}{changed}",
+        )
+
 
 class _NoGit(Exception):
     pass
 
 
 def code_version(repo: Path, environment: Mapping[str, str] = os.environ) -> CodeVersion:
-    """The version of the code in ``repo``, the top directory of a checkout or a copy of one without git."""
+    """The version of the code in ``repo``, the top directory of a checkout, of an image, or of a copy without git."""
     sha, dirty, notes = None, None, []
     try:
-        sha, dirty = _commit(repo, environment)
+        # An image is made of a commit's own files, and has no git.
+        sha, dirty = (revision, False) if (revision := environment.get(REVISION)) else _commit(repo, environment)
     except _NoGit as why:
         notes.append(f"commit not known: {why}")
     lock = repo / LOCK_FILE

@@ -19,7 +19,9 @@ from training_assets.launchers import Handle, LaunchSpec, LocalLauncher, Status
 from training_assets.launchers.base import Estimate, LaunchFailed
 from training_assets.launchers.outcomes import OUTCOMES, RETRIES
 from training_assets.launchers.processes import marked
-from training_assets.launchers.session import Spent, new_attempt, run_to_end, spent_on
+from training_assets.launchers.session import Observe, Spent, new_attempt, run_to_end, spent_on, unobserved
+from training_assets.observability import Labels, Observer
+from training_assets.profiles.watching import Watch
 
 HERE = Path(__file__).parents[1]
 REPOSITORY = HERE.parents[1]
@@ -49,8 +51,8 @@ def spec_of(how: str, place: Path, **other: object) -> LaunchSpec:
     return LaunchSpec((how, str(place)), place, new_attempt(), **given)  # type: ignore[arg-type]
 
 
-def run(spec: LaunchSpec, launcher: LocalLauncher | None = None) -> Spent:
-    return run_to_end(dg.build_asset_context(), launcher or Priced(grace=2), spec)
+def run(spec: LaunchSpec, launcher: LocalLauncher | None = None, observe: Observe = unobserved) -> Spent:
+    return run_to_end(dg.build_asset_context(), launcher or Priced(grace=2), spec, observe)
 
 
 def outcome(spec: LaunchSpec) -> dict:
@@ -176,6 +178,36 @@ def test_all_attempts_are_paid_for(tmp_path: Path) -> None:
     assert spent.usd == pytest.approx(2.0 * spent.seconds / 3600)
     assert spent.gpu_hours == pytest.approx(4 * spent.seconds / 3600)
     assert len(list(tmp_path.glob("attempts/*/outcome.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("watch", "kind", "raised"),
+    [
+        (Watch(max_cost_usd=1e-4), "cost", dg.Failure),  # at two dollars an hour: after a fifth of a second
+        (Watch(no_progress_minutes=0.01), "no_progress", dg.RetryRequested),
+    ],
+)
+def test_a_limit_that_is_passed_ends_the_attempt(
+    tmp_path: Path, watch: Watch, kind: str, raised: type[Exception]
+) -> None:
+    def observe(spec: LaunchSpec) -> Observer:
+        return Observer(spec.attempt_dir, Labels("p", "r", "1"), 8, watch, print)
+
+    spec = spec_of("patient", tmp_path)
+    with pytest.raises(raised):
+        run(spec, observe=observe)
+    assert not marked((ATTEMPT_VARIABLE, spec.attempt))
+    assert outcome(spec)["kind"] == kind
+
+
+def test_what_earlier_attempts_cost_counts_against_the_cap(tmp_path: Path) -> None:
+    with pytest.raises(dg.RetryRequested):
+        run(spec_of("fine", tmp_path, module="no_such_module"))
+    cap = Watch(max_cost_usd=spent_on(tmp_path).usd)
+    spec = spec_of("patient", tmp_path)
+    with pytest.raises(dg.Failure, match=r"watch\.max_cost_usd"):
+        run(spec, observe=lambda spec: Observer(spec.attempt_dir, Labels("p", "r", "1"), 8, cap, print))
+    assert outcome(spec)["spent"]["seconds"] < 5, "at its first look"
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from trainer.contract.errors import ContractError
 from training_assets.stores.entries import ALIAS, check_alias, check_ref, is_version, parse_reference
+from training_assets.stores.objects.base import checked_name
 from training_assets.stores.registry import Registry
 
 ROOT = Path("store")
@@ -42,11 +43,12 @@ def test_no_version_is_taken_for_an_alias(version: str) -> None:
 def test_any_text_is_refused_with_a_report_or_stays_inside(text: str) -> None:
     registry = Registry(ROOT)
     try:
-        path = registry._alias("scenes", text)
+        name = registry._alias("scenes", text)
     except ContractError:
         return
     assert re.fullmatch(r"[a-z0-9_/-]+", text)
-    assert path.is_relative_to(ROOT / "registry" / "scenes" / "aliases")
+    assert name == f"registry/scenes/aliases/{text}"
+    assert checked_name(name) == name
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from training_assets.stores.events import (
     DataRequested,
     Event,
     GateFailed,
+    ModelPromoted,
     ModelRegistered,
     Outbox,
     Refused,
@@ -25,6 +26,7 @@ from training_assets.stores.events import (
     SweepRequested,
     Unreachable,
     gate_events,
+    promotion_events,
     registration_events,
     run_gate_events,
     slice_refused,
@@ -252,3 +254,20 @@ def test_a_refused_slice_is_told_with_the_first_of_its_problems(tmp_path: Path) 
     assert sink.got == []
     outbox.deliver(lambda _: None)
     assert sink.got == [event]
+
+
+def test_a_promotion_is_an_event_of_the_newest_move_once(
+    registered: Registry, draft: Callable[..., Draft], files: dict[str, Path]
+) -> None:
+    assert list(promotion_events(registered, "scenes")) == []
+    registered.register(draft("zzzzzzzz"), files)
+    registered.promote("scenes", "1.0.0", by="ann")
+    registered.promote("scenes", "1.1.0", by="ben", reason="better at night")
+    (event,), (again,) = promotion_events(registered, "scenes"), promotion_events(registered, "scenes")
+    assert isinstance(event, ModelPromoted)
+    assert event == again
+    assert (event.alias, event.sequence, event.version, event.previous) == ("production", 2, "1.1.0", "1.0.0")
+    assert (event.by, event.reason) == ("ben", "better at night")
+    registered.promote("scenes", "1.0.0", by="ann")
+    (back,) = promotion_events(registered, "scenes")
+    assert back.id != event.id

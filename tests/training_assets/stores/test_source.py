@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training_assets.stores.source import code_version
+from training_assets.stores.source import CodeVersion, code_version
 
 
 def git(repo: Path, *arguments: str) -> str:
@@ -74,3 +74,36 @@ def test_a_git_hook_of_another_repository_does_not_mislead(
 def test_the_image_digest_comes_from_the_environment(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAINING_ASSETS_IMAGE_DIGEST", "sha256:" + "0" * 64)
     assert code_version(repo).image_digest == "sha256:" + "0" * 64
+
+
+def test_an_image_has_no_git_and_says_itself_which_commit_it_was_built_from(tmp_path: Path) -> None:
+    (tmp_path / "requirements.lock").write_text("dagster==1.13\n")
+    found = code_version(tmp_path, {"TRAINING_ASSETS_REVISION": "a" * 40})
+    assert (found.git_sha, found.dirty, found.note) == ("a" * 40, False, None)
+
+
+IMAGE = "host/trainer@sha256:" + "0" * 64
+GRAPH = CodeVersion(git_sha="a" * 40, dirty=False, lock_sha256="e" * 64)
+
+
+def test_without_an_image_the_graphs_code_trained() -> None:
+    assert GRAPH.ran_in(None, None) == GRAPH
+
+
+def test_an_image_of_the_graphs_commit_has_its_lock_too() -> None:
+    assert GRAPH.ran_in(IMAGE, "a" * 40) == GRAPH.model_copy(update={"image_digest": IMAGE})
+
+
+def test_an_image_of_another_commit_is_what_trained_and_the_note_has_the_graphs_commit() -> None:
+    trained = GRAPH.ran_in(IMAGE, "b" * 40)
+    assert (trained.git_sha, trained.dirty, trained.lock_sha256) == ("b" * 40, False, None)
+    assert trained.note == f"the graph ran at commit {'a' * 40}"
+    dirty = GRAPH.model_copy(update={"dirty": True}).ran_in(IMAGE, "a" * 40)
+    assert (dirty.git_sha, dirty.dirty, dirty.lock_sha256) == ("a" * 40, False, None)
+    assert str(dirty.note).endswith("with uncommitted changes")
+
+
+def test_an_image_that_does_not_say_its_commit_does_not_get_the_graphs() -> None:
+    trained = GRAPH.ran_in(IMAGE, None)
+    assert (trained.git_sha, trained.dirty, trained.lock_sha256) == (None, None, None)
+    assert "commit not known" in str(trained.note)

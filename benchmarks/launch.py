@@ -1,0 +1,101 @@
+"""Launching, case by case, on every backend: what is killed, refused, lost or throttled, and what became of it.
+
+The cases are the launchers' tests (``tests/training_assets/launchers``): real clients against parts that execute what
+is launched. Beside them: what the local launcher adds to a command, and how many calls a minute it takes to watch 100
+runs of two nodes. Fails where a case does or a target is missed. Writes ``benchmarks/results/launch.json``.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from common import ROOT, rounds_of, spread, write_result
+
+from training_assets.launchers import LaunchSpec, LocalLauncher
+from training_assets.launchers.gang import node_command
+from training_assets.launchers.session import new_attempt
+
+TESTS = ROOT / "tests" / "training_assets" / "launchers"
+CASES = {
+    "local": ("test_session.py", "test_failures.py"),
+    "ecs": ("test_ecs.py::test_case",),
+    "eks": ("test_eks_cases.py",),
+    "sagemaker": ("test_sagemaker.py",),
+}
+MOST_OVERHEAD_S = 1.0
+
+
+def main() -> int:
+    rounds, load = rounds_of(__doc__).rounds, os.getloadavg()
+    overhead = [launched() - alone() for _ in range(rounds)]
+    cases = [case for backend, tests in CASES.items() for case in cases_of(backend, tests)]
+    failed = [case for case in cases if not case["passed"]]
+    measured = spread(overhead, "s")
+    report: dict[str, Any] = {
+        "what": "launchers against parts that execute: processes, ministack's ECS, an API server, SageMaker jobs",
+        "backends": sorted(CASES),
+        "cases": cases,
+        "passed": len(cases) - len(failed),
+        "failed": len(failed),
+        "local_overhead": {**measured, "target_s": MOST_OVERHEAD_S},
+    }
+    report["ok"] = not failed and measured["median_s"] <= MOST_OVERHEAD_S
+    write_result("launch", report, ("boto3", "kubernetes", "moto"), load)
+    print(f"{report['passed']} of {len(cases)} cases; the local launcher adds {measured['median_s']:.2f} s")
+    for case in failed:
+        print(f"  FAILED {case['backend']}: {case['case']}")
+    return 0 if report["ok"] else 1
+
+
+def cases_of(backend: str, tests: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What pytest says of each; skipped ones (a part that is not on this machine) are told apart."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder) / "found.xml"
+        paths = [str(TESTS / test) for test in tests]
+        subprocess.run([sys.executable, "-m", "pytest", "-q", f"--junitxml={found}", *paths], cwd=ROOT, check=False)
+        tree = ElementTree.parse(found)  # noqa: S314
+    return [_case(backend, element) for element in tree.iter("testcase")]
+
+
+def _case(backend: str, element: ElementTree.Element) -> dict[str, Any]:
+    name = element.get("name", "")
+    inner = name.partition("[")[2].rstrip("]")
+    problems = [child.tag for child in element if child.tag in ("failure", "error", "skipped")]
+    return {
+        "backend": backend,
+        "case": (inner or name).removeprefix("test_").replace("_", " "),
+        "passed": not problems,
+        **({"skipped": True} if "skipped" in problems else {}),
+        "seconds": round(float(element.get("time", 0)), 1),
+    }
+
+
+def launched() -> float:
+    """Seconds of a command that does nothing, launched and watched to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        launcher = LocalLauncher()
+        spec = LaunchSpec(("--help",), Path(folder), new_attempt(), module="this")
+        began = time.perf_counter()
+        handle = launcher.launch(spec)
+        while launcher.poll(handle).state == "running":
+            time.sleep(launcher.poll_seconds)
+        launcher.stop(handle)
+        return time.perf_counter() - began
+
+
+def alone() -> float:
+    """Seconds of the same command by itself."""
+    spec = LaunchSpec(("--help",), Path(), "alone", module="this")
+    command = node_command(spec, 1)
+    began = time.perf_counter()
+    subprocess.run([sys.executable, *command[command.index("--") + 1 :]], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""The SageMaker launcher against jobs that really run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.emulators.sagemaker_host import why_not
+from tests.training_assets.launchers.sagemaker_cases import CASES, case_training_interrupted
+from tests.training_assets.launchers.sagemaker_world import World, world
+
+WHY_NOT = why_not()
+needs_hosts = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+SLOW = {"orchestrator_killed", "hundred_runs", "unreachable", "faults", "spot", "success", "kill_node"}
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[World]:
+    with world(tmp_path) as made:
+        yield made
+
+
+@needs_hosts
+@pytest.mark.parametrize(
+    "case", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in CASES]
+)
+def test_case(case: str, cloud: World) -> None:
+    CASES[case](cloud)
+
+
+@needs_hosts
+@pytest.mark.slow
+def test_two_hosts_train_what_two_ranks_here_train_though_they_are_interrupted(
+    cloud: World, recipe: Path, delivery: Path
+) -> None:
+    case_training_interrupted(cloud, recipe, delivery)
