@@ -151,7 +151,8 @@ class SageMakerLauncher(Gang):
     def _start(self, spec: LaunchSpec) -> NodeStart:
         options = ("--echo", "--patience", f"{self.placement_seconds:.0f}")
         _, _, *arguments = self.command(spec, *options)  # behind "-m trainer.node"
-        return NodeStart(environment=self.environment(spec), arguments=tuple(arguments))
+        efa = {"FI_EFA_USE_HUGE_PAGE": "0"} if instance_of(self.hardware).efa else {}
+        return NodeStart(environment=self.environment(spec, efa), arguments=tuple(arguments))
 
     def _handle(self, spec: LaunchSpec, started_at: float) -> Handle:
         name = job_name(spec)
