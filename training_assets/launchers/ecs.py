@@ -46,6 +46,7 @@ class EcsLauncher(Gang):
     def __init__(
         self,
         settings: EcsSettings,
+        image: str,
         hardware: Hardware,
         store: Path,
         mount: Path | None = None,
@@ -53,7 +54,7 @@ class EcsLauncher(Gang):
         poll_seconds: float = POLL_SECONDS,
         attempts: int = ATTEMPTS,
     ) -> None:
-        self.settings, self.hardware, self.attempts = settings, hardware, attempts
+        self.settings, self.image, self.hardware, self.attempts = settings, image, hardware, attempts
         self.store, self.mount, self.network_interface = store, mount, network_interface
         self.poll_seconds = poll_seconds
         self.placement_seconds = hardware.placement_minutes * 60
@@ -66,8 +67,10 @@ class EcsLauncher(Gang):
             ContractError: names each field of the profile that is wrong.
         """
         where = f"profile {profile.name}"
-        if profile.hardware is None:
-            raise ContractError(f"{where} cannot launch", [Problem(where, "nothing", "a mapping", field="hardware")])
+        if profile.hardware is None or profile.image is None:
+            given = {"hardware": profile.hardware, "image": profile.image}
+            missing = [Problem(where, "nothing", "a mapping", field=name) for name, value in given.items() if not value]
+            raise ContractError(f"{where} cannot launch", missing)
         try:
             settings = EcsSettings.model_validate(profile.backend)
         except ValidationError as error:
@@ -77,12 +80,13 @@ class EcsLauncher(Gang):
             problem = Problem(where, "nothing", expected, field="backend.spot_capacity_provider")
             raise ContractError(f"{where} cannot launch", [problem])
         instance_of(profile.hardware)
-        return cls(settings, profile.hardware, profile.store, profile.mount, profile.network_interface)
+        image = profile.image.trainer
+        return cls(settings, image, profile.hardware, profile.store, profile.mount, profile.network_interface)
 
     def check(self) -> Sequence[Problem]:
         from training_assets.launchers.ecs_check import problems
 
-        return problems(self.settings, self.hardware)
+        return problems(self.settings, self.image, self.hardware)
 
     def estimate(self, spec: LaunchSpec) -> Estimate:
         gpus = spec.nodes * instance_of(self.hardware).gpus
@@ -96,9 +100,9 @@ class EcsLauncher(Gang):
             refuse_misfit(spec.launch.model_copy(update={"num_nodes": 1}), instance_of(self.hardware).gpus)
         requests = self._requests(spec)
         (spec.attempt_dir / FLIGHT_RECORDER).mkdir(parents=True, exist_ok=True)
+        self._register()
         started: dict[str, Task | None] = {}
         try:
-            self._register()
             for request in requests:
                 task = self._run(spec, request)
                 started[task["taskArn"]] = task
@@ -152,7 +156,7 @@ class EcsLauncher(Gang):
 
     @cached_property
     def _definition(self) -> dict[str, Any]:
-        return task_definition(self.settings, self.hardware, self.mount or self.store or Path())
+        return task_definition(self.settings, self.image, self.hardware, self.mount or self.store or Path())
 
     def _register(self) -> None:
         """Once for each content: whoever finds its family active has nothing to do."""
@@ -272,13 +276,15 @@ class WatchedTasks:
         self._known = {arn: task for arn, task in self._known.items() if arn in self._asked}
 
 
-def client(service: str, region: str, attempts: int = ATTEMPTS) -> Any:
+def client(service: str, region: str, attempts: int = ATTEMPTS, session: Any = None) -> Any:
     """A client that repeats a call that is throttled, answered with 5xx or broken off: with jitter, not for ever."""
     import boto3
     from botocore.config import Config
 
     retries = {"mode": "standard", "total_max_attempts": attempts}
-    return boto3.Session().client(service, region_name=region, config=Config(retries=retries, connect_timeout=10))
+    return (session or boto3.Session()).client(
+        service, region_name=region, config=Config(retries=retries, connect_timeout=10)
+    )
 
 
 def _is_over(task: Task | None) -> bool:
@@ -286,9 +292,13 @@ def _is_over(task: Task | None) -> bool:
 
 
 def _refusal(error: Exception, who: str, spot: bool) -> Exception:
-    """What ECS's refusal means: another try may help, or somebody has to change something."""
-    response = getattr(error, "response", None)
-    if response is None or response["ResponseMetadata"]["HTTPStatusCode"] >= 500 or "Throttl" in str(error):
+    """What it means that a call did not succeed: another try may help, or somebody has to change something."""
+    from botocore.exceptions import ConnectionError as Unreachable
+    from botocore.exceptions import HTTPClientError
+
+    response = getattr(error, "response", {})
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if isinstance(error, Unreachable | HTTPClientError) or status >= 500 or "Throttl" in str(error):
         return LaunchFailed(
             Status("failed", None, f"{who} was not started, ECS cannot be reached: {error}", "capacity")
         )

@@ -44,7 +44,6 @@ class EcsSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cluster: Name
-    image: Annotated[str, Field(pattern=r"^[^@\s]+@sha256:[0-9a-f]{64}$")]
     execution_role: Role
     task_role: Role
     capacity_provider: Name
@@ -57,7 +56,7 @@ class EcsSettings(BaseModel):
         return self.spot_capacity_provider if hardware.spot else self.capacity_provider
 
 
-def task_definition(settings: EcsSettings, hardware: Hardware, store: Path) -> dict[str, Any]:
+def task_definition(settings: EcsSettings, image: str, hardware: Hardware, store: Path) -> dict[str, Any]:
     """A node's task. ``family`` holds the digest of the rest: the same content is the same family, in every process.
 
     Host network: EFA devices are the host's. ``store`` is at the same path on the host and in the container.
@@ -70,7 +69,7 @@ def task_definition(settings: EcsSettings, hardware: Hardware, store: Path) -> d
         "taskRoleArn": settings.task_role,
         "volumes": [{"name": "store", "host": {"sourcePath": str(store)}}],
         "placementConstraints": [{"type": "memberOf", "expression": instance}],
-        "containerDefinitions": [_container(settings, hardware, store)],
+        "containerDefinitions": [_container(settings, image, hardware, store)],
     }
     digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
     tags = [{"key": f"{TAG}:content", "value": digest}]
@@ -111,7 +110,7 @@ def tags_of(spec: LaunchSpec, node: int) -> dict[str, str]:
     return {f"{TAG}:{name}": value for name, value in tags.items() if value}
 
 
-def _container(settings: EcsSettings, hardware: Hardware, store: Path) -> dict[str, Any]:
+def _container(settings: EcsSettings, image: str, hardware: Hardware, store: Path) -> dict[str, Any]:
     instance = instance_of(hardware)
     memory = int(instance.memory_gib * 1024 * OF_MEMORY)
     gpus = [{"type": "GPU", "value": str(instance.gpus)}] if instance.gpus else []
@@ -126,8 +125,10 @@ def _container(settings: EcsSettings, hardware: Hardware, store: Path) -> dict[s
     }
     return {
         "name": CONTAINER,
-        "image": settings.image,
+        "image": image,
         "essential": True,
+        # The image's own is the trainer's command line; a request can replace the command alone.
+        "entryPoint": ["/usr/bin/env"],
         "memory": memory,
         "resourceRequirements": gpus,
         "environment": environment,

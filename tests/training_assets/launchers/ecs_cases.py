@@ -1,7 +1,7 @@
 """What must hold of the ECS launcher, case by case, on real parts: boto3, ministack, tasks that execute.
 
 Each ``case_<name>(world)`` raises AssertionError where it does not hold. ``python -m
-tests.training_assets.launchers.ecs_cases <attempt> <directory>`` is the orchestrator that a case kills.
+tests.training_assets.launchers.ecs_cases <launch|step> <attempt> <directory>`` is the orchestrator that a case kills.
 """
 
 import contextlib
@@ -28,11 +28,11 @@ from trainer.contract.results import TrainResult
 from trainer.contract.train_config import Launch
 from training_assets.launchers import LocalLauncher
 from training_assets.launchers.base import Handle, LaunchFailed, LaunchSpec, Status
-from training_assets.launchers.ecs import EcsLauncher, client
+from training_assets.launchers.ecs import POLL_SECONDS, EcsLauncher, client
 from training_assets.launchers.ecs_task import EcsSettings
 from training_assets.launchers.hardware import Hardware
 from training_assets.launchers.processes import marked
-from training_assets.launchers.session import new_attempt
+from training_assets.launchers.session import OUTCOME_FILE, new_attempt, run_to_end
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).resolve().parents[3]
 REGION, ACCOUNT = "us-east-1", "000000000000"
@@ -43,7 +43,6 @@ TWO = Launch(accelerator="cpu", devices=1, num_nodes=2, strategy="ddp_fork")
 
 SETTINGS = EcsSettings(
     cluster="training-assets",
-    image=IMAGE,
     execution_role=f"arn:aws:iam::{ACCOUNT}:role/training-assets-execution",
     task_role=f"arn:aws:iam::{ACCOUNT}:role/training-assets-trainer",
     capacity_provider="training-assets-cpu",
@@ -65,8 +64,6 @@ class World:
     docker: DockerApi
     proxy: FaultyProxy
     emulator: str
-    hardware: Hardware = HARDWARE
-    settings: EcsSettings = SETTINGS
     recipe: Path = Path()
     delivery: Path = Path()
     specs: list[LaunchSpec] = field(default_factory=list)
@@ -75,7 +72,7 @@ class World:
         self.launcher = self.another_launcher()
 
     def another_launcher(self, **hardware: object) -> EcsLauncher:
-        return launcher_at(self.place, self.settings, self.hardware.model_copy(update=hardware))
+        return launcher_at(self.place, hardware=HARDWARE.model_copy(update=hardware))
 
     def spec(self, how: str = "finish", launch: Launch = TWO, **other: Any) -> LaunchSpec:
         spec = spec_at(self.place, new_attempt(), how, launch, **other)
@@ -140,8 +137,14 @@ class World:
             assert len((self.place / f"starts-{node}").read_text().split()) == 1, f"node {node} was started twice"
 
 
-def launcher_at(place: Path, settings: EcsSettings = SETTINGS, hardware: Hardware = HARDWARE) -> EcsLauncher:
-    return EcsLauncher(settings, hardware, store=place, poll_seconds=0.2)
+def launcher_at(
+    place: Path,
+    settings: EcsSettings = SETTINGS,
+    hardware: Hardware = HARDWARE,
+    image: str = IMAGE,
+    **other: Any,
+) -> EcsLauncher:
+    return EcsLauncher(settings, image, hardware, **{"store": place, "poll_seconds": 0.2, **other})
 
 
 def spec_at(place: Path, attempt: str, how: str = "finish", launch: Launch = TWO, **other: Any) -> LaunchSpec:
@@ -330,8 +333,7 @@ def case_quota(world: World) -> None:
 
 
 def case_image_missing(world: World) -> None:
-    settings = SETTINGS.model_copy(update={"image": IMAGE.replace("a" * 64, "b" * 64)})
-    world.launcher = launcher_at(world.place, settings)
+    world.launcher = launcher_at(world.place, image=IMAGE.replace("a" * 64, "b" * 64))
     status = world.end(world.launcher.launch(world.spec()))
     assert (status.state, status.kind, status.exit_code) == ("failed", "image", None), status
 
@@ -420,6 +422,34 @@ def case_orchestrator_killed_while_launching(world: World) -> None:
     world.launcher.stop(half)  # knows one node, and stops both
 
 
+def case_step_cancelled(world: World) -> None:
+    """Dagster interrupts the step: every node is asked to save and ends, and the attempt is kept as cancelled."""
+    spec = world.spec()
+    step = _orchestrator(world, spec, "step")
+    until(lambda: (world.place / "starts-1").exists() and (world.place / "starts-0").exists())
+    step.send_signal(signal.SIGINT)
+    assert step.wait(60) != 0
+    assert json.loads((spec.attempt_dir / OUTCOME_FILE).read_bytes())["kind"] == "cancelled"
+    assert {path.name for path in world.place.glob("saved-*")} == {"saved-0", "saved-1"}
+    assert len(world.tasks(spec, "STOPPED")) == 2
+
+
+def case_step_killed_and_tried_again(world: World) -> None:
+    """The step's process dies; its next try goes on with what runs instead of training twice."""
+    spec, again = world.spec(), world.spec()
+    step = _orchestrator(world, spec, "step")
+    until(lambda: (world.place / "starts-1").exists() and (world.place / "starts-0").exists())
+    _kill(step)
+    asked = world.proxy.calls["DescribeTasks"]
+    retried = _orchestrator(world, again, "step")
+    until(lambda: world.proxy.calls["DescribeTasks"] > asked)
+    world.finish()
+    assert retried.wait(60) == 0
+    assert json.loads((spec.attempt_dir / OUTCOME_FILE).read_bytes())["state"] == "succeeded"
+    assert not world.tasks(again)
+    world.assert_each_node_started_once(spec)
+
+
 def case_throttled(world: World) -> None:
     _through(world, Fault("throttle"))
 
@@ -439,7 +469,7 @@ def case_answers_lost(world: World) -> None:
 
 def case_unreachable(world: World) -> None:
     """For longer than is waited for: it was not started, or somebody is told."""
-    world.launcher = EcsLauncher(SETTINGS, HARDWARE, world.place, poll_seconds=0.2, attempts=4)
+    world.launcher = launcher_at(world.place, attempts=4)
     world.proxy.add(Fault("error", "RunTask", after=1, times=1000))
     status = _refused(world)
     assert status.kind == "capacity", status
@@ -454,7 +484,7 @@ def calls_a_minute(directory: Path, attempts: int = 100, seconds: float = 20.0) 
     """
     with ministack(directory) as url, FaultyProxy(url) as proxy, environment(AWS_ENDPOINT_URL=proxy.url, **CREDENTIALS):
         furnish()
-        launcher = EcsLauncher(SETTINGS, HARDWARE, directory)
+        launcher = launcher_at(directory, poll_seconds=POLL_SECONDS)
         specs = [spec_at(directory / f"run-{number}", f"{new_attempt()}-{number}") for number in range(attempts)]
         handles = [launcher.launch(spec) for spec in specs]
         end, before = time.monotonic() + seconds, Counter(proxy.calls)
@@ -501,8 +531,9 @@ def _through(world: World, fault: Fault) -> None:
         assert fault.seen[action] > fault.times, f"{action} was not tried again"
 
 
-def _orchestrator(world: World, spec: LaunchSpec) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "tests.training_assets.launchers.ecs_cases", spec.attempt, str(world.place)]
+def _orchestrator(world: World, spec: LaunchSpec, how: str = "launch") -> "subprocess.Popen[bytes]":
+    module = "tests.training_assets.launchers.ecs_cases"
+    command = [sys.executable, "-m", module, how, spec.attempt, str(world.place)]
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
@@ -511,11 +542,17 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def _orchestrate(attempt: str, place: Path) -> None:
-    launcher_at(place).launch(spec_at(place, attempt))
+def _orchestrate(how: str, attempt: str, place: Path) -> None:
+    launcher, spec = launcher_at(place), spec_at(place, attempt)
+    if how == "step":
+        import dagster as dg
+
+        run_to_end(dg.build_asset_context(), launcher, spec)
+        return
+    launcher.launch(spec)
     (place / "launched").touch()
     time.sleep(600)
 
 
 if __name__ == "__main__":
-    _orchestrate(sys.argv[1], Path(sys.argv[2]))
+    _orchestrate(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

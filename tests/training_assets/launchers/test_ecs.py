@@ -12,7 +12,7 @@ import pytest
 from tests.training_assets.launchers.ecs_cases import (
     CASES,
     CREDENTIALS,
-    HARDWARE,
+    IMAGE,
     REGION,
     SETTINGS,
     Emulated,
@@ -35,7 +35,7 @@ from training_assets.profiles import load_profile, parse_profile
 QUICK = {"capacity", "quota", "image_missing", "cancelled_during_start"}
 P4 = Hardware(instance_type="p4d.24xlarge", spot=True)
 VARIABLES = {
-    "TRAINING_ASSETS_TRAINER_IMAGE": SETTINGS.image,
+    "TRAINING_ASSETS_TRAINER_IMAGE": IMAGE,
     "TRAINING_ASSETS_EXECUTION_ROLE": SETTINGS.execution_role,
     "TRAINING_ASSETS_TASK_ROLE": SETTINGS.task_role,
 }
@@ -56,7 +56,7 @@ def test_case(name: str, cluster: Emulated, tmp_path: Path, recipe: Path, delive
 
 
 def asked_for(hardware: Hardware = P4, **settings: Any) -> dict[str, Any]:
-    return task_definition(SETTINGS.model_copy(update=settings), hardware, Path("/fsx"))
+    return task_definition(SETTINGS.model_copy(update=settings), IMAGE, hardware, Path("/fsx"))
 
 
 def test_a_node_gets_what_a_training_on_gpus_and_efa_needs() -> None:
@@ -169,8 +169,8 @@ def test_many_attempts_are_watched_with_few_calls() -> None:
 
 
 @pytest.mark.slow
-def test_twenty_attempts_are_watched_with_the_calls_of_one(tmp_path: Path) -> None:
-    calls = calls_a_minute(tmp_path, attempts=20, seconds=10)
+def test_ten_attempts_are_watched_with_the_calls_of_one(tmp_path: Path) -> None:
+    calls = calls_a_minute(tmp_path, attempts=10, seconds=6)
     assert set(calls) == {"DescribeTasks"}
     assert calls["DescribeTasks"] <= 24  # one every five seconds
 
@@ -182,18 +182,23 @@ def test_the_shipped_profile_launches_on_ecs(tmp_path: Path) -> None:
     assert launcher.settings.cluster == "training-assets"
 
 
-def test_a_profile_without_a_digest_is_refused() -> None:
-    value = {"inbox": "/in", "store": "/fsx", "recipes": "recipes", "launcher": "ecs",
-             "windows": {"start": "2024-01-01"}, "hardware": {"instance_type": "m5.large"}}  # fmt: skip
-    profile = parse_profile(
-        {**value, "backend": {**SETTINGS.model_dump(), "image": "trainer:latest"}}, Path("p.yaml"), {}
-    )
+def test_a_profile_that_does_not_say_all_is_refused_with_the_fields_that_are_missing() -> None:
+    windows, backend = {"start": "2024-01-01"}, SETTINGS.model_dump()
+    value = {"inbox": "/in", "store": "/fsx", "recipes": "recipes", "launcher": "ecs", "windows": windows}
+    whole = {**value, "image": {"trainer": IMAGE}, "hardware": {"instance_type": "m5.large"}, "backend": backend}
+
+    def of(**other: object) -> None:
+        launcher_for(parse_profile({**whole, **other}, Path("p.yaml"), {}))
+
+    of()
     with pytest.raises(ContractError, match="field 'image'"):
-        launcher_for(profile)
-    spot = {"instance_type": "m5.large", "spot": True}
-    backend = {**SETTINGS.model_dump(), "spot_capacity_provider": None}
-    with pytest.raises(ContractError, match="spot_capacity_provider"):
-        launcher_for(parse_profile({**value, "hardware": spot, "backend": backend}, Path("p.yaml"), {}))
+        of(image=None)
+    with pytest.raises(ContractError, match="field 'task_role'"):
+        of(backend={**backend, "task_role": "trainer"})
+    with pytest.raises(ContractError, match=r"backend\.spot_capacity_provider"):
+        of(backend={**backend, "spot_capacity_provider": None}, hardware={"instance_type": "m5.large", "spot": True})
+    with pytest.raises(ContractError, match="this instance type is not known"):
+        of(hardware={"instance_type": "m5.enormous"})
 
 
 def test_the_check_finds_what_is_missing_and_starts_nothing(cluster: Emulated, tmp_path: Path) -> None:
@@ -206,12 +211,13 @@ def test_the_check_finds_what_is_missing_and_starts_nothing(cluster: Emulated, t
         }
     )
     with cluster.world(tmp_path) as world, environment(AWS_ENDPOINT_URL=cluster.emulator, **CREDENTIALS):
-        right = SETTINGS.model_copy(update={"image": pushed(world.aws("ecr"))})
-        assert launcher_at(tmp_path, right).check() == []
+        image = pushed(world.aws("ecr"))
+        assert launcher_at(tmp_path, image=image).check() == []
         found = {problem.field for problem in launcher_at(tmp_path, wrong).check()}
-        nowhere = launcher_at(tmp_path, right.model_copy(update={"cluster": "nobodys"})).check()
+        elsewhere = SETTINGS.model_copy(update={"cluster": "nobodys"})
+        nowhere = launcher_at(tmp_path, elsewhere, image=image).check()
         assert not world.proxy.calls
-    assert found == {"backend.capacity_provider", "backend.task_role", "backend.image", "backend.log_group",
+    assert found == {"backend.capacity_provider", "backend.task_role", "image.trainer", "backend.log_group",
                      "backend.secrets.KEY"}  # fmt: skip
     assert [problem.field for problem in nowhere] == ["backend.cluster"]
 
@@ -230,6 +236,6 @@ def test_without_credentials_the_check_says_so(tmp_path: Path, monkeypatch: pyte
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    problems = EcsLauncher(SETTINGS, HARDWARE, tmp_path).check()
+    problems = launcher_at(tmp_path).check()
     assert problems
     assert all("credentials" in problem.found for problem in problems)
