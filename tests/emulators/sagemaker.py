@@ -141,6 +141,10 @@ class SageMaker:
         keys = {"aws_access_key_id": "emulated", "aws_secret_access_key": "emulated", "region_name": REGION}
         return boto3.client(service, endpoint_url=self.url, **keys)
 
+    def checkpoints(self, uri: str) -> Path:
+        """What SageMaker would copy to ``uri`` and back: here hosts write to it at once."""
+        return self.place / "s3" / uri.removeprefix("s3://")
+
     @property
     def running(self) -> list[Job]:
         return [job for job in list(self.jobs.values()) if not job.is_over]
@@ -402,6 +406,10 @@ class SageMaker:
             there = self.file_systems[source["FileSystemId"], mount_name].joinpath(*parts)
             (root / "input/data" / channel["ChannelName"]).mkdir()
             mounts[there] = str(ML / "input/data" / channel["ChannelName"])
+        if "CheckpointConfig" in job.described:
+            checkpoints = self.checkpoints(job.described["CheckpointConfig"]["S3Uri"])
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            mounts[checkpoints] = job.described["CheckpointConfig"].get("LocalPath", str(ML / "checkpoints"))
         return mounts
 
     def _keep_log(self, host: Host, stream: str) -> None:

@@ -4,39 +4,34 @@ The store is an FSx for Lustre file system that the job mounts as a channel. Wha
 the attempt's directory: SageMaker holds no argument beyond 256 characters and no environment value beyond 512.
 """
 
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from botocore.config import Config
-from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
 from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.files import write_text
 from trainer.contract.nodes import NodeStart, start_path
+from trainer.contract.results import FailureKind
 from training_assets.launchers import environment
 from training_assets.launchers.base import Estimate, Handle, LaunchFailed, LaunchSpec, Status
 from training_assets.launchers.devices import processes_of, refuse_misfit
 from training_assets.launchers.gang import Gang, NodeState
 from training_assets.launchers.hardware import Hardware, instance_of, usd_per_hour
 from training_assets.launchers.sagemaker_check import problems_with
-from training_assets.launchers.sagemaker_job import CHANNELS, PREFIX, Settings, job_name, request_of, tags_of
+from training_assets.launchers.sagemaker_job import CHANNELS, Settings, job_name, request_of, tags_of
 from training_assets.launchers.sagemaker_status import ENDED, kind_of, state_of
 
 if TYPE_CHECKING:
+    from training_assets.launchers.sagemaker_jobs import Jobs, Refusal
     from training_assets.profiles import Profile
 
 STOP_SECONDS = 900.0
 """SIGTERM, 120 s until SIGKILL, and what SageMaker then takes to upload and to give the instances back."""
-
-PAGES = 10
-Client = Any
 
 
 class SageMakerLauncher(Gang):
@@ -82,12 +77,10 @@ class SageMakerLauncher(Gang):
         image = profile.image.trainer
         return cls(settings, image, profile.hardware, profile.store, profile.mount, profile.network_interface)
 
-    def client(self, service: str) -> Client:
-        import boto3
+    def client(self, service: str) -> Any:
+        from training_assets.launchers.sagemaker_jobs import client
 
-        retries = {"mode": "standard", "total_max_attempts": self.tries}
-        config = Config(retries=retries, connect_timeout=5, read_timeout=30)
-        return boto3.client(service, region_name=self.hardware.region, config=config)
+        return client(service, self.hardware.region, self.tries)
 
     def check(self) -> Sequence[Problem]:
         return problems_with(self.settings, self.image, self.hardware, self.store, self.client)
@@ -106,10 +99,8 @@ class SageMakerLauncher(Gang):
         request = request_of(spec, self.settings, self.image, self.hardware, self._mount, self.there(str(start_file)))
         (spec.attempt_dir / environment.FLIGHT_RECORDER).mkdir(parents=True, exist_ok=True)
         write_text(start_file, self._start(spec).model_dump_json() + "\n")
-        try:
-            self.jobs.client.create_training_job(**request)
-        except ClientError as error:
-            self._ours_or_refused(spec, error)
+        if refusal := self.jobs.create(request):
+            self._ours_or_refused(spec, refusal)
         return self._handle(spec, time.time())
 
     def attach(self, handle: Handle) -> Handle | None:
@@ -131,7 +122,7 @@ class SageMakerLauncher(Gang):
                 raise TimeoutError(f"training job {handle.id} is still {job['TrainingJobStatus']}: look at its console")
             if job["TrainingJobStatus"] == "InProgress":
                 self._stopped.add(handle.id)
-                self._ask_to_stop(handle.id)
+                self.jobs.stop(handle.id)
             time.sleep(min(2.0, self.poll_seconds))
 
     def seconds_billed(self, handle: Handle) -> float | None:
@@ -142,6 +133,8 @@ class SageMakerLauncher(Gang):
     @cached_property
     def jobs(self) -> "Jobs":
         """Made when first used: the code location loads without a client."""
+        from training_assets.launchers.sagemaker_jobs import Jobs
+
         return Jobs(self.client("sagemaker"), lambda: self.poll_seconds)
 
     @property
@@ -151,116 +144,33 @@ class SageMakerLauncher(Gang):
     def _start(self, spec: LaunchSpec) -> NodeStart:
         options = ("--echo", "--patience", f"{self.placement_seconds:.0f}")
         _, _, *arguments = self.command(spec, *options)  # behind "-m trainer.node"
-        return NodeStart(environment=self.environment(spec), arguments=tuple(arguments))
+        efa = {"FI_EFA_USE_HUGE_PAGE": "0"} if instance_of(self.hardware).efa else {}
+        return NodeStart(environment=self.environment(spec, efa), arguments=tuple(arguments))
 
     def _handle(self, spec: LaunchSpec, started_at: float) -> Handle:
         name = job_name(spec)
         return Handle(name, spec, started_at, (name,))
 
-    def _ours_or_refused(self, spec: LaunchSpec, error: ClientError) -> None:
+    def _ours_or_refused(self, spec: LaunchSpec, refusal: "Refusal") -> None:
         """
         Raises:
             LaunchFailed, ContractError: there is no job of ours, for this reason.
-            ClientError: it is not known whether there is one: SageMaker could not be reached for long.
         """
-        code, text = _told(error)
-        if code == "ResourceInUse":
+        if refusal.code == "ResourceInUse":
             self._refuse_a_strangers_job(spec)
             return
-        if code == "ResourceLimitExceeded":
-            raise LaunchFailed(Status("failed", None, f"{spec.what}: {text}", "quota")) from None
-        if kind := kind_of(text) if code == "ValidationException" else None:
-            raise LaunchFailed(Status("failed", None, f"{spec.what}: {text}", kind)) from None
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500 or "Throttl" in code:
-            raise error
-        raise ContractError("SageMaker refuses the training job", [Problem(job_name(spec), text, code)]) from None
+        quota: FailureKind | None = "quota" if refusal.code == "ResourceLimitExceeded" else None
+        if kind := quota or (kind_of(refusal.text) if refusal.code == "ValidationException" else None):
+            raise LaunchFailed(Status("failed", None, f"{spec.what}: {refusal.text}", kind))
+        problem = Problem(job_name(spec), f"{refusal.code}: {refusal.text}", "a request that SageMaker takes")
+        raise ContractError("SageMaker refuses the training job", [problem])
 
     def _refuse_a_strangers_job(self, spec: LaunchSpec) -> None:
         """The answer to an earlier request may have been lost, or this is another process's launch of the attempt."""
-        job = self.jobs.describe(job_name(spec))
-        tags = self.jobs.client.list_tags(ResourceArn=job["TrainingJobArn"])["Tags"] if job else ()
-        found = {tag["Key"]: tag["Value"] for tag in tags}
-        ours = tags_of(spec)
+        found, ours = self.jobs.tags(job_name(spec)), tags_of(spec)
         if not ours.items() <= found.items():
             problem = Problem(f"training job {job_name(spec)}", f"tags {found}", f"tags {ours}")
             raise ContractError("somebody else has a training job of this name", [problem])
-
-    def _ask_to_stop(self, name: str) -> None:
-        try:
-            self.jobs.client.stop_training_job(TrainingJobName=name)
-        except ClientError as error:
-            if _told(error)[0] != "ValidationException":  # it ended meanwhile
-                raise
-
-
-class Jobs:
-    """Training jobs as SageMaker describes them, asked for as seldom as can be.
-
-    Whoever watches one job describes it. For several, one listing serves all of them for ``seconds()``, and a job is
-    described again only when the listing shows that it moved: how many calls there are does not grow with the jobs.
-    """
-
-    def __init__(self, client: Client, seconds: Callable[[], float]) -> None:
-        self.client, self.seconds = client, seconds
-        self._described: dict[str, Mapping[str, Any]] = {}
-        self._listed: dict[str, tuple[object, ...]] = {}
-        self._seen: dict[str, tuple[object, ...] | None] = {}
-        """What the listing said of a job when it was last described."""
-        self._listed_at = float("-inf")
-        self._lock = threading.Lock()
-
-    def describe(self, name: str) -> Mapping[str, Any] | None:
-        """None: there is no such job."""
-        try:
-            job: Mapping[str, Any] = self.client.describe_training_job(TrainingJobName=name)
-        except ClientError as error:
-            code, text = _told(error)
-            if code == "ResourceNotFound" or (code == "ValidationException" and "not f" in text):
-                return None
-            raise
-        self._described[name] = job
-        return job
-
-    def latest(self, name: str, fresh: bool = False) -> Mapping[str, Any] | None:
-        """``fresh``: as it is now, unless it has ended. Otherwise it may be as old as the listing."""
-        known = self._described.get(name)
-        if known is not None and known["TrainingJobStatus"] in ENDED:
-            return known
-        if known is None or fresh or self._watched() < 2:
-            return self.describe(name)
-        with self._lock:
-            if time.monotonic() - self._listed_at >= self.seconds():
-                self._list()
-            mark = self._listed.get(name)
-        if mark is not None and mark in (_mark(known), self._seen.get(name)):
-            return known
-        self._seen[name] = mark
-        return self.describe(name)
-
-    def _watched(self) -> int:
-        return len(self._under_way())
-
-    def _under_way(self) -> list[Mapping[str, Any]]:
-        return [job for job in list(self._described.values()) if job["TrainingJobStatus"] not in ENDED]
-
-    def _list(self) -> None:
-        oldest: datetime = min(job["CreationTime"] for job in self._under_way())
-        pages = self.client.get_paginator("list_training_jobs").paginate(
-            NameContains=PREFIX,
-            CreationTimeAfter=oldest - timedelta(seconds=1),
-            PaginationConfig={"PageSize": 100, "MaxItems": 100 * PAGES},  # who is not among them is described
-        )
-        self._listed = {job["TrainingJobName"]: _mark(job) for page in pages for job in page["TrainingJobSummaries"]}
-        self._listed_at = time.monotonic()
-
-
-def _mark(job: Mapping[str, Any]) -> tuple[object, ...]:
-    """What changes when the job moves, of its description as of its line in a listing."""
-    return job["TrainingJobStatus"], job.get("SecondaryStatus"), job.get("LastModifiedTime")
-
-
-def _told(error: ClientError) -> tuple[str, str]:
-    return error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
 
 
 def _misfits(profile: "Profile", settings: Settings) -> list[Problem]:

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from trainer.contract.errors import Problem
 from training_assets.launchers.hardware import Hardware
 from training_assets.launchers.sagemaker_job import Settings
@@ -20,6 +18,8 @@ def problems_with(
     settings: Settings, image: str, hardware: Hardware, store: Path, client: Clients, mounts: Path = MOUNTS
 ) -> list[Problem]:
     """One question a service; one that does not answer is a problem too, and the others are asked all the same."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
     questions: dict[str, Callable[[], Iterator[Problem]]] = {
         "iam": lambda: _role(settings, client("iam")),
         "ecr": lambda: _image(image, client("ecr")),

@@ -36,7 +36,7 @@ from trainer.contract.attempts import read_beat
 from trainer.contract.results import TrainResult
 from training_assets.launchers import Handle, Launcher, LaunchSpec, LocalLauncher, Status
 from training_assets.launchers.sagemaker import SageMakerLauncher
-from training_assets.launchers.sagemaker_job import METRICS
+from training_assets.launchers.sagemaker_job import CHECKPOINTS, METRICS
 from training_assets.launchers.session import new_attempt
 
 
@@ -347,6 +347,7 @@ def case_training(world: World, recipe: Path, delivery: Path) -> None:
 def case_training_interrupted(world: World, recipe: Path, delivery: Path) -> None:
     """Spot instances are taken in the middle of training; the next attempt resumes, as if nothing had been."""
     launcher, spec = world.launcher(spot=True), training_of(world, recipe, delivery, RANKS)
+    spec = replace(spec, arguments=(*spec.arguments, "--copy-to", f"{CHECKPOINTS}/copies"))
     handle = launcher.launch(spec)
     until(lambda: (beat := read_beat(spec.attempt_dir, 0)) is not None and beat.finished > 0, 120)
     world.cloud.interrupt(handle.id)
@@ -354,6 +355,8 @@ def case_training_interrupted(world: World, recipe: Path, delivery: Path) -> Non
     again = replace(spec, attempt=new_attempt())
     assert trained(launcher, launcher.launch(again)) == trained_here(world, recipe, delivery)
     assert result_of(spec).resumed_from_step
+    kept = world.cloud.checkpoints(f"s3://bucket/checkpoints/{spec.run_dir.name}/copies")
+    assert list(kept.glob("step-*/COMPLETE")), "SageMaker takes these to S3"
     nothing_is_left(world, spec, again)
 
 

@@ -86,6 +86,7 @@ def test_a_service_that_fails_does_not_hide_what_the_others_say(account: World) 
     assert "make image pushes it" in text
 
 
+@pytest.mark.slow
 def test_throttling_and_errors_of_every_service_are_mended(account: World) -> None:
     backend = backend_of(account)
     asked = ("GetRole", "DescribeImages", "DescribeSubnets", "DescribeSecurityGroups", "DescribeFileSystems",
