@@ -54,9 +54,15 @@ class EksLauncher(Gang):
     """``store`` is where Dagster sees the store, ``mount`` where pods do."""
 
     def __init__(
-        self, settings: Settings, hardware: Hardware, store: Path, mount: Path, network_interface: str | None = None
+        self,
+        settings: Settings,
+        image: str,
+        hardware: Hardware,
+        store: Path,
+        mount: Path,
+        network_interface: str | None = None,
     ) -> None:
-        self.settings, self.hardware = settings, hardware
+        self.settings, self.image, self.hardware = settings, image, hardware
         self.store, self.mount, self.network_interface = store, mount, network_interface
         self.placement_seconds, self.poll_seconds = hardware.placement_minutes * 60, settings.poll_seconds
         self.force_after = FORCE_AFTER
@@ -70,9 +76,10 @@ class EksLauncher(Gang):
             ContractError: the profile lacks what this launcher must know.
         """
         where = f"profile {profile.name}"
-        if profile.hardware is None:
-            expected = "instance_type, and what else it runs on"
-            raise ContractError("launcher eks needs hardware", [Problem(where, "nothing", expected, field="hardware")])
+        if profile.hardware is None or profile.image is None:
+            given = {"hardware": profile.hardware, "image": profile.image}
+            lacking = [Problem(where, "nothing", "a mapping", field=name) for name, value in given.items() if not value]
+            raise ContractError("launcher eks needs more of its profile", lacking)
         instance_of(profile.hardware)
         try:
             settings = Settings.model_validate(profile.backend)
@@ -84,7 +91,8 @@ class EksLauncher(Gang):
         if not mount.is_relative_to(settings.claim_path):
             problem = Problem(where, str(mount), f"a directory in {settings.claim_path}", field="mount")
             raise ContractError("pods would not see the store", [problem], "backend.claim_path is where they mount it.")
-        return cls(settings, profile.hardware, profile.store, mount, profile.network_interface)
+        image = profile.image.trainer
+        return cls(settings, image, profile.hardware, profile.store, mount, profile.network_interface)
 
     def check(self) -> Sequence[Problem]:
         try:
@@ -158,7 +166,7 @@ class EksLauncher(Gang):
         command = self.command(replace(spec, port=master_port(spec)), *patience)
         environment = {"FI_EFA_USE_HUGE_PAGE": "0", **self.environment(spec)}
         active = None if spec.deadline is None else spec.deadline + self.placement_seconds
-        return Work(spec, command, environment, active)
+        return Work(spec, self.image, command, environment, active)
 
     def _states(self, handle: Handle) -> Sequence[NodeState]:
         spec = handle.spec

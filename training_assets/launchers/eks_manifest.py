@@ -35,10 +35,11 @@ CAPACITY = {
 
 @dataclass(frozen=True)
 class Work:
-    """What each node of ``spec`` runs: ``command`` after the interpreter, with ``environment``. ``active_seconds``:
-    after so long the backend ends it."""
+    """What each node of ``spec`` runs: ``command`` after the interpreter of ``image``, with ``environment``.
+    ``active_seconds``: after so long the backend ends it."""
 
     spec: LaunchSpec
+    image: str
     command: tuple[str, ...]
     environment: Mapping[str, str]
     active_seconds: float | None
@@ -173,7 +174,7 @@ def _pod(work: Work, settings: Settings, hardware: Hardware) -> Object:
 def _container(work: Work, settings: Settings, hardware: Hardware) -> Object:
     return {
         "name": CONTAINER,
-        "image": settings.image,
+        "image": work.image,
         "command": [settings.python, *map(literal, work.command)],
         "env": _environment(work, settings),
         "resources": _resources(work.spec, settings, hardware),

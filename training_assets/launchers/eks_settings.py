@@ -13,7 +13,7 @@ class Settings(BaseModel):
     """``backend`` of a profile whose launcher is ``eks``.
 
     ``context`` of the kubeconfig is whom to talk to as whom; None: as the service account of the pod that asks.
-    ``image`` by digest; ``claim`` is the volume claim of the file system that has the store, mounted at ``claim_path``.
+    ``claim`` is the volume claim of the file system that has the store, mounted at ``claim_path``.
     ``queue``: a Kueue LocalQueue, which starts all
     nodes together. ``node_groups``: who labels hosts as spot or on demand. ``secrets``: environment variables from
     ``secret/key``. ``cpus``, ``memory_gib``, ``shared_memory_gib`` and ``hugepages_mib`` of each node are by default
@@ -23,7 +23,6 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    image: Annotated[str, Field(pattern=r"^[^\s@]+@sha256:[0-9a-f]{64}$")]
     namespace: Name = "training-assets"
     service_account: Name = "trainer"
     claim: Name = "fsx"

@@ -424,9 +424,9 @@ def _trained(world: World, name: str, launch: Launch, launcher: Any) -> TrainRes
 
 
 def _launcher(kubeconfig: Path, store: Path, hardware: Hardware, **backend: Any) -> EksLauncher:
-    given = {"image": IMAGE, "kubeconfig": kubeconfig, "claim_path": store, "python": sys.executable,
+    given = {"kubeconfig": kubeconfig, "claim_path": store, "python": sys.executable,
              "poll_seconds": 0.2, **backend}  # fmt: skip
-    return EksLauncher(Settings.model_validate(given), hardware, store, store, network_interface="lo")
+    return EksLauncher(Settings.model_validate(given), IMAGE, hardware, store, store, network_interface="lo")
 
 
 def _own_environment() -> dict[str, str]:

@@ -29,16 +29,16 @@ def changed(**changes: object) -> Profile:
 def test_the_profile_makes_a_launcher() -> None:
     launcher = launcher_for(load_profile("eks", ENVIRONMENT))
     assert isinstance(launcher, EksLauncher)
-    assert (launcher.settings.image, launcher.settings.queue, launcher.mount) == (IMAGE, "gpu", Path("/fsx/store"))
+    assert (launcher.image, launcher.settings.queue, launcher.mount) == (IMAGE, "gpu", Path("/fsx/store"))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"hardware": None}, r"field 'hardware': found nothing"),
-        ({"backend": {"image": "trainer:latest"}}, r"field 'image': found 'trainer:latest'"),
-        ({"backend": {"image": IMAGE, "claims": "x"}}, r"field 'claims'.*is it misspelt"),
-        ({"backend": {"image": IMAGE, "secrets": {"A": "value"}}}, r"field 'secrets\.A'"),
+        ({"image": None}, r"field 'image': found nothing"),
+        ({"backend": {"claims": "x"}}, r"field 'claims'.*is it misspelt"),
+        ({"backend": {"secrets": {"A": "value"}}}, r"field 'secrets\.A'"),
         ({"store": Path("/elsewhere")}, r"field 'mount': found /elsewhere, expected a directory in /fsx"),
     ],
 )

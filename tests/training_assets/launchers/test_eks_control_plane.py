@@ -58,9 +58,9 @@ def api(kubeconfig: Path) -> Api:
 
 @pytest.fixture
 def launcher(kubeconfig: Path, tmp_path: Path) -> EksLauncher:
-    given = {"image": IMAGE, "kubeconfig": kubeconfig, "context": "real", "claim_path": tmp_path, "retry_seconds": 30.0}
+    given = {"kubeconfig": kubeconfig, "context": "real", "claim_path": tmp_path, "retry_seconds": 30.0}
     hardware = Hardware(instance_type="p4d.24xlarge")
-    return EksLauncher(Settings.model_validate(given), hardware, tmp_path, tmp_path, "eth0")
+    return EksLauncher(Settings.model_validate(given), IMAGE, hardware, tmp_path, tmp_path, "eth0")
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 16])

@@ -36,9 +36,9 @@ def spec_of(run: str = "tiny-abc12345", nodes: int = 2, **other: Any) -> LaunchS
 def objects(
     spec: LaunchSpec | None = None, instance: str = "p4d.24xlarge", spot: bool = False, **backend: Any
 ) -> tuple[Object, Object, Object]:
-    settings = Settings.model_validate({"image": IMAGE, "priority_class": "training", **backend})
+    settings = Settings.model_validate({"priority_class": "training", **backend})
     hardware, store = Hardware(instance_type=instance, spot=spot), Path("/fsx/store")
-    launcher = EksLauncher(settings, hardware, store, store, "eth0")
+    launcher = EksLauncher(settings, IMAGE, hardware, store, store, "eth0")
     return manifests(launcher.work_of(spec or spec_of(project="cars")), settings, hardware)
 
 
