@@ -30,6 +30,9 @@ HANDLE_FILE, OUTCOME_FILE = "handle.json", "outcome.json"
 DEADLINE_SLACK = 30.0
 """Seconds that the nodes and the backend, which know the deadline too, have to end it themselves."""
 
+SILENCE_SECONDS = 1800.0
+"""How long a backend may not say where an attempt stands; then the step gives up, and stops what it can."""
+
 KIND_OF_LIMIT: dict[str, FailureKind] = {
     "max_cost_usd": "cost",
     "idle_gpu_minutes": "no_progress",
@@ -206,8 +209,9 @@ def _watched(
 ) -> Status:
     offset: Offset = ()
     waited_for, began = "", 0.0
+    asked = _Patient(launcher, context.log.warning)
     while True:
-        status = launcher.poll(handle)
+        status = asked.poll(handle)
         text, offset = launcher.logs(handle, offset, last=status.state != "running")
         _echo(text)
         if status.state != "running":
@@ -222,6 +226,30 @@ def _watched(
                 launcher.stop(handle)
                 return passed
         time.sleep(launcher.poll_seconds)
+
+
+class _Patient:
+    """A backend that cannot be asked says nothing of the training, which goes on: only long silence is a failure."""
+
+    def __init__(self, launcher: Launcher, warn: Callable[[str], None]) -> None:
+        self.launcher, self.warn = launcher, warn
+        self.answered = time.monotonic()
+
+    def poll(self, handle: Handle) -> Status:
+        told = False
+        while True:
+            try:
+                status = self.launcher.poll(handle)
+            except Exception as error:  # each backend has its own for this
+                if time.monotonic() - self.answered > SILENCE_SECONDS:
+                    raise
+                if not told:
+                    self.warn(f"the backend does not say where {handle.spec.what} stands: {error}")
+                told = True
+                time.sleep(self.launcher.poll_seconds)
+            else:
+                self.answered = time.monotonic()
+                return status
 
 
 def _passed_limit(launcher: Launcher, handle: Handle, began: float, observer: Observer | None) -> Status | None:

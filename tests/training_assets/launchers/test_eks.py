@@ -13,7 +13,11 @@ from training_assets.launchers import LaunchSpec, Status, launcher_for
 from training_assets.launchers.eks import EksLauncher
 from training_assets.profiles import Profile, load_profile
 
-ENVIRONMENT = {"TRAINING_ASSETS_TRAINER_IMAGE": IMAGE}
+ENVIRONMENT = {
+    "TRAINING_ASSETS_TRAINER_IMAGE": IMAGE,
+    "TRAINING_ASSETS_ARCHIVE": "s3://archive",
+    "TRAINING_ASSETS_EVENT_BUS": "training-assets",
+}
 
 
 @pytest.fixture

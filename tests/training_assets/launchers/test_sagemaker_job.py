@@ -126,6 +126,7 @@ def test_the_profile_of_the_repository_can_be_used() -> None:
     values = ("arn:aws:iam::123456789012:role/r", "s3://bucket/o", "subnet-0", "sg-0",
               "fs-01234567", "/abcdefgh/store")  # fmt: skip
     given = {f"TRAINING_ASSETS_SAGEMAKER_{name}": value for name, value in zip(names, values, strict=True)}
+    given |= {"TRAINING_ASSETS_ARCHIVE": "s3://archive", "TRAINING_ASSETS_EVENT_BUS": "training-assets"}
     launcher = launcher_for(load_profile("sagemaker", given | {"TRAINING_ASSETS_TRAINER_IMAGE": IMAGE}))
     assert launcher.there("/fsx/store/runs/r") == "/opt/ml/input/data/store/runs/r"
     estimate = launcher.estimate(LaunchSpec(("train",), Path("/fsx/store/runs/r"), "a", launch=HOSTS))

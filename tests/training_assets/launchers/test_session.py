@@ -15,7 +15,7 @@ from trainer.contract.attempts import ATTEMPT_VARIABLE
 from trainer.contract.nodes import read_end
 from trainer.contract.results import TrainResult
 from trainer.contract.train_config import Launch
-from training_assets.launchers import Handle, LaunchSpec, LocalLauncher, Status
+from training_assets.launchers import Handle, LaunchSpec, LocalLauncher, Status, session
 from training_assets.launchers.base import Estimate, LaunchFailed
 from training_assets.launchers.outcomes import OUTCOMES, RETRIES
 from training_assets.launchers.processes import marked
@@ -138,6 +138,33 @@ def test_a_step_that_is_cancelled_while_it_launches_leaves_nothing(tmp_path: Pat
     with pytest.raises(KeyboardInterrupt):
         run(spec, Interrupted(grace=2))
     assert not marked((ATTEMPT_VARIABLE, spec.attempt))
+
+
+def test_a_backend_that_does_not_answer_for_a_while_ends_nothing(tmp_path: Path) -> None:
+    class Silent(Priced):
+        asked = 0
+
+        def poll(self, handle: Handle) -> Status:
+            self.asked += 1
+            if self.asked in (1, 2, 4):
+                raise ConnectionError("nobody is there")
+            return super().poll(handle)
+
+    spec = spec_of("fine", tmp_path)
+    run(spec, Silent(grace=2))
+    assert outcome(spec)["state"] == "succeeded"
+
+
+def test_a_backend_that_never_answers_again_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(Priced):
+        def poll(self, handle: Handle) -> Status:
+            raise ConnectionError("nobody is there")
+
+    monkeypatch.setattr(session, "SILENCE_SECONDS", 0.2)
+    spec = spec_of("patient", tmp_path)
+    with pytest.raises(ConnectionError):
+        run(spec, Gone(grace=2))
+    assert not marked((ATTEMPT_VARIABLE, spec.attempt)), "what could be stopped was"
 
 
 def test_crashes_are_tried_again_until_their_budget_is_spent(tmp_path: Path) -> None:
