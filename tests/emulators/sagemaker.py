@@ -118,8 +118,8 @@ class SageMaker:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> "SageMaker":
-        self._made = not ML.exists()
-        ML.mkdir(parents=True, exist_ok=True)  # somewhere to mount each host's own
+        # Somewhere to mount each host's own. It stays: to remove it would unmount it in the hosts of other servers too.
+        ML.mkdir(parents=True, exist_ok=True)
         threading.Thread(target=self._server.serve_forever, args=(TICK,), daemon=True).start()
         return self
 
@@ -134,8 +134,6 @@ class SageMaker:
             keeper.join()
         self._server.shutdown()
         self._server.server_close()
-        if self._made:
-            ML.rmdir()
 
     def client(self, service: str) -> Any:
         keys = {"aws_access_key_id": "emulated", "aws_secret_access_key": "emulated", "region_name": REGION}

@@ -349,7 +349,10 @@ def case_training_interrupted(world: World, recipe: Path, delivery: Path) -> Non
     launcher, spec = world.launcher(spot=True), training_of(world, recipe, delivery, RANKS)
     spec = replace(spec, arguments=(*spec.arguments, "--copy-to", f"{CHECKPOINTS}/copies"))
     handle = launcher.launch(spec)
-    until(lambda: (beat := read_beat(spec.attempt_dir, 0)) is not None and beat.finished > 0, 120)
+    while (beat := read_beat(spec.attempt_dir, 0)) is None or beat.finished == 0:
+        status = launcher.poll(handle)
+        assert status.state == "running", status
+        time.sleep(0.05)
     world.cloud.interrupt(handle.id)
     ended_as(world, launcher, handle, "spot")
     again = replace(spec, attempt=new_attempt())
