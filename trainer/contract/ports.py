@@ -26,4 +26,4 @@ def free_port() -> int:
                     raise
             else:
                 return port
-    raise OSError(errno.EADDRINUSE, f"of a hundred ports between {OURS.start} and {OURS.stop} none was free")
+    raise OSError(errno.EADDRINUSE, "of a hundred ports that were tried none was free")
