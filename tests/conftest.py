@@ -1,5 +1,6 @@
 """What many tests share: a small delivery, and the real data when it lies beside the project."""
 
+import gc
 import hashlib
 import json
 import shutil
@@ -128,3 +129,8 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     bucket = f"bucket-{uuid4().hex[:8]}"
     boto3.client("s3").create_bucket(Bucket=bucket)
     return f"s3://{bucket}"
+
+
+def pytest_sessionfinish() -> None:
+    # What plugins import after this is parsed, and CPython 3.11's parser gives up when a finalizer runs inside it.
+    gc.collect()
