@@ -1,4 +1,4 @@
-"""Launchers: how a trainer command becomes processes. One file a backend, one line here."""
+"""Launchers: how a trainer command becomes processes. One module or folder a backend, one line here."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -18,7 +18,7 @@ def _cloud(module: str, name: str) -> Factory:
     """Imported when it is used: the clients of the clouds take their time."""
 
     def factory(profile: "Profile") -> Launcher:
-        launcher: Launcher = getattr(import_module(f"training_assets.launchers.{module}"), name).of(profile)
+        launcher: Launcher = getattr(import_module(f"training_assets.launchers.{module}.launcher"), name).of(profile)
         return launcher
 
     return factory

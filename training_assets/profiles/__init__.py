@@ -122,7 +122,7 @@ class Profile(_Model):
     ``launch`` has fields of a recipe's ``launch`` that this profile decides for all recipes;
     ``TRAIN__LAUNCH__<FIELD>`` in the environment wins over it. ``network_interface`` is what ranks talk over
     (``eth0``). ``image`` is what a launcher other than ``local`` runs, by digest (docs/images.md), ``hardware`` what
-    it starts nodes on, ``backend`` what it must know besides (``launchers/<launcher>.py`` has the fields). ``mount`` is
+    it starts nodes on, ``backend`` what it must know besides (``launchers/<launcher>/`` has the fields). ``mount`` is
     where nodes see the store, which all of them share, if not under the same path. ``checkpoint_store`` is a URI
     (``s3://bucket/prefix``) that running trainings copy finished checkpoints to, for hosts whose own disks do not
     outlive them. ``archive`` is where models are registered: a directory or ``s3://bucket/prefix``, by default the

@@ -37,7 +37,7 @@ from trainer.contract.results import TrainResult
 from trainer.contract.train_config import Launch
 from training_assets.launchers import LocalLauncher
 from training_assets.launchers.base import Handle, LaunchFailed, LaunchSpec, Status
-from training_assets.launchers.ecs import POLL_SECONDS, EcsLauncher
+from training_assets.launchers.ecs.launcher import POLL_SECONDS, EcsLauncher
 
 
 def case_success(world: World) -> None:

@@ -18,8 +18,8 @@ from trainer.contract.attempts import ATTEMPT_VARIABLE
 from trainer.contract.nodes import ADDRESS_VARIABLE, NODE_VARIABLE
 from trainer.contract.train_config import Launch
 from training_assets.launchers.base import Handle, LaunchSpec, Status
-from training_assets.launchers.ecs import EcsLauncher, client
-from training_assets.launchers.ecs_task import EcsSettings
+from training_assets.launchers.ecs.launcher import EcsLauncher, client
+from training_assets.launchers.ecs.task import EcsSettings
 from training_assets.launchers.hardware import Hardware
 from training_assets.launchers.processes import marked
 

@@ -25,9 +25,9 @@ from trainer.contract.ports import free_port
 from trainer.contract.results import TrainResult
 from trainer.contract.train_config import Launch
 from training_assets.launchers.base import Handle, LaunchFailed, LaunchSpec, Status
-from training_assets.launchers.eks import EksLauncher
-from training_assets.launchers.eks_manifest import manifests
-from training_assets.launchers.eks_settings import Settings
+from training_assets.launchers.eks.launcher import EksLauncher
+from training_assets.launchers.eks.manifest import manifests
+from training_assets.launchers.eks.settings import Settings
 from training_assets.launchers.hardware import Hardware
 from training_assets.launchers.local import LocalLauncher
 from training_assets.launchers.session import new_attempt, run_to_end

@@ -35,8 +35,8 @@ from tests.training_assets.launchers.sagemaker_world import (
 from trainer.contract.attempts import read_beat
 from trainer.contract.results import TrainResult
 from training_assets.launchers import Handle, Launcher, LaunchSpec, LocalLauncher, Status
-from training_assets.launchers.sagemaker import SageMakerLauncher
-from training_assets.launchers.sagemaker_job import CHECKPOINTS, METRICS
+from training_assets.launchers.sagemaker.job import CHECKPOINTS, METRICS
+from training_assets.launchers.sagemaker.launcher import SageMakerLauncher
 from training_assets.launchers.session import new_attempt
 
 

@@ -19,7 +19,7 @@ from trainer.contract.train_config import Launch
 from training_assets.launchers import Handle, LaunchSpec, Status
 from training_assets.launchers.base import Launcher, LaunchFailed
 from training_assets.launchers.processes import marked
-from training_assets.launchers.sagemaker import SageMakerLauncher
+from training_assets.launchers.sagemaker.launcher import SageMakerLauncher
 from training_assets.launchers.session import new_attempt
 from training_assets.profiles import Profile
 
@@ -176,7 +176,7 @@ import dagster as dg
 from pathlib import Path
 from tests.training_assets.launchers.sagemaker_world import HOSTS
 from training_assets.launchers import LaunchSpec
-from training_assets.launchers.sagemaker import SageMakerLauncher
+from training_assets.launchers.sagemaker.launcher import SageMakerLauncher
 from training_assets.launchers.session import run_to_end
 from training_assets.profiles import Profile
 profile, how, place, attempt = json.loads(sys.argv[1])

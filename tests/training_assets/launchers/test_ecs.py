@@ -25,9 +25,9 @@ from trainer.contract.errors import ContractError
 from trainer.contract.train_config import Launch
 from training_assets.launchers import launcher_for
 from training_assets.launchers.base import Handle
-from training_assets.launchers.ecs import EcsLauncher, WatchedTasks
-from training_assets.launchers.ecs_stops import kind_of, node_state
-from training_assets.launchers.ecs_task import run_request, task_definition
+from training_assets.launchers.ecs.launcher import EcsLauncher, WatchedTasks
+from training_assets.launchers.ecs.stops import kind_of, node_state
+from training_assets.launchers.ecs.task import run_request, task_definition
 from training_assets.launchers.hardware import Hardware
 from training_assets.profiles import load_profile, parse_profile
 

@@ -10,7 +10,7 @@ from tests.training_assets.launchers.eks_cases import IMAGE, World, calls_of_wat
 from trainer.contract.errors import ContractError
 from trainer.contract.train_config import Launch
 from training_assets.launchers import LaunchSpec, Status, launcher_for
-from training_assets.launchers.eks import EksLauncher
+from training_assets.launchers.eks.launcher import EksLauncher
 from training_assets.profiles import Profile, load_profile
 
 ENVIRONMENT = {

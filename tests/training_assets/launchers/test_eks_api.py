@@ -11,7 +11,7 @@ import yaml
 
 from tests.emulators.kubernetes_api import TOKEN, ApiServer, Fault
 from trainer.contract.errors import ContractError
-from training_assets.launchers.eks_api import Api, Refused, Unreachable, api_of
+from training_assets.launchers.eks.api import Api, Refused, Unreachable, api_of
 
 SERVICES = "/api/v1/namespaces/training-assets/services"
 

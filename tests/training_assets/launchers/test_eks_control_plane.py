@@ -17,10 +17,10 @@ from tests.training_assets.launchers.eks_cases import CASES, IMAGE
 from tests.training_assets.launchers.test_eks_manifest import REFUSED, objects, spec_of
 from trainer.contract.train_config import Launch
 from training_assets.launchers.base import Handle, LaunchSpec
-from training_assets.launchers.eks import EksLauncher
-from training_assets.launchers.eks_api import Api, Refused, api_of
-from training_assets.launchers.eks_manifest import job_name
-from training_assets.launchers.eks_settings import Settings
+from training_assets.launchers.eks.api import Api, Refused, api_of
+from training_assets.launchers.eks.launcher import EksLauncher
+from training_assets.launchers.eks.manifest import job_name
+from training_assets.launchers.eks.settings import Settings
 from training_assets.launchers.hardware import Hardware
 
 pytestmark = pytest.mark.slow

@@ -18,9 +18,9 @@ from tests.emulators.kubernetes_rules import (
 from tests.training_assets.launchers.eks_cases import IMAGE
 from trainer.contract.train_config import Launch
 from training_assets.launchers.base import LaunchSpec
-from training_assets.launchers.eks import EksLauncher
-from training_assets.launchers.eks_manifest import job_name, literal, manifests, owned_by, run_label, selector
-from training_assets.launchers.eks_settings import Settings
+from training_assets.launchers.eks.launcher import EksLauncher
+from training_assets.launchers.eks.manifest import job_name, literal, manifests, owned_by, run_label, selector
+from training_assets.launchers.eks.settings import Settings
 from training_assets.launchers.hardware import Hardware
 
 Object = dict[str, Any]

@@ -8,7 +8,7 @@ import pytest
 from trainer.contract.nodes import NodeAddress, NodeEnd, address_path, end_path
 from trainer.contract.train_config import Launch
 from training_assets.launchers.base import LaunchSpec
-from training_assets.launchers.eks_pods import INDEX, Seen, plain, states_of
+from training_assets.launchers.eks.pods import INDEX, Seen, plain, states_of
 from training_assets.launchers.gang import NodeState
 
 Object = dict[str, Any]

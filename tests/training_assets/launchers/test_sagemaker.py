@@ -9,7 +9,7 @@ from tests.emulators.sagemaker_host import why_not
 from tests.training_assets.launchers.sagemaker_cases import CASES, case_training_interrupted
 from tests.training_assets.launchers.sagemaker_world import World, world
 from trainer.contract.errors import ContractError
-from training_assets.launchers.sagemaker_job import job_name
+from training_assets.launchers.sagemaker.job import job_name
 
 WHY_NOT = why_not()
 needs_hosts = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)

@@ -9,8 +9,8 @@ import pytest
 
 from tests.training_assets.launchers import sagemaker_world
 from tests.training_assets.launchers.sagemaker_world import World
-from training_assets.launchers.sagemaker import SageMakerLauncher
-from training_assets.launchers.sagemaker_check import problems_with
+from training_assets.launchers.sagemaker.check import problems_with
+from training_assets.launchers.sagemaker.launcher import SageMakerLauncher
 
 MANIFEST = {"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json"}
 

@@ -13,9 +13,9 @@ from tests.training_assets.launchers.sagemaker_world import HOSTS, IMAGE, World
 from trainer.contract.errors import ContractError
 from training_assets.launchers import LaunchSpec, launcher_for
 from training_assets.launchers.gang import NodeState
-from training_assets.launchers.sagemaker import SageMakerLauncher
-from training_assets.launchers.sagemaker_job import METRICS, Settings, job_name, request_of
-from training_assets.launchers.sagemaker_status import state_of
+from training_assets.launchers.sagemaker.job import METRICS, Settings, job_name, request_of
+from training_assets.launchers.sagemaker.launcher import SageMakerLauncher
+from training_assets.launchers.sagemaker.status import state_of
 from training_assets.profiles import load_profile
 
 MODEL = get_session().get_service_model("sagemaker").shape_for("CreateTrainingJobRequest")

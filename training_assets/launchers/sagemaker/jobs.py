@@ -11,8 +11,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from training_assets.launchers.sagemaker_job import PREFIX
-from training_assets.launchers.sagemaker_status import ENDED
+from training_assets.launchers.sagemaker.job import PREFIX
+from training_assets.launchers.sagemaker.status import ENDED
 
 PAGES = 10
 

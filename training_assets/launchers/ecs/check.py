@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.contract.errors import Problem
-from training_assets.launchers.ecs_task import EcsSettings
+from training_assets.launchers.ecs.task import EcsSettings
 from training_assets.launchers.hardware import Hardware
 
 ATTEMPTS = 3
@@ -25,7 +25,7 @@ class Asked:
     session: Any
 
     def client(self, service: str) -> Any:
-        from training_assets.launchers.ecs import client
+        from training_assets.launchers.ecs.launcher import client
 
         return client(service, self.hardware.region, ATTEMPTS, self.session)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from trainer.contract.nodes import ADDRESS_VARIABLE
 from training_assets.launchers.base import LaunchSpec
-from training_assets.launchers.eks_settings import Settings
+from training_assets.launchers.eks.settings import Settings
 from training_assets.launchers.hardware import Hardware, instance_of
 
 Object = dict[str, Any]

@@ -1,7 +1,7 @@
 """The EKS launcher: an attempt is one Indexed Job, a node is one of its pods.
 
-``eks_manifest.py`` says what is created, ``eks_pods.py`` what is seen of it, ``eks_api.py`` how it is asked for,
-``eks_check.py`` what must be there before.
+``manifest.py`` says what is created, ``pods.py`` what is seen of it, ``api.py`` how it is asked for,
+``check.py`` what must be there before.
 """
 
 import time
@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from trainer.contract.errors import ContractError, Problem, problems_of
 from training_assets.launchers.base import Estimate, Handle, LaunchFailed, LaunchSpec, Status
 from training_assets.launchers.devices import processes_of
-from training_assets.launchers.eks_api import Api, Object, Refused, api_of
-from training_assets.launchers.eks_check import missing
-from training_assets.launchers.eks_manifest import (
+from training_assets.launchers.eks.api import Api, Object, Refused, api_of
+from training_assets.launchers.eks.check import missing
+from training_assets.launchers.eks.manifest import (
     ATTEMPT,
     GRACE,
     MANAGED,
@@ -31,8 +31,8 @@ from training_assets.launchers.eks_manifest import (
     run_label,
     selector,
 )
-from training_assets.launchers.eks_pods import Seen, condition, plain, states_of
-from training_assets.launchers.eks_settings import Settings
+from training_assets.launchers.eks.pods import Seen, condition, plain, states_of
+from training_assets.launchers.eks.settings import Settings
 from training_assets.launchers.environment import FLIGHT_RECORDER
 from training_assets.launchers.gang import Gang, NodeState
 from training_assets.launchers.hardware import Hardware, instance_of, usd_per_hour

@@ -7,7 +7,7 @@ from typing import Any
 
 from trainer.contract.errors import Problem
 from training_assets.launchers.hardware import Hardware
-from training_assets.launchers.sagemaker_job import Settings
+from training_assets.launchers.sagemaker.job import Settings
 
 MOUNTS = Path("/proc/self/mounts")
 Clients = Callable[[str], Any]

@@ -22,12 +22,12 @@ from training_assets.launchers.base import Estimate, Handle, LaunchFailed, Launc
 from training_assets.launchers.devices import processes_of, refuse_misfit
 from training_assets.launchers.gang import Gang, NodeState
 from training_assets.launchers.hardware import Hardware, instance_of, usd_per_hour
-from training_assets.launchers.sagemaker_check import problems_with
-from training_assets.launchers.sagemaker_job import CHANNELS, Settings, job_name, request_of, tags_of
-from training_assets.launchers.sagemaker_status import ENDED, kind_of, state_of
+from training_assets.launchers.sagemaker.check import problems_with
+from training_assets.launchers.sagemaker.job import CHANNELS, Settings, job_name, request_of, tags_of
+from training_assets.launchers.sagemaker.status import ENDED, kind_of, state_of
 
 if TYPE_CHECKING:
-    from training_assets.launchers.sagemaker_jobs import Jobs, Refusal
+    from training_assets.launchers.sagemaker.jobs import Jobs, Refusal
     from training_assets.profiles import Profile
 
 STOP_SECONDS = 900.0
@@ -78,7 +78,7 @@ class SageMakerLauncher(Gang):
         return cls(settings, image, profile.hardware, profile.store, profile.mount, profile.network_interface)
 
     def client(self, service: str) -> Any:
-        from training_assets.launchers.sagemaker_jobs import client
+        from training_assets.launchers.sagemaker.jobs import client
 
         return client(service, self.hardware.region, self.tries)
 
@@ -133,7 +133,7 @@ class SageMakerLauncher(Gang):
     @cached_property
     def jobs(self) -> "Jobs":
         """Made when first used: the code location loads without a client."""
-        from training_assets.launchers.sagemaker_jobs import Jobs
+        from training_assets.launchers.sagemaker.jobs import Jobs
 
         return Jobs(self.client("sagemaker"), lambda: self.poll_seconds)
 

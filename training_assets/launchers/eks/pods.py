@@ -12,7 +12,7 @@ from typing import Any
 from trainer.contract.nodes import read_address, read_end
 from trainer.contract.results import FailureKind
 from training_assets.launchers.base import LaunchSpec
-from training_assets.launchers.eks_manifest import CONTAINER
+from training_assets.launchers.eks.manifest import CONTAINER
 from training_assets.launchers.gang import NodeState
 
 Object = Mapping[str, Any]

@@ -3,8 +3,8 @@
 import re
 
 from trainer.contract.errors import Problem
-from training_assets.launchers.eks_api import Api, Object, Refused
-from training_assets.launchers.eks_settings import Settings
+from training_assets.launchers.eks.api import Api, Object, Refused
+from training_assets.launchers.eks.settings import Settings
 
 OLDEST = (1, 29)
 """Kubernetes that has ``podReplacementPolicy`` without a feature gate."""

@@ -1,7 +1,7 @@
 """The ECS launcher: every node is a task on an EC2 instance of its own.
 
 A gang is as many RunTask calls as it has nodes, each with a token of its own so that repeating it starts nothing anew.
-``ecs_task.py`` has what is asked for, ``ecs_stops.py`` what ECS's answers mean, ``ecs_check.py`` what must be there.
+``task.py`` has what is asked for, ``stops.py`` what ECS's answers mean, ``check.py`` what must be there.
 """
 
 import threading
@@ -17,8 +17,8 @@ from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.nodes import read_address
 from training_assets.launchers.base import Estimate, Handle, LaunchFailed, LaunchSpec, Status
 from training_assets.launchers.devices import processes_of, refuse_misfit
-from training_assets.launchers.ecs_stops import Task, kind_of, node_state
-from training_assets.launchers.ecs_task import TAG, EcsSettings, run_request, tags_of, task_definition
+from training_assets.launchers.ecs.stops import Task, kind_of, node_state
+from training_assets.launchers.ecs.task import TAG, EcsSettings, run_request, tags_of, task_definition
 from training_assets.launchers.environment import FLIGHT_RECORDER
 from training_assets.launchers.gang import Gang, NodeState
 from training_assets.launchers.hardware import Hardware, instance_of, usd_per_hour
@@ -84,7 +84,7 @@ class EcsLauncher(Gang):
         return cls(settings, image, profile.hardware, profile.store, profile.mount, profile.network_interface)
 
     def check(self) -> Sequence[Problem]:
-        from training_assets.launchers.ecs_check import problems
+        from training_assets.launchers.ecs.check import problems
 
         return problems(self.settings, self.image, self.hardware)
 

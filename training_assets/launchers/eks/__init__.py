@@ -1,0 +1,1 @@
+"""Nodes as pods of an Indexed Job in Kubernetes."""

@@ -1,0 +1,1 @@
+"""Nodes as instances of a SageMaker training job."""
