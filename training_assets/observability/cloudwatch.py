@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from training_assets.aws import client
 from training_assets.observability.figures import Figures
 
 MINUTE = 60.0
@@ -77,12 +78,8 @@ class CloudWatchMetrics:
 
     @functools.cached_property
     def _client(self) -> Any:
-        import boto3
-        from botocore.config import Config
-
         # Asked from the loop that watches the training: it may not be held up for long.
-        limits = Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
-        return boto3.client("cloudwatch", config=limits)
+        return client("cloudwatch", tries=2, connect_timeout=2, read_timeout=3)
 
 
 def _data(labels: Labels, figures: Figures) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from trainer.contract.files import sync_directory
+from training_assets.aws import client
 from training_assets.profiles import Profile
 from training_assets.stores.events import Event, Refused, Sink, Unreachable
 from training_assets.stores.registries import mirrors_of
@@ -84,8 +85,4 @@ class EventBridge:
 
     @functools.cached_property
     def _client(self) -> Any:
-        import boto3
-        from botocore.config import Config
-
-        limits = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 2})
-        return boto3.client("events", config=limits)
+        return client("events", tries=2, connect_timeout=3, read_timeout=10)

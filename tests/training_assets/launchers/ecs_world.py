@@ -17,8 +17,9 @@ from tests.emulators.ministack import ministack
 from trainer.contract.attempts import ATTEMPT_VARIABLE
 from trainer.contract.nodes import ADDRESS_VARIABLE, NODE_VARIABLE
 from trainer.contract.train_config import Launch
+from training_assets.aws import client
 from training_assets.launchers.base import Handle, LaunchSpec, Status
-from training_assets.launchers.ecs.launcher import EcsLauncher, client
+from training_assets.launchers.ecs.launcher import EcsLauncher
 from training_assets.launchers.ecs.task import EcsSettings
 from training_assets.launchers.hardware import Hardware
 from training_assets.launchers.processes import marked
@@ -177,7 +178,7 @@ def emulated(directory: Path) -> Iterator[Emulated]:
 
 def furnish() -> None:
     """What Terraform makes in a real account, as far as the launcher needs it."""
-    ecs, iam = client("ecs", REGION), client("iam", REGION)
+    ecs, iam = client("ecs", 9, region=REGION), client("iam", 9, region=REGION)
     group = f"arn:aws:autoscaling:{REGION}:{ACCOUNT}:autoScalingGroup:1:autoScalingGroupName/nodes"
     providers = [SETTINGS.capacity_provider, str(SETTINGS.spot_capacity_provider)]
     for name in providers:
@@ -187,7 +188,7 @@ def furnish() -> None:
     trust = {"Version": "2012-10-17", "Statement": [may]}
     for role in (SETTINGS.execution_role, SETTINGS.task_role):
         iam.create_role(RoleName=role.rpartition("/")[2], AssumeRolePolicyDocument=json.dumps(trust))
-    client("logs", REGION).create_log_group(logGroupName=SETTINGS.log_group)
+    client("logs", 9, region=REGION).create_log_group(logGroupName=SETTINGS.log_group)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.contract.errors import Problem
+from training_assets.aws import client
 from training_assets.launchers.ecs.task import EcsSettings
 from training_assets.launchers.hardware import Hardware
 
@@ -25,9 +26,7 @@ class Asked:
     session: Any
 
     def client(self, service: str) -> Any:
-        from training_assets.launchers.ecs.launcher import client
-
-        return client(service, self.hardware.region, ATTEMPTS, self.session)
+        return client(service, ATTEMPTS, region=self.hardware.region, session=self.session)
 
 
 def problems(settings: EcsSettings, image: str, hardware: Hardware) -> list[Problem]:

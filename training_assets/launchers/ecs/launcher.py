@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.nodes import read_address
+from training_assets.aws import client
 from training_assets.launchers.base import Estimate, Handle, LaunchFailed, LaunchSpec, Status
 from training_assets.launchers.devices import processes_of, refuse_misfit
 from training_assets.launchers.ecs.stops import Task, kind_of, node_state
@@ -236,7 +237,7 @@ class EcsLauncher(Gang):
 
     @cached_property
     def _ecs(self) -> Any:
-        return client("ecs", self.hardware.region, self.attempts)
+        return client("ecs", self.attempts, region=self.hardware.region)
 
 
 class WatchedTasks:
@@ -274,17 +275,6 @@ class WatchedTasks:
         """What nobody asks for any more."""
         self._asked = {arn: at for arn, at in self._asked.items() if now - at < 20 * self._every}
         self._known = {arn: task for arn, task in self._known.items() if arn in self._asked}
-
-
-def client(service: str, region: str, attempts: int = ATTEMPTS, session: Any = None) -> Any:
-    """A client that repeats a call that is throttled, answered with 5xx or broken off: with jitter, not for ever."""
-    import boto3
-    from botocore.config import Config
-
-    retries = {"mode": "standard", "total_max_attempts": attempts}
-    return (session or boto3.Session()).client(
-        service, region_name=region, config=Config(retries=retries, connect_timeout=10)
-    )
 
 
 def _is_over(task: Task | None) -> bool:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from training_assets.launchers.sagemaker.job import PREFIX
@@ -23,13 +21,6 @@ class Refusal:
 
     code: str
     text: str
-
-
-def client(service: str, region: str, tries: int) -> Any:
-    """boto3 tries throttling, 5xx and lost connections again, with jitter, ``tries`` times in all."""
-    retries = {"mode": "standard", "total_max_attempts": tries}
-    config = Config(retries=retries, connect_timeout=5, read_timeout=30)
-    return boto3.client(service, region_name=region, config=config)
 
 
 class Jobs:

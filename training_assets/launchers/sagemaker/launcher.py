@@ -17,6 +17,7 @@ from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.files import write_text
 from trainer.contract.nodes import NodeStart, start_path
 from trainer.contract.results import FailureKind
+from training_assets.aws import client
 from training_assets.launchers import environment
 from training_assets.launchers.base import Estimate, Handle, LaunchFailed, LaunchSpec, Status
 from training_assets.launchers.devices import processes_of, refuse_misfit
@@ -78,9 +79,7 @@ class SageMakerLauncher(Gang):
         return cls(settings, image, profile.hardware, profile.store, profile.mount, profile.network_interface)
 
     def client(self, service: str) -> Any:
-        from training_assets.launchers.sagemaker.jobs import client
-
-        return client(service, self.hardware.region, self.tries)
+        return client(service, self.tries, region=self.hardware.region)
 
     def check(self) -> Sequence[Problem]:
         return problems_with(self.settings, self.image, self.hardware, self.store, self.client)

@@ -7,6 +7,7 @@ from typing import Any
 
 from trainer.contract.errors import Problem
 from trainer.contract.files import digest_of
+from training_assets import aws
 from training_assets.stores.fast_storage.base import StagingError, StorageUnavailable
 
 ATTEMPTS = 6
@@ -37,11 +38,7 @@ ADVICE = {
 
 
 def client(service: str, attempts: int = ATTEMPTS) -> Any:
-    import boto3
-    from botocore.config import Config
-
-    retries = {"mode": "standard", "total_max_attempts": attempts}
-    return boto3.client(service, config=Config(connect_timeout=5, read_timeout=30, retries=retries))
+    return aws.client(service, attempts)
 
 
 def token(*parts: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from trainer.contract.delivery import FILES, file_digests
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import CHUNK, OutsideRoot, inside
+from training_assets.aws import client
 from training_assets.stores.inbox.base import (
     MANIFEST,
     PARALLEL,
@@ -195,13 +196,7 @@ class S3Inbox(Inbox):
 
     @functools.cached_property
     def _client(self) -> Any:
-        import boto3
-        from botocore.config import Config
-
-        limits = Config(
-            connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 3}, max_pool_connections=2 * PARALLEL
-        )
-        return boto3.client("s3", config=limits)
+        return client("s3", tries=3, max_pool_connections=2 * PARALLEL)
 
 
 def _at_once(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

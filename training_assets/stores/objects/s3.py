@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 from trainer.contract.files import move_file, sha256_of
+from training_assets.aws import client
 from training_assets.stores.exclusive import locked
 from training_assets.stores.objects.base import (
     Changed,
@@ -200,18 +201,9 @@ class S3Objects(ObjectStore):
 
     @functools.cached_property
     def _client(self) -> Any:
-        import boto3
-        from botocore.config import Config
-
-        limits = Config(
-            connect_timeout=5,
-            read_timeout=60,
-            retries={"mode": "standard", "total_max_attempts": 4},
-            max_pool_connections=2 * PARALLEL,
-            # Ours is compared with the metadata, and names the object.
-            response_checksum_validation="when_required",
-        )
-        return boto3.client("s3", config=limits)
+        # Our own checksum is compared with the metadata, and names the object.
+        return client("s3", tries=4, read_timeout=60, max_pool_connections=2 * PARALLEL,
+                      response_checksum_validation="when_required")  # fmt: skip
 
 
 def _stored(head: Mapping[str, Any]) -> Stored:

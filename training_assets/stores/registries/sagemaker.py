@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trainer.contract.files import digest_of
+from training_assets.aws import client
 from training_assets.profiles import SageMaker
 from training_assets.stores.entries import AliasEntry, RegistryEntry
 from training_assets.stores.events import Refused, Unreachable
@@ -117,11 +118,7 @@ class SageMakerMirror:
 
     @functools.cached_property
     def _client(self) -> Any:
-        import boto3
-        from botocore.config import Config
-
-        limits = Config(connect_timeout=3, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3})
-        return boto3.client("sagemaker", config=limits)
+        return client("sagemaker", tries=3, connect_timeout=3, read_timeout=20)
 
 
 def _description(entry: RegistryEntry) -> str:
