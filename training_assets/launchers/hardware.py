@@ -1,35 +1,20 @@
-"""What a training runs on, and what that costs."""
+"""What instances have, and what they cost."""
 
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.yaml_io import read_yaml
+from training_assets.profiles.hardware import Hardware
 
 PRICES = Path(__file__).with_name("prices.yaml")
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Hardware(_Model):
-    """``hardware`` of a profile: one kind of instance, as many as the recipe's ``launch.num_nodes``.
-
-    ``spot``: interruptible instances, which cost less. ``placement_minutes``: how long nodes may take to come before
-    those that did are given back. ``region`` decides the price.
-    """
-
-    instance_type: str
-    spot: bool = False
-    placement_minutes: Annotated[float, Field(gt=0)] = 20.0
-    region: str = "us-east-1"
-
-
-class InstancePrice(_Model):
+class InstancePrice(BaseModel):
     """One instance type: its GPUs, EFA devices, memory in GiB, and US dollars an hour."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     gpus: int
     efa: int = 0

@@ -21,7 +21,7 @@ from trainer.contract.train_config import Launch
 from trainer.contract.windows import Cadence, window_of
 from trainer.contract.yaml_io import read_yaml
 from training_assets.images import Images
-from training_assets.launchers.hardware import Hardware
+from training_assets.profiles.hardware import Hardware
 from training_assets.profiles.staging import NoStaging, Staging
 from training_assets.profiles.watching import CloudWatch, Watch
 

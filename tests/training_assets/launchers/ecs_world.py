@@ -21,8 +21,8 @@ from training_assets.aws import client
 from training_assets.launchers.base import Handle, LaunchSpec, Status
 from training_assets.launchers.ecs.launcher import EcsLauncher
 from training_assets.launchers.ecs.task import EcsSettings
-from training_assets.launchers.hardware import Hardware
 from training_assets.launchers.processes import marked
+from training_assets.profiles.hardware import Hardware
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).resolve().parents[3]
 REGION, ACCOUNT = "us-east-1", "000000000000"

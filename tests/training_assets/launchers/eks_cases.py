@@ -28,9 +28,9 @@ from training_assets.launchers.base import Handle, LaunchFailed, LaunchSpec, Sta
 from training_assets.launchers.eks.launcher import EksLauncher
 from training_assets.launchers.eks.manifest import manifests
 from training_assets.launchers.eks.settings import Settings
-from training_assets.launchers.hardware import Hardware
 from training_assets.launchers.local import LocalLauncher
 from training_assets.launchers.session import new_attempt, run_to_end
+from training_assets.profiles.hardware import Hardware
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[2]

@@ -28,8 +28,8 @@ from training_assets.launchers.base import Handle
 from training_assets.launchers.ecs.launcher import EcsLauncher, WatchedTasks
 from training_assets.launchers.ecs.stops import kind_of, node_state
 from training_assets.launchers.ecs.task import run_request, task_definition
-from training_assets.launchers.hardware import Hardware
 from training_assets.profiles import load_profile, parse_profile
+from training_assets.profiles.hardware import Hardware
 
 QUICK = {"capacity", "quota", "image_missing", "cancelled_during_start"}
 P4 = Hardware(instance_type="p4d.24xlarge", spot=True)

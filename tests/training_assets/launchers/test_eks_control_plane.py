@@ -21,7 +21,7 @@ from training_assets.launchers.eks.api import Api, Refused, api_of
 from training_assets.launchers.eks.launcher import EksLauncher
 from training_assets.launchers.eks.manifest import job_name
 from training_assets.launchers.eks.settings import Settings
-from training_assets.launchers.hardware import Hardware
+from training_assets.profiles.hardware import Hardware
 
 pytestmark = pytest.mark.slow
 

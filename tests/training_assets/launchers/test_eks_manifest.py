@@ -21,7 +21,7 @@ from training_assets.launchers.base import LaunchSpec
 from training_assets.launchers.eks.launcher import EksLauncher
 from training_assets.launchers.eks.manifest import job_name, literal, manifests, owned_by, run_label, selector
 from training_assets.launchers.eks.settings import Settings
-from training_assets.launchers.hardware import Hardware
+from training_assets.profiles.hardware import Hardware
 
 Object = dict[str, Any]
 ATTEMPT = "20260901t101112-abc123"

@@ -9,7 +9,7 @@ from typing import Any
 from trainer.contract.errors import Problem
 from training_assets.aws import client
 from training_assets.launchers.ecs.task import EcsSettings
-from training_assets.launchers.hardware import Hardware
+from training_assets.profiles.hardware import Hardware
 
 ATTEMPTS = 3
 ECR = re.compile(r"(\d{12})\.dkr\.ecr\.([\w-]+)\.[^/]+/([^@:]+)(?::[^@]*)?@(sha256:[0-9a-f]{64})")

@@ -22,7 +22,8 @@ from training_assets.launchers.ecs.stops import Task, kind_of, node_state
 from training_assets.launchers.ecs.task import TAG, EcsSettings, run_request, tags_of, task_definition
 from training_assets.launchers.environment import FLIGHT_RECORDER
 from training_assets.launchers.gang import Gang, NodeState
-from training_assets.launchers.hardware import Hardware, instance_of, usd_per_hour
+from training_assets.launchers.hardware import instance_of, usd_per_hour
+from training_assets.profiles.hardware import Hardware
 
 if TYPE_CHECKING:
     from training_assets.profiles import Profile

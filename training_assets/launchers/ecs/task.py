@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.nodes import NODE_VARIABLE
 from training_assets.launchers.base import LaunchSpec
-from training_assets.launchers.hardware import Hardware, instance_of
+from training_assets.launchers.hardware import instance_of
+from training_assets.profiles.hardware import Hardware
 
 CONTAINER = "node"
 FAMILY = "training-assets-trainer"

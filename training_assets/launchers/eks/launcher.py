@@ -35,7 +35,8 @@ from training_assets.launchers.eks.pods import Seen, condition, plain, states_of
 from training_assets.launchers.eks.settings import Settings
 from training_assets.launchers.environment import FLIGHT_RECORDER
 from training_assets.launchers.gang import Gang, NodeState
-from training_assets.launchers.hardware import Hardware, instance_of, usd_per_hour
+from training_assets.launchers.hardware import instance_of, usd_per_hour
+from training_assets.profiles.hardware import Hardware
 
 if TYPE_CHECKING:
     from training_assets.profiles import Profile

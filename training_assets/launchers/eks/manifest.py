@@ -13,7 +13,8 @@ from typing import Any
 from trainer.contract.nodes import ADDRESS_VARIABLE
 from training_assets.launchers.base import LaunchSpec
 from training_assets.launchers.eks.settings import Settings
-from training_assets.launchers.hardware import Hardware, instance_of
+from training_assets.launchers.hardware import instance_of
+from training_assets.profiles.hardware import Hardware
 
 Object = dict[str, Any]
 RUN, ATTEMPT, PROJECT = "training-assets/run", "training-assets/attempt", "training-assets/project"

@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from trainer.contract.errors import Problem
-from training_assets.launchers.hardware import Hardware
 from training_assets.launchers.sagemaker.job import Settings
+from training_assets.profiles.hardware import Hardware
 
 MOUNTS = Path("/proc/self/mounts")
 Clients = Callable[[str], Any]

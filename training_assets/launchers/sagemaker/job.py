@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from trainer.contract.attempts import ATTEMPT_VARIABLE
 from trainer.contract.errors import ContractError, Problem
 from training_assets.launchers.base import LaunchSpec
-from training_assets.launchers.hardware import Hardware
+from training_assets.profiles.hardware import Hardware
 
 PREFIX = "training-assets"
 CHANNELS = PurePosixPath("/opt/ml/input/data")

@@ -22,10 +22,11 @@ from training_assets.launchers import environment
 from training_assets.launchers.base import Estimate, Handle, LaunchFailed, LaunchSpec, Status
 from training_assets.launchers.devices import processes_of, refuse_misfit
 from training_assets.launchers.gang import Gang, NodeState
-from training_assets.launchers.hardware import Hardware, instance_of, usd_per_hour
+from training_assets.launchers.hardware import instance_of, usd_per_hour
 from training_assets.launchers.sagemaker.check import problems_with
 from training_assets.launchers.sagemaker.job import CHANNELS, Settings, job_name, request_of, tags_of
 from training_assets.launchers.sagemaker.status import ENDED, kind_of, state_of
+from training_assets.profiles.hardware import Hardware
 
 if TYPE_CHECKING:
     from training_assets.launchers.sagemaker.jobs import Jobs, Refusal
