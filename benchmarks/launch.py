@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -28,6 +29,8 @@ CASES = {
     "sagemaker": ("test_sagemaker.py",),
 }
 MOST_OVERHEAD_S = 1.0
+RUNS = 100
+EKS_POLL_SECONDS, EKS_SECONDS = 5.0, 30.0
 
 
 def main() -> int:
@@ -44,6 +47,7 @@ def main() -> int:
         "failed": len(failed),
         "local_overhead": {**measured, "target_s": MOST_OVERHEAD_S},
     }
+    report["calls_a_minute_for_100_runs"] = watching()
     report["ok"] = not failed and measured["median_s"] <= MOST_OVERHEAD_S
     write_result("launch", report, ("boto3", "kubernetes", "moto"), load)
     print(f"{report['passed']} of {len(cases)} cases; the local launcher adds {measured['median_s']:.2f} s")
@@ -73,6 +77,22 @@ def _case(backend: str, element: ElementTree.Element) -> dict[str, Any]:
         **({"skipped": True} if "skipped" in problems else {}),
         "seconds": round(float(element.get("time", 0)), 1),
     }
+
+
+def watching() -> dict[str, dict[str, float]]:
+    """API calls a minute, by action, of one process that watches ``RUNS`` runs of two nodes on each backend."""
+    # Here, so that cases alone need none of it.
+    sys.path.insert(0, str(ROOT))
+    from tests.training_assets.launchers import ecs_cases, eks_cases, sagemaker_cases, sagemaker_world
+
+    with tempfile.TemporaryDirectory() as folder:
+        ecs = ecs_cases.calls_a_minute(Path(folder), RUNS)
+    with tempfile.TemporaryDirectory() as folder, eks_cases.open_world(Path(folder)) as world:
+        asked = eks_cases.calls_of_watching(world, RUNS, poll_seconds=EKS_POLL_SECONDS, seconds=EKS_SECONDS)
+    eks = {" ".join(call): count * 60 / EKS_SECONDS for call, count in Counter(asked).items()}
+    with tempfile.TemporaryDirectory() as folder, sagemaker_world.world(Path(folder)) as world:
+        sagemaker = sagemaker_cases.case_hundred_runs(world)
+    return {"ecs": ecs, "eks": eks, "sagemaker": sagemaker}
 
 
 def launched() -> float:
