@@ -96,6 +96,7 @@ def complete(delivery: Path) -> None:
 class FakeTrainer:
     """A launcher that stages shards in this process, and writes what train, evaluate and export would leave behind."""
 
+    name = "local"
     poll_seconds = 0.01
 
     def __init__(self) -> None:

@@ -64,7 +64,7 @@ def test_a_run_under_way_shows_its_step_and_since_when(places: Places) -> None:
 
 def test_what_a_run_waits_for_and_costs_is_told(places: Places) -> None:
     directory = run_dir(places)
-    kept = {"id": "1", "nodes": [], "started_at": time.time() - 1800, "arguments": [], "launcher": "EksLauncher",
+    kept = {"id": "1", "nodes": [], "started_at": time.time() - 1800, "arguments": [], "launcher": "eks",
             "waits_for": "1 of 2 nodes wait: Insufficient nvidia.com/gpu",
             "estimate": {"instance_type": "p4d.24xlarge", "nodes": 2, "gpus": 16, "usd_per_hour": 44.0}}  # fmt: skip
     path = directory / "attempts" / "a1" / HANDLE_FILE

@@ -127,7 +127,7 @@ def _row(run: Path, kept: dict[str, Any], before: Any) -> RunRow:
     own = 0.0 if outcome else estimate.cost(seconds)
     return RunRow(
         run=run.name,
-        backend=kept["launcher"].removesuffix("Launcher").lower(),
+        backend=kept["launcher"],
         nodes=estimate.nodes,
         instance_type=estimate.instance_type,
         attempt=kept["attempts"],

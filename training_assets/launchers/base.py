@@ -118,8 +118,9 @@ class Estimate:
 
 
 class Launcher(Protocol):
-    """One backend. ``poll_seconds`` is how often it is asked where an attempt stands."""
+    """One backend, ``name`` in profiles. ``poll_seconds`` is how often it is asked where an attempt stands."""
 
+    name: str
     poll_seconds: float
 
     def check(self) -> Sequence[Problem]:

@@ -49,6 +49,7 @@ class NodeState:
 class Gang(ABC):
     """A launcher whose backend starts ``python -m trainer.node`` on each of its nodes."""
 
+    name: str
     placement_seconds: float = PLACEMENT_SECONDS
     poll_seconds: float = 5.0
     store: Path | None = None

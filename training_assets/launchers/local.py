@@ -21,6 +21,7 @@ from training_assets.launchers.processes import GRACE, is_alive, marked, stop_tr
 class LocalLauncher(Gang):
     """Each node is a process in a session of its own. Several of them rehearse a cluster, on the CPU."""
 
+    name = "local"
     poll_seconds = 0.2
 
     def __init__(self, grace: float = GRACE, network_interface: str | None = None) -> None:

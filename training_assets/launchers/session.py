@@ -153,9 +153,14 @@ def _launched(context: dg.AssetExecutionContext, launcher: Launcher, spec: Launc
 
 
 def _under_way(context: dg.AssetExecutionContext, launcher: Launcher, spec: LaunchSpec) -> Handle | None:
-    """The newest attempt at this run that no step has seen the end of; others of that kind are stopped."""
+    """The newest attempt at this run that no step has seen the end of; others of that kind are stopped.
+
+    Raises:
+        dg.Failure: it was launched by another backend, which this launcher cannot ask.
+    """
     found = None
     for kept in reversed(_attempts_under_way(spec)):
+        _refuse_another_backend(launcher, kept.spec)
         attached = launcher.attach(kept)
         if attached is None:
             continue
@@ -167,6 +172,16 @@ def _under_way(context: dg.AssetExecutionContext, launcher: Launcher, spec: Laun
             launcher.stop(attached)
             _keep_outcome(context, kept.spec, Status("interrupted", kind="cancelled"), _spent(launcher, attached))
     return found
+
+
+def _refuse_another_backend(launcher: Launcher, spec: LaunchSpec) -> None:
+    theirs = json.loads(_handle_path(spec).read_bytes())["launcher"]
+    if launcher.name != theirs:
+        advice = f"Run it again under the profile that launched it, or end it there and delete {_handle_path(spec)}."
+        what = (
+            f"attempt {spec.attempt} of {spec.what} is under way on {theirs}, and {launcher.name} cannot tell its end"
+        )
+        raise dg.Failure(f"{what}. {advice}", allow_retries=False)
 
 
 def _attempts_under_way(spec: LaunchSpec) -> list[Handle]:
@@ -182,7 +197,7 @@ def _attempts_under_way(spec: LaunchSpec) -> list[Handle]:
 
 def _keep_handle(launcher: Launcher, handle: Handle, waits_for: str = "") -> None:
     kept = {"id": handle.id, "nodes": handle.nodes, "started_at": handle.started_at, "waits_for": waits_for,
-            "arguments": handle.spec.arguments, "launcher": type(launcher).__name__,
+            "arguments": handle.spec.arguments, "launcher": launcher.name,
             "estimate": asdict(launcher.estimate(handle.spec))}  # fmt: skip
     write_json(_handle_path(handle.spec), kept)
 

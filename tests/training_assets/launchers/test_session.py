@@ -107,6 +107,23 @@ def test_an_end_that_nobody_saw_is_acted_on(forgotten: LaunchSpec, code: str, ki
     assert not again.attempt_dir.exists()
 
 
+def test_an_attempt_of_another_backend_is_not_guessed_about(tmp_path: Path) -> None:
+    class Elsewhere(Priced):
+        name = "elsewhere"
+
+        def poll(self, handle: Handle) -> Status:
+            raise SystemExit  # as if killed: nothing is kept of how it ended
+
+    spec = spec_of("fine", tmp_path)
+    with pytest.raises(SystemExit):
+        run(spec, Elsewhere(grace=2))
+    (spec.attempt_dir / "outcome.json").unlink()
+    again = spec_of("fine", tmp_path)
+    with pytest.raises(dg.Failure, match=f"{spec.attempt} of fine is under way on elsewhere, and local cannot"):
+        run(again)
+    assert not again.attempt_dir.exists()
+
+
 @pytest.mark.slow
 def test_an_attempt_at_something_else_in_the_same_place_is_stopped(forgotten: LaunchSpec) -> None:
     run(spec_of("fine", forgotten.run_dir))

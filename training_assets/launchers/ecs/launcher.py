@@ -45,6 +45,8 @@ ATTEMPTS = 9
 class EcsLauncher(Gang):
     """Nodes on the instances of one cluster. ``store`` is at ``mount`` there, or at the same path as here."""
 
+    name = "ecs"
+
     def __init__(
         self,
         settings: EcsSettings,

@@ -54,6 +54,8 @@ FRESH = 0.9
 class EksLauncher(Gang):
     """``store`` is where Dagster sees the store, ``mount`` where pods do."""
 
+    name = "eks"
+
     def __init__(
         self,
         settings: Settings,

@@ -39,6 +39,8 @@ STOP_SECONDS = 900.0
 class SageMakerLauncher(Gang):
     """Of a profile with ``hardware`` (``ml.`` instances), ``mount`` (``/opt/ml/input/data/<channel>``), ``backend``."""
 
+    name = "sagemaker"
+
     poll_seconds = 10.0
     tries = 8
     """Of each call: throttling, 5xx and lost connections are mended by boto3, with jitter, for a minute at most."""
