@@ -253,8 +253,8 @@ class WithoutExport(FakeTrainer):
     def poll(self, handle):
         return self.of(handle.spec).poll(handle)
 
-    def logs(self, handle, offset=0):
-        return self.of(handle.spec).logs(handle, offset)
+    def logs(self, handle, offset=(), last=False):
+        return self.of(handle.spec).logs(handle, offset, last)
 
 
 def test_real_driving_images_go_through_the_whole_graph(real_data, tmp_path, monkeypatch):

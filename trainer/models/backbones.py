@@ -25,6 +25,18 @@ class BasicBlock(nn.Module):
         return torch.relu(self.second(hidden) + self.shortcut(x))
 
 
+class Stem(nn.Sequential):
+    """Two convolutions, each with its norm and ReLU: the maps behind both, at strides 2 and 4.
+
+    One module that is called, and not a slice of it: a strategy that shards parameters hangs on the call.
+    """
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        first, first_relu, second, second_relu = self
+        fine = first_relu(first(image))
+        return fine, second_relu(second(fine))
+
+
 class ResNet(nn.Module):
     """A ResNet-style backbone with a stem of two 3×3 convolutions (ResNet-C of He et al., Bag of Tricks, 2018).
 
@@ -37,7 +49,7 @@ class ResNet(nn.Module):
         self.finest = finest
         stages = [width * 2**stage for stage in range(len(blocks))]
         self.channels = [width, *stages] if finest == 2 else stages
-        self.stem = nn.Sequential(
+        self.stem = Stem(
             conv_norm(3, width, stride=2),
             nn.ReLU(inplace=True),
             conv_norm(width, width, stride=2),
@@ -52,8 +64,8 @@ class ResNet(nn.Module):
             inputs = outputs
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-        fine = self.stem[:2](image)
-        x, maps = self.stem[2:](fine), [fine] if self.finest == 2 else []
+        fine, x = self.stem(image)
+        maps = [fine] if self.finest == 2 else []
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
