@@ -16,8 +16,8 @@ from trainer.engine.parallel import Ranks
 
 LOCK_FILE = ".lock"
 ADVICE = (
-    "A training outlives the Dagster step that launched it when that step's process is killed. Wait for its end (what "
-    "comes next goes on from its last checkpoint), or stop it with: {stop}. It then saves a checkpoint; start again."
+    "A training outlives the Dagster step that launched it when that step's process is killed; the same run started "
+    "again goes on with it. Wait for its end, or stop it with: {stop}. It then saves a checkpoint; start again."
 )
 
 
