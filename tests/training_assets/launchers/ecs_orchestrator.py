@@ -3,6 +3,7 @@
 python -m tests.training_assets.launchers.ecs_orchestrator <launch|step> <attempt> <directory>
 """
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -26,4 +27,5 @@ def step(attempt: str, place: Path) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script starts in the background
     {"launch": launch, "step": step}[sys.argv[1]](sys.argv[2], Path(sys.argv[3]))
