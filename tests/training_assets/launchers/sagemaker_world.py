@@ -171,7 +171,8 @@ def training_of(world: World, recipe: Path, delivery: Path, launch: Launch) -> L
 
 
 STEP = """
-import json, sys
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script starts in the background
 import dagster as dg
 from pathlib import Path
 from tests.training_assets.launchers.sagemaker_world import HOSTS
