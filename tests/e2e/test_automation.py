@@ -122,9 +122,11 @@ def test_deliveries_and_slices_become_models_each_once_whatever_is_killed(place:
         until(lambda: place.held("look"), PATIENCE)
         daemon.kill()  # in the middle of a tick of the delivery sensor
         place.release("look")
+        daemon = Daemon(workspace, sensor_seconds=1)
+        until(lambda: place.succeeded("dataset_job", 2), PATIENCE)
+        settled(place)  # a slice that was there by now would be a reason to train delivery two as well
         place.hold("train")
         place.mine("fog")
-        daemon = Daemon(workspace, sensor_seconds=1)
         until(lambda: place.held("train"), PATIENCE)
         daemon.kill()  # in the middle of a run, and its worker with it
         place.release("train")
