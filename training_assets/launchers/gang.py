@@ -17,7 +17,10 @@ from trainer.contract.nodes import FirstEnd, read_end, read_first_end
 from trainer.contract.results import FailureKind
 from training_assets.launchers import environment
 from training_assets.launchers.base import Estimate, Handle, LaunchSpec, Offset, Status
+from training_assets.launchers.devices import processes_of
 from training_assets.launchers.ends import End, end_of, hung, status_of
+from training_assets.launchers.hardware import instance_of, usd_per_hour
+from training_assets.profiles.hardware import Hardware
 
 PLACEMENT_SECONDS = 1200.0
 LOST: frozenset[FailureKind] = frozenset(
@@ -111,6 +114,19 @@ class Gang(ABC):
 
     def seconds_billed(self, handle: Handle) -> float | None:
         return None
+
+
+class HiredGang(Gang):
+    """A gang on instances of one type that a cloud charges for."""
+
+    hardware: Hardware
+
+    def estimate(self, spec: LaunchSpec) -> Estimate:
+        gpus = spec.nodes * instance_of(self.hardware).gpus
+        return Estimate(self.hardware.instance_type, spec.nodes, gpus, usd_per_hour(self.hardware, spec.nodes))
+
+    def ranks(self, spec: LaunchSpec) -> int:
+        return 1 if spec.launch is None else processes_of(spec.launch, instance_of(self.hardware).gpus)
 
 
 def node_command(spec: LaunchSpec, ranks: int, *options: str) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
 """What instances have, and what they cost."""
 
+import functools
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,12 +26,19 @@ class InstancePrice(BaseModel):
     spot: float
 
 
+@functools.cache
+def _table() -> dict[str, Any]:
+    # Asked at each poll of each training: read once.
+    table: dict[str, Any] = read_yaml(PRICES)
+    return table
+
+
 def instance_of(hardware: Hardware) -> InstancePrice:
     """
     Raises:
         ContractError: the price table does not know the instance type.
     """
-    table = read_yaml(PRICES)["instances"]
+    table = _table()["instances"]
     name = hardware.instance_type.removeprefix("ml.")
     if name not in table:
         known = ", ".join(table)
@@ -41,6 +50,5 @@ def instance_of(hardware: Hardware) -> InstancePrice:
 def usd_per_hour(hardware: Hardware, nodes: int) -> float:
     """Of ``nodes`` instances; SageMaker's (``ml.``) cost more than the same of EC2."""
     price = instance_of(hardware)
-    table = read_yaml(PRICES)
-    factor = table["sagemaker_factor"] if hardware.instance_type.startswith("ml.") else 1.0
+    factor = _table()["sagemaker_factor"] if hardware.instance_type.startswith("ml.") else 1.0
     return nodes * factor * (price.spot if hardware.spot else price.on_demand)

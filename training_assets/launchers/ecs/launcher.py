@@ -16,13 +16,13 @@ from pydantic import ValidationError
 from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.nodes import read_address
 from training_assets.aws import client
-from training_assets.launchers.base import Estimate, Handle, LaunchFailed, LaunchSpec, Status
-from training_assets.launchers.devices import processes_of, refuse_misfit
+from training_assets.launchers.base import Handle, LaunchFailed, LaunchSpec, Status
+from training_assets.launchers.devices import refuse_misfit
 from training_assets.launchers.ecs.stops import Task, kind_of, node_state
 from training_assets.launchers.ecs.task import TAG, EcsSettings, run_request, tags_of, task_definition
 from training_assets.launchers.environment import FLIGHT_RECORDER
-from training_assets.launchers.gang import Gang, NodeState
-from training_assets.launchers.hardware import instance_of, usd_per_hour
+from training_assets.launchers.gang import HiredGang, NodeState
+from training_assets.launchers.hardware import instance_of
 from training_assets.profiles.hardware import Hardware
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ ATTEMPTS = 9
 """Of each call, with growing pauses of random length between them: less than two minutes in all."""
 
 
-class EcsLauncher(Gang):
+class EcsLauncher(HiredGang):
     """Nodes on the instances of one cluster. ``store`` is at ``mount`` there, or at the same path as here."""
 
     name = "ecs"
@@ -91,13 +91,6 @@ class EcsLauncher(Gang):
         from training_assets.launchers.ecs.check import problems
 
         return problems(self.settings, self.image, self.hardware)
-
-    def estimate(self, spec: LaunchSpec) -> Estimate:
-        gpus = spec.nodes * instance_of(self.hardware).gpus
-        return Estimate(self.hardware.instance_type, spec.nodes, gpus, usd_per_hour(self.hardware, spec.nodes))
-
-    def ranks(self, spec: LaunchSpec) -> int:
-        return 1 if spec.launch is None else processes_of(spec.launch, instance_of(self.hardware).gpus)
 
     def launch(self, spec: LaunchSpec) -> Handle:
         if spec.launch is not None:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from trainer.contract.errors import ContractError, Problem, problems_of
-from training_assets.launchers.base import Estimate, Handle, LaunchFailed, LaunchSpec, Status
-from training_assets.launchers.devices import processes_of
+from training_assets.launchers.base import Handle, LaunchFailed, LaunchSpec, Status
 from training_assets.launchers.eks.api import Api, Object, Refused, api_of
 from training_assets.launchers.eks.check import missing
 from training_assets.launchers.eks.manifest import (
@@ -34,8 +33,8 @@ from training_assets.launchers.eks.manifest import (
 from training_assets.launchers.eks.pods import Seen, condition, plain, states_of
 from training_assets.launchers.eks.settings import Settings
 from training_assets.launchers.environment import FLIGHT_RECORDER
-from training_assets.launchers.gang import Gang, NodeState
-from training_assets.launchers.hardware import instance_of, usd_per_hour
+from training_assets.launchers.gang import HiredGang, NodeState
+from training_assets.launchers.hardware import instance_of
 from training_assets.profiles.hardware import Hardware
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ FRESH = 0.9
 """A list is as good as new for this part of the time between polls."""
 
 
-class EksLauncher(Gang):
+class EksLauncher(HiredGang):
     """``store`` is where Dagster sees the store, ``mount`` where pods do."""
 
     name = "eks"
@@ -104,14 +103,6 @@ class EksLauncher(Gang):
             return error.problems
         except ConnectionError as error:
             return [Problem("profile", f"{error}", "an API that answers", field="backend.context")]
-
-    def estimate(self, spec: LaunchSpec) -> Estimate:
-        instance = instance_of(self.hardware)
-        price = usd_per_hour(self.hardware, spec.nodes)
-        return Estimate(self.hardware.instance_type, spec.nodes, spec.nodes * instance.gpus, price)
-
-    def ranks(self, spec: LaunchSpec) -> int:
-        return 1 if spec.launch is None else processes_of(spec.launch, instance_of(self.hardware).gpus)
 
     def launch(self, spec: LaunchSpec) -> Handle:
         self._refuse_misfit(spec)

@@ -19,10 +19,10 @@ from trainer.contract.nodes import NodeStart, start_path
 from trainer.contract.results import FailureKind
 from training_assets.aws import client
 from training_assets.launchers import environment
-from training_assets.launchers.base import Estimate, Handle, LaunchFailed, LaunchSpec, Status
-from training_assets.launchers.devices import processes_of, refuse_misfit
-from training_assets.launchers.gang import Gang, NodeState
-from training_assets.launchers.hardware import instance_of, usd_per_hour
+from training_assets.launchers.base import Handle, LaunchFailed, LaunchSpec, Status
+from training_assets.launchers.devices import refuse_misfit
+from training_assets.launchers.gang import HiredGang, NodeState
+from training_assets.launchers.hardware import instance_of
 from training_assets.launchers.sagemaker.check import problems_with
 from training_assets.launchers.sagemaker.job import CHANNELS, Settings, job_name, request_of, tags_of
 from training_assets.launchers.sagemaker.status import ENDED, kind_of, state_of
@@ -36,7 +36,7 @@ STOP_SECONDS = 900.0
 """SIGTERM, 120 s until SIGKILL, and what SageMaker then takes to upload and to give the instances back."""
 
 
-class SageMakerLauncher(Gang):
+class SageMakerLauncher(HiredGang):
     """Of a profile with ``hardware`` (``ml.`` instances), ``mount`` (``/opt/ml/input/data/<channel>``), ``backend``."""
 
     name = "sagemaker"
@@ -86,13 +86,6 @@ class SageMakerLauncher(Gang):
 
     def check(self) -> Sequence[Problem]:
         return problems_with(self.settings, self.image, self.hardware, self.store, self.client)
-
-    def estimate(self, spec: LaunchSpec) -> Estimate:
-        gpus = instance_of(self.hardware).gpus * spec.nodes
-        return Estimate(self.hardware.instance_type, spec.nodes, gpus, usd_per_hour(self.hardware, spec.nodes))
-
-    def ranks(self, spec: LaunchSpec) -> int:
-        return 1 if spec.launch is None else processes_of(spec.launch, instance_of(self.hardware).gpus)
 
     def launch(self, spec: LaunchSpec) -> Handle:
         if spec.launch is not None:
