@@ -4,6 +4,7 @@ import gc
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -14,6 +15,14 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def no_credentials_of_another_test() -> Iterator[None]:
+    """boto3's default session keeps the credentials it first met, and emulators take an account from them."""
+    yield
+    if boto3 := sys.modules.get("boto3"):
+        boto3.DEFAULT_SESSION = None
 
 
 @pytest.fixture(scope="session")
