@@ -3,6 +3,7 @@
 A superset of the W&B sweep file: any of those is a sweep here too, and what it says counts unless ours says it.
 """
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -76,9 +77,14 @@ class Sweep(WandbKeys):
     @field_validator("constraints")
     @classmethod
     def _readable(cls, constraints: tuple[str, ...]) -> tuple[str, ...]:
-        for text in constraints:
-            Constraint.parse(text)
+        _parsed(constraints)
         return constraints
+
+    @field_validator("early_stop")
+    @classmethod
+    def _readable_guardrails(cls, early_stop: EarlyStop) -> EarlyStop:
+        _parsed(early_stop.guardrails)
+        return early_stop
 
     @property
     def digest(self) -> str:
@@ -92,7 +98,7 @@ class Sweep(WandbKeys):
     @property
     def goals(self) -> Goals:
         objectives = (Objective(one.metric, one.direction or better(one.metric)) for one in self.objective)
-        return Goals(tuple(objectives), tuple(map(Constraint.parse, self.constraints)))
+        return Goals(tuple(objectives), _parsed(self.constraints))
 
 
 class Settled(Sweep):
@@ -101,6 +107,10 @@ class Settled(Sweep):
     recipe: Name
     objective: Annotated[tuple[Aim, ...], Field(min_length=1)]
     epochs: AtLeast1
+
+
+def _parsed(constraints: Iterable[str]) -> tuple[Constraint, ...]:
+    return tuple(map(Constraint.parse, constraints))
 
 
 def read_sweep(path: Path) -> Sweep:
