@@ -43,6 +43,8 @@ PostgreSQL indexes tags and refuses values of more than 2,700 bytes."""
 VERSION_TAG = "training_assets/version"
 """Of a recipe's job: the recipe and the training's code, as a digest. What failed under it fails again."""
 SWEEP_TAG = "training_assets/sweep"
+LAUNCH_TAG = "training_assets/launch"
+"""The run key, kept by runs that take a lost one's place too."""
 LONGEST_BECAUSE = 200
 WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
 
@@ -160,7 +162,7 @@ def trial_request(recipe: str, tune: str, key: str, launch: int) -> dg.RunReques
         run_key=trial_run_key(key, launch),
         job_name=trial_job_name(recipe),
         partition_key=key,
-        tags={**run_tags("sweep", f"trial of sweep {tune}"), SWEEP_TAG: tune},
+        tags={**run_tags("sweep", f"trial of sweep {tune}"), SWEEP_TAG: tune, LAUNCH_TAG: trial_run_key(key, launch)},
     )
 
 
@@ -174,7 +176,7 @@ def sweep_report_request(recipe: str, tune: str) -> dg.RunRequest:
         run_key=sweep_run_key(tune),
         job_name=sweep_job_name(recipe),
         partition_key=tune,
-        tags={**run_tags("sweep", f"end of sweep {tune}"), SWEEP_TAG: tune},
+        tags={**run_tags("sweep", f"end of sweep {tune}"), SWEEP_TAG: tune, LAUNCH_TAG: sweep_run_key(tune)},
     )
 
 

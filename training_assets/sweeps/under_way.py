@@ -103,15 +103,22 @@ def sweeping(place: SweepPlace, places: Places) -> Iterator[Sweeping]:
             journal,
             time.time,
         )
-        baseline = baseline_of(sweep, recipe) if sweep.baseline == "include" and sweep.search.name != "grid" else None
         purse = purse_of(sweep, plan.started_at.timestamp(), journal)
-        controller = Controller(search, purse, sweep.caps.parallelism, time.time, baseline)
+        controller = Controller(search, purse, sweep.caps.parallelism, time.time, baseline_of(sweep, recipe))
         yield Sweeping(place, places, plan, sweep, recipe, journal, controller)
 
 
-def baseline_of(sweep: Sweep, recipe: TrainConfig) -> Params:
-    """The recipe's own values of what is searched."""
-    return {parameter.name: _field(recipe, parameter.name) for parameter in sweep.space.parameters}
+def baseline_of(sweep: Sweep, recipe: TrainConfig) -> Params | None:
+    """The recipe's own values of what is searched, where they are to be tried and lie in the space.
+
+    A grid has all of its points tried anyway.
+    """
+    own = {parameter.name: _field(recipe, parameter.name) for parameter in sweep.space.parameters}
+    try:
+        sweep.space.units(own)
+    except ValueError:
+        return None
+    return own if sweep.baseline == "include" and sweep.search.name != "grid" else None
 
 
 def run_directory(places: Places, place: SweepPlace, plan: TrialPlan) -> Path:
