@@ -5,6 +5,7 @@ Nothing is remembered between ticks: a trial's run has a key, and is asked for u
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -20,13 +21,13 @@ from training_assets.control import (
     trial_request,
     trial_run_key,
 )
+from training_assets.launchers import Launcher
 from training_assets.places import Places
 from training_assets.records import TrialRun
 from training_assets.stores.record_store import MissingRecord, RecordStore
-from training_assets.sweeps.budget import cost_of
 from training_assets.sweeps.controller import Look, Seen
 from training_assets.sweeps.journal import Busy
-from training_assets.sweeps.place import SweepPlace, all_sweeps
+from training_assets.sweeps.place import ENDED_FILE, Ended, SweepPlace, all_sweeps
 from training_assets.sweeps.trials import Trial
 from training_assets.sweeps.under_way import Sweeping, sweeping
 
@@ -44,8 +45,10 @@ def sweep_sensor(jobs: Sequence[UnresolvedAssetJobDefinition], seconds: int) -> 
         description="Asks the search of each sweep for its next trials, ends those that are not worth going on with,"
         " keeps the budget, and has the report made when nothing is left to try.",
     )
-    def sensor(context: dg.SensorEvaluationContext, places: dg.ResourceParam[Places]) -> dg.SensorResult:
-        tick = _Tick(context.instance, places)
+    def sensor(
+        context: dg.SensorEvaluationContext, places: dg.ResourceParam[Places], launcher: dg.ResourceParam[Launcher]
+    ) -> dg.SensorResult:
+        tick = _Tick(context.instance, places, launcher)
         for place in all_sweeps(places):
             if place.ended is None:
                 tick.go_on_with(place)
@@ -63,13 +66,14 @@ def sweep_sensor(jobs: Sequence[UnresolvedAssetJobDefinition], seconds: int) -> 
 class _Tick:
     instance: dg.DagsterInstance
     places: Places
+    launcher: Launcher
     requests: list[dg.RunRequest] = field(default_factory=list)
     partitions: list[Request] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def go_on_with(self, place: SweepPlace) -> None:
         try:
-            with sweeping(place, self.places) as sweep:
+            with sweeping(place, self.places, self.launcher) as sweep:
                 self._look(sweep)
         except Busy as busy:
             self.notes.append(f"{place.tune}: {busy}")
@@ -85,19 +89,19 @@ class _Tick:
             key = cv_name(tune, number)
             self.requests.append(trial_request(recipe, tune, key, sweep.journal[number].resumed))
             self.partitions.append(partitions.trials(recipe).build_add_request([key]))
-        if actions.through and not self._runs([sweep_run_key(tune)]):
+        if actions.through and self._runs([sweep_run_key(tune)]):
+            sweep.place.keep(ENDED_FILE, Ended(reason=actions.said, ended_at=datetime.now(UTC)))
+        elif actions.through:
             self.requests.append(sweep_report_request(recipe, tune))
             self.partitions.append(partitions.sweeps(recipe).build_add_request([tune]))
         if actions.said:
             self.notes.append(f"{tune}: {actions.said}")
 
     def _looks(self, sweep: Sweeping) -> list[Look]:
-        """Of each trial that runs by the journal, its newest launch if there is any; of the others what they took."""
+        """Of each trial that runs by the journal, its newest launch, if there is any."""
         running = {trial_run_key(cv_name(sweep.place.tune, one.id), one.resumed): one for one in sweep.running}
         runs = self._runs(running)
-        found = [self._look_of(sweep, trial, runs[key]) for key, trial in running.items() if key in runs]
-        ...
-        return found
+        return [self._look_of(sweep, trial, runs[key]) for key, trial in running.items() if key in runs]
 
     def _runs(self, keys: Iterable[str]) -> dict[str, dg.DagsterRun]:
         """The newest run of each key that there is one of."""
@@ -106,9 +110,8 @@ class _Tick:
         return {run.tags[LAUNCH_TAG]: run for run in reversed(runs)}  # they come with the newest first
 
     def _look_of(self, sweep: Sweeping, trial: Trial, run: dg.DagsterRun) -> Look:
-        cost, epochs = cost_of(sweep.place.trial(trial.id).spent), sweep.epochs_of(trial)
-        state, final = self._state(sweep, trial, run)
-        return Look(trial.id, state, cost, epochs, final)
+        state, final = self._state(sweep, trial, run)  # before its epochs: of what has ended, all are seen
+        return Look(trial.id, state, sweep.epochs_of(trial), final)
 
     def _state(self, sweep: Sweeping, trial: Trial, run: dg.DagsterRun) -> tuple[Seen, dict[str, float]]:
         if not run.is_finished or run.tags.get(WILL_RETRY_TAG) == "true":

@@ -4,11 +4,10 @@ It keeps nothing of its own: the search's memory is the journal, what trials too
 be cut off anywhere and be repeated: what is to run is asked for until it is seen, what is to end until it has ended.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from training_assets.sweeps.budget import Cost
 from training_assets.sweeps.search.base import Search
 from training_assets.sweeps.trials import Decision, Params, Suggestion, Trial, TrialState
 
@@ -19,13 +18,12 @@ Seen = Literal["running", "completed", "stopped", "failed"]
 class Look:
     """One trial's launch as it is seen, in a queue or at work (``running``), or ended.
 
-    ``epochs`` has its metrics after each epoch so far, ``final`` those of its evaluation, ``cost`` what it took till
-    now. Of a launch that was asked for and did not come about yet there is none.
+    ``epochs`` has its metrics after each epoch so far, ``final`` those of its evaluation. Of a launch that was asked
+    for and did not come about yet there is none.
     """
 
     trial: int
     state: Seen
-    cost: Cost
     epochs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     final: Mapping[str, float] = field(default_factory=dict)
 
@@ -33,12 +31,12 @@ class Look:
 class Purse(Protocol):
     """The budget as the controller asks it. Answers are sentences for people; None: it may go on."""
 
-    def exhausted(self, looks: Sequence[Look]) -> str | None:
+    def exhausted(self) -> str | None:
         """The cap that is reached: everything is to end."""
         ...
 
-    def refusal(self, looks: Sequence[Look], running: Sequence[int]) -> str | None:
-        """Why what another trial is expected to take cannot be set aside, beside what ``running`` may still take."""
+    def refusal(self) -> str | None:
+        """Why what another trial is expected to take cannot be set aside, beside what those that run still take."""
         ...
 
 
@@ -68,9 +66,9 @@ class Controller:
         for look in seen.values():
             self._hear(look)
             self._settle(look)
-        if exhausted := self.purse.exhausted(list(seen.values())):
+        if exhausted := self.purse.exhausted():
             return self._ended_by(exhausted, seen)
-        said = self._ask(list(seen.values()))
+        said = self._ask()
         actions = Actions(run=[trial.id for trial in self._running if trial.id not in seen], said=said)
         actions.stop = {trial.id: ending for trial in self._running if (ending := trial.ending)}
         actions.through = not self._running
@@ -103,10 +101,10 @@ class Controller:
         else:
             self.search.finish(trial.id, _STATES[look.state])
 
-    def _ask(self, looks: Sequence[Look]) -> str:
+    def _ask(self) -> str:
         """Fill the free places; why one stays free."""
         while len(self._running) < self.parallelism:
-            if refusal := self.purse.refusal(looks, [trial.id for trial in self._running]):
+            if refusal := self.purse.refusal():
                 return refusal
             if not self._another():
                 return "the search has nothing more to try" if not self._running else "the search waits for results"

@@ -5,7 +5,6 @@ The sensor and the command line both go through here; what differs is how a tria
 
 import contextlib
 import hashlib
-import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,14 +14,17 @@ from trainer.contract.epochs import read_epochs
 from trainer.contract.files import digest_of
 from trainer.contract.names import cv_name, cv_run_name
 from trainer.contract.train_config import TrainConfig
+from training_assets.launchers.base import Launcher, LaunchSpec
 from training_assets.places import Places
-from training_assets.sweeps.budget import purse_of
 from training_assets.sweeps.controller import Actions, Controller
+from training_assets.sweeps.fitting import baseline
 from training_assets.sweeps.journal import Journal, journal_of
+from training_assets.sweeps.parameters import overrides
 from training_assets.sweeps.place import StopRequest, SweepPlace, SweepPlan, TrialPlan
+from training_assets.sweeps.purse import SweepPurse
 from training_assets.sweeps.search import search_of
-from training_assets.sweeps.sweep_file import Sweep
-from training_assets.sweeps.trials import Params, Trial, Value
+from training_assets.sweeps.sweep_file import Settled
+from training_assets.sweeps.trials import Params, Trial, Trials
 
 BASE36 = "abcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -34,7 +36,7 @@ class Sweeping:
     place: SweepPlace
     places: Places
     plan: SweepPlan
-    sweep: Sweep
+    sweep: Settled
     recipe: TrainConfig
     journal: Journal
     controller: Controller
@@ -63,15 +65,15 @@ class Sweeping:
 
     def _plan_of(self, trial: Trial) -> TrialPlan:
         suggestion = trial.suggestion
-        length = (self.sweep.epochs or self.recipe.training.epochs) - suggestion.epoch
-        settings = {"training.epochs": length, "training.eval_every": 1, **suggestion.params}
+        length = self.sweep.epochs - suggestion.epoch
+        settings = {"training.eval_every": 1, **suggestion.params, "training.epochs": length}
         cv = cv_name(self.place.tune, trial.id)
         return TrialPlan(
             trial=trial.id,
             run_name=cv_run_name(cv, 0, self.recipe.seed),
             run_id=_run_id(self.plan, trial.id),
             params=dict(suggestion.params),
-            overrides=tuple(f"{name}={json.dumps(value)}" for name, value in settings.items()),
+            overrides=tuple(overrides(settings)),
             parent=suggestion.parent,
             epoch=suggestion.epoch,
             weights=None if suggestion.parent is None else str(self._weights(suggestion.parent)),
@@ -84,7 +86,7 @@ class Sweeping:
 
 
 @contextlib.contextmanager
-def sweeping(place: SweepPlace, places: Places) -> Iterator[Sweeping]:
+def sweeping(place: SweepPlace, places: Places, launcher: Launcher) -> Iterator[Sweeping]:
     """The sweep, for this process alone to go on with.
 
     Raises:
@@ -99,21 +101,21 @@ def sweeping(place: SweepPlace, places: Places) -> Iterator[Sweeping]:
             sweep.search,
             sweep.stopping,
             sweep.pbt,
-            sweep.epochs or recipe.training.epochs,
+            sweep.epochs,
             journal,
             time.time,
         )
-        purse = purse_of(sweep, plan.started_at.timestamp(), journal)
+        purse = purse_of(place, journal, launcher)
         controller = Controller(search, purse, sweep.caps.parallelism, time.time, baseline_of(sweep, recipe))
         yield Sweeping(place, places, plan, sweep, recipe, journal, controller)
 
 
-def baseline_of(sweep: Sweep, recipe: TrainConfig) -> Params | None:
+def baseline_of(sweep: Settled, recipe: TrainConfig) -> Params | None:
     """The recipe's own values of what is searched, where they are to be tried and lie in the space.
 
     A grid has all of its points tried anyway.
     """
-    own = {parameter.name: _field(recipe, parameter.name) for parameter in sweep.space.parameters}
+    own = baseline(sweep, recipe)
     try:
         sweep.space.units(own)
     except ValueError:
@@ -121,15 +123,16 @@ def baseline_of(sweep: Sweep, recipe: TrainConfig) -> Params | None:
     return own if sweep.baseline == "include" and sweep.search.name != "grid" else None
 
 
+def purse_of(place: SweepPlace, trials: Trials, launcher: Launcher) -> SweepPurse:
+    """The budget of the sweep, by what one of its trials costs on ``launcher``."""
+    launch = place.recipe.launch
+    estimate = launcher.estimate(LaunchSpec((), place.root, "estimate", launch=launch))
+    started_at = place.plan.started_at.timestamp()
+    return SweepPurse(place, place.sweep, trials, estimate, started_at, time.time, launch.max_run_seconds)
+
+
 def run_directory(places: Places, place: SweepPlace, plan: TrialPlan) -> Path:
     return places.trial_run(place.tune, cv_name(place.tune, plan.trial), plan.run_name, plan.run_id)
-
-
-def _field(recipe: TrainConfig, name: str) -> Value:
-    value = recipe.model_dump(mode="json")
-    for part in name.split("."):
-        value = value[part]
-    return tuple(value) if isinstance(value, list) else value  # type: ignore[return-value]
 
 
 def _run_id(plan: SweepPlan, trial: int) -> str:
