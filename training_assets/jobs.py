@@ -71,13 +71,18 @@ def recipe_jobs(recipes: Iterable[TrainConfig]) -> list[UnresolvedAssetJobDefini
 
 def tuning_jobs(recipes: Iterable[TrainConfig]) -> list[UnresolvedAssetJobDefinition]:
     """For each recipe: one trial, and the end of a sweep. `sweep_sensor` starts both."""
+    does = {
+        "trial": (trial_job_name, "Trains and judges one trial of a sweep of"),
+        "sweep_report": (sweep_job_name, "Chooses the winner and makes the report of a sweep of"),
+    }
     return [
-        dg.define_asset_job(name(recipe.name), selection=dg.AssetSelection.assets([recipe.name, asset]), description=text)
-        for recipe in recipes
-        for name, asset, text in (
-            (trial_job_name, "trial", f"Trains and judges one trial of a sweep of {recipe.name}."),
-            (sweep_job_name, "sweep_report", f"Chooses the winner of a sweep of {recipe.name}, and reports."),
+        dg.define_asset_job(
+            name(recipe.name),
+            selection=dg.AssetSelection.assets([recipe.name, asset]),
+            description=f"{text} {recipe.name}.",
         )
+        for recipe in recipes
+        for asset, (name, text) in does.items()
     ]
 
 

@@ -1,5 +1,8 @@
-"""Partitions: time windows, mined slices, sweeps and their trials. What runs on them is in ``assets/``, how a row finds its window in
-``trainer.contract.windows``; both must name the same spans of time."""
+"""Partitions: time windows, mined slices, sweeps and their trials.
+
+What runs on them is in ``assets/``, how a row finds its window in ``trainer.contract.windows``; both must name the same
+spans of time.
+"""
 
 from datetime import UTC, datetime
 

@@ -5,10 +5,8 @@ the trial's directory.
 """
 
 import json
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import dagster as dg
 
@@ -138,7 +136,7 @@ class TrialWork:
 
     def _record(
         self,
-        state: str,
+        state: Literal["completed", "stopped"],
         reason: str,
         checkpoint: Checkpoint | None = None,
         exported: ExportedModel | None = None,
@@ -150,7 +148,7 @@ class TrialWork:
         return TrialRun(
             tune=self.sweep.tune,
             trial=self.plan.trial,
-            state=state,  # type: ignore[arg-type]
+            state=state,
             reason=reason,
             params=dict(self.plan.params),
             run_id=self.plan.run_id,
@@ -219,13 +217,14 @@ def _metadata(record: TrialRun, work: TrialWork) -> dict[str, Any]:
     epochs = read_epochs(directory)
     trial = read_trials(work.sweep.root)[record.trial]
     said = [(epoch, d.verdict, d.rule, d.threshold, d.peers, d.reason) for epoch, d in sorted(trial.decisions.items())]
-    goals = {one.metric for one in work.sweep.sweep.goals.objectives} | {one.metric for one in work.sweep.sweep.goals.constraints}
+    goals = work.sweep.sweep.goals
+    named = {*(one.metric for one in goals.objectives), *(one.metric for one in goals.constraints)}
     price = {} if record.usd is None else {"cost_usd": round(record.usd, 2)}
     return {
         "sweep": record.tune,
         "state": record.state if not record.reason else f"{record.state}: {record.reason}",
         "settings": metadata.table(("setting", "value"), sorted(record.params.items())),
-        **metadata.numbers({name: value for name, value in record.metrics.items() if name in goals}),
+        **metadata.numbers({name: value for name, value in record.metrics.items() if name in named}),
         **({"curve": metadata.loss_curve(epochs, work.settings.training.monitor)} if epochs else {}),
         "decisions": metadata.table(("epoch", "verdict", "rule", "threshold", "peers", "why"), said),
         "node_seconds": round(record.node_seconds),

@@ -129,4 +129,3 @@ class Controller:
 
 
 _STATES: Mapping[Seen, TrialState] = {"completed": "completed", "stopped": "stopped", "failed": "failed"}
-

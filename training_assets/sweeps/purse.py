@@ -9,8 +9,6 @@ from training_assets.sweeps.place import SweepPlace
 from training_assets.sweeps.sweep_file import Settled
 from training_assets.sweeps.trials import Trial, Trials
 
-UNDER_WAY = ("running",)
-
 
 @dataclass(frozen=True)
 class SweepPurse:
@@ -37,18 +35,18 @@ class SweepPurse:
 
     def ledger(self) -> Ledger:
         return Ledger(
-            self.sweep.caps,
+            self.sweep.budget,
             self.sweep.epochs,
             self.estimate,
             tuple(map(self._cost, self.trials)),
             self.started_at,
             self.clock(),
-            expected_seconds(self.sweep.caps, self.longest),
+            expected_seconds(self.sweep.budget, self.longest),
         )
 
     def _cost(self, trial: Trial) -> TrialCost:
         begun = trial.suggestion.epoch
-        running, epochs = trial.state in UNDER_WAY, trial.epoch - begun
+        running, epochs = trial.state == "running", trial.epoch - begun
         spent = self.place.trial(trial.id).spent
         if spent is None:
             return TrialCost(trial.id, running, epochs=epochs, begun_at=begun)
@@ -62,5 +60,6 @@ class SweepPurse:
         for trial in self.trials:
             for epoch, metrics in trial.curve.items():
                 if aim.score(metrics) >= aim.score({aim.metric: target}):
-                    return f"trial {trial.id} has {aim.metric} {metrics[aim.metric]:.4g} after epoch {epoch}: the target"
+                    reached = f"{aim.metric} {metrics[aim.metric]:.4g} after epoch {epoch}"
+                    return f"trial {trial.id} has {reached}, the target is {target:.4g}"
         return None

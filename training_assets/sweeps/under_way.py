@@ -98,15 +98,15 @@ def sweeping(place: SweepPlace, places: Places, launcher: Launcher) -> Iterator[
         search = search_of(
             sweep.space,
             sweep.goals,
-            sweep.search,
-            sweep.stopping,
+            sweep.strategy,
+            sweep.early_stop,
             sweep.pbt,
             sweep.epochs,
             journal,
             time.time,
         )
         purse = purse_of(place, journal, launcher)
-        controller = Controller(search, purse, sweep.caps.parallelism, time.time, baseline_of(sweep, recipe))
+        controller = Controller(search, purse, sweep.budget.parallelism, time.time, baseline_of(sweep, recipe))
         yield Sweeping(place, places, plan, sweep, recipe, journal, controller)
 
 
@@ -120,7 +120,7 @@ def baseline_of(sweep: Settled, recipe: TrainConfig) -> Params | None:
         sweep.space.units(own)
     except ValueError:
         return None
-    return own if sweep.baseline == "include" and sweep.search.name != "grid" else None
+    return own if sweep.baseline == "include" and sweep.strategy.name != "grid" else None
 
 
 def purse_of(place: SweepPlace, trials: Trials, launcher: Launcher) -> SweepPurse:
