@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from training_assets.sweeps.search.base import Search
-from training_assets.sweeps.trials import Decision, Params, Suggestion, Trial, TrialState
+from training_assets.sweeps.trials import Decision, Params, Suggestion, Trial
 
 Seen = Literal["running", "completed", "stopped", "failed"]
 
@@ -81,10 +81,10 @@ class Controller:
     def _hear(self, look: Look) -> None:
         """What is new of the trial's epochs. Each is judged once, but what comes after its end was decided is kept."""
         trial = self.search.trials[look.trial]
-        for epoch in sorted(set(look.epochs) - set(trial.curve)):
+        for epoch in sorted(set(look.epochs) - set(trial.decisions)):
             if trial.state == "running" and trial.ending is None:
                 self.search.report(trial.id, epoch, look.epochs[epoch])
-            else:
+            elif epoch not in trial.curve:
                 self.search.trials.reported(trial.id, epoch, look.epochs[epoch], self.clock())
 
     def _settle(self, look: Look) -> None:
@@ -96,10 +96,7 @@ class Controller:
             self.search.trials.reported(trial.id, trial.epoch, {**trial.metrics, **look.final}, self.clock())
         ending = trial.ending
         paused = look.state == "stopped" and ending is not None and ending.verdict == "pause"
-        if paused:
-            self.search.trials.became(trial.id, "paused", self.clock())
-        else:
-            self.search.finish(trial.id, _STATES[look.state])
+        self.search.finish(trial.id, "paused" if paused else look.state)
 
     def _ask(self) -> str:
         """Fill the free places; why one stays free."""
@@ -126,6 +123,3 @@ class Controller:
                 self.search.finish(trial.id, "stopped")
         actions.through = not self._running
         return actions
-
-
-_STATES: Mapping[Seen, TrialState] = {"completed": "completed", "stopped": "stopped", "failed": "failed"}
