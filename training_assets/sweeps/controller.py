@@ -35,8 +35,8 @@ class Purse(Protocol):
         """The cap that is reached: everything is to end."""
         ...
 
-    def refusal(self) -> str | None:
-        """Why what another trial is expected to take cannot be set aside, beside what those that run still take."""
+    def refusal(self, trial: int) -> str | None:
+        """Why what ``trial`` is expected to take cannot be set aside, beside what those that run still take."""
         ...
 
 
@@ -100,19 +100,22 @@ class Controller:
 
     def _ask(self) -> str:
         """Fill the free places; why one stays free."""
+        trials = self.search.trials
         while len(self._running) < self.parallelism:
-            if refusal := self.purse.refusal():
+            if self._resumed():
+                continue
+            if refusal := self.purse.refusal(len(trials)):
                 return refusal
-            if not self._another():
-                return "the search has nothing more to try" if not self._running else "the search waits for results"
+            if self.baseline is not None and not len(trials):
+                trials.asked(0, Suggestion(self.baseline), self.clock())
+            elif self.search.suggest(len(trials)) is None:
+                return "the search waits for results" if self._running else "the search has nothing more to try"
         return ""
 
-    def _another(self) -> bool:
-        trials = self.search.trials
-        if self.baseline is not None and not len(trials):
-            trials.asked(0, Suggestion(self.baseline), self.clock())
-            return True
-        return self.search.resume() is not None or self.search.suggest(len(trials)) is not None
+    def _resumed(self) -> bool:
+        """Whether a paused trial goes on now. Any of them stands for all when it comes to what it still takes."""
+        paused = next((trial.id for trial in self.search.trials if trial.state == "paused"), None)
+        return paused is not None and not self.purse.refusal(paused) and self.search.resume() is not None
 
     def _ended_by(self, why: str, seen: Mapping[int, Look]) -> Actions:
         """All that runs is to end, and what was not started never is."""

@@ -8,7 +8,7 @@ and without the second is a sweep that is under way. ``settled.json`` is what go
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -19,7 +19,6 @@ from trainer.contract.train_config import TrainConfig, read_config
 from training_assets.places import Places
 from training_assets.records import EvalShards, TrainingSet
 from training_assets.sweeps.sweep_file import Settled
-from training_assets.sweeps.trials import Value
 
 SETTLED_FILE, RECIPE_FILE, PLAN_FILE, ENDED_FILE = "settled.json", "recipe.yaml", "plan.json", "ended.json"
 TRIAL_FILE, STOP_FILE, SPENT_FILE = "trial.json", "stop.json", "spent.json"
@@ -57,7 +56,7 @@ class TrialPlan(_Kept):
     trial: int
     run_name: str
     run_id: str
-    params: dict[str, Value]
+    params: dict[str, Any]
     overrides: tuple[str, ...]
     parent: int | None = None
     epoch: int = 0

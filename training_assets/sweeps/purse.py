@@ -29,8 +29,8 @@ class SweepPurse:
             return str(excess[0])
         return self._reached()
 
-    def refusal(self) -> str | None:
-        asked = self.ledger().reserve(len(self.trials))
+    def refusal(self, trial: int) -> str | None:
+        asked = self.ledger().reserve(trial)
         return str(asked) if isinstance(asked, Refusal) else None
 
     def ledger(self) -> Ledger:
