@@ -2,7 +2,6 @@
 
 import getpass
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from trainer.contract.errors import ContractError, Problem
-from trainer.contract.names import new_name
+from trainer.contract.names import random_name
 from trainer.contract.train_config import TrainConfig
 from training_assets.definitions import build_defs
 from training_assets.home import instance
@@ -58,7 +57,7 @@ def start_sweep(asked: Asked) -> int:
             file=asked.file,
             recipe=recipe,
             recipe_file=profile.recipes / f"{recipe.name}.yaml",
-            tune=asked.name or new_name(),
+            tune=asked.name or random_name(),
             cause="manual",
             because=f"{getpass.getuser()} on the command line",
             window=window,
