@@ -1,4 +1,4 @@
-"""``make demo-sweep``: a sweep on the synthetic scenes, carried out by Dagster's real daemon, followed to its report."""
+"""``make demo-sweep``: a sweep on the synthetic scenes by Dagster's real daemon, followed to its report."""
 
 import contextlib
 import os
