@@ -42,10 +42,11 @@ def violations() -> Iterator[Any]:
 
 NUMBERS = st.floats(0.01, 50.0).map(lambda value: round(value, 3))
 WHOLE = st.integers(0, 50)
-Q = st.one_of(st.just({}), st.sampled_from([{"q": 1}, {"q": 0.25}]))
+WITHOUT_Q: st.SearchStrategy[Any] = st.just({})
+Q = st.one_of(WITHOUT_Q, st.sampled_from([{"q": 1}, {"q": 0.25}]))
 
 
-def ranged(*names: str, low: st.SearchStrategy[Any] = NUMBERS, q: st.SearchStrategy[Any] = st.just({})) -> Any:
+def ranged(*names: str, low: st.SearchStrategy[Any] = NUMBERS, q: st.SearchStrategy[Any] = WITHOUT_Q) -> Any:
     spread = st.tuples(st.sampled_from(names), low, st.one_of(NUMBERS, st.integers(1, 50)), q)
     return spread.map(
         lambda drawn: {"distribution": drawn[0], "min": drawn[1], "max": drawn[1] + drawn[2] + 3, **drawn[3]}
