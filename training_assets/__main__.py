@@ -155,6 +155,16 @@ def _sweep_commands(parser: argparse.ArgumentParser) -> None:
     sub = actions.add_parser("stop", help="end a sweep: its trials save and end, then its report is made")
     sub.add_argument("name", metavar="SWEEP")
     sub.add_argument("--reason", default="", help="kept with the sweep")
+    sub = actions.add_parser("export", help="the file as a strict W&B sweep file; made in W&B, with agents")
+    sub.set_defaults(run=_sweep_export)
+    sub.add_argument("file", type=Path, metavar="FILE", help="a sweep.yaml")
+    sub.add_argument("--recipe", metavar="NAME", help="what is tuned, where the file does not say it")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="write it there; default: print it")
+    sub.add_argument("--create", action="store_true", help="make the sweep in W&B, with the account that is logged in")
+    sub.add_argument("--project", metavar="NAME", help="W&B's; default: the file's, else the recipe's")
+    sub.add_argument("--entity", metavar="NAME", help="W&B's; default: the file's, else the account's own")
+    sub.add_argument("--agents", type=int, default=0, metavar="N", help="with --create: work on it until it is through")
+    sub.add_argument("--data", type=Path, metavar="DIR", help="a delivery or a data directory, which runs train on")
 
 
 def _reference(parser: argparse.ArgumentParser) -> None:
@@ -194,6 +204,13 @@ def _train(arguments: argparse.Namespace) -> int:
     except Stopped as stopped:
         print(f"stopped: {stopped}", file=sys.stderr)
         return 1
+
+
+def _sweep_export(arguments: argparse.Namespace) -> int:
+    from training_assets.commands.sweep_export import Asked, export
+
+    fields = ("file", "recipe", "out", "create", "project", "entity", "agents", "data")
+    return export(Asked(**{name: getattr(arguments, name) for name in fields}))
 
 
 def _sweep(arguments: argparse.Namespace) -> int:

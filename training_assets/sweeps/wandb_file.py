@@ -6,6 +6,7 @@ objective. Each of its agents starts ``wandb_trial.py`` for each run, which trai
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,6 @@ from training_assets.sweeps.sweep_file import Sweep
 
 TRIAL_MODULE = "training_assets.sweeps.wandb_trial"
 TRIAL_FILE = "training_assets/sweeps/wandb_trial.py"
-DATA, RUNS = "${envvar:SWEEP_DATA}", "${envvar:SWEEP_RUNS}"
-"""W&B's agent fills in its environment's."""
-
 METHODS: Mapping[StrategyName, str] = {
     "random": "random",
     "grid": "grid",
@@ -39,14 +37,22 @@ OF_EXPONENTS = {
 """W&B's older distributions, whose bounds are exponents; it refuses them in new sweeps."""
 
 
-def wandb_sweep(sweep: Sweep, recipe_file: str | None = None, data: str = DATA, runs: str = RUNS) -> dict[str, Any]:
-    """``sweep`` as a strict W&B sweep file. Its own ``program`` and ``command`` stay where it has any.
-
-    ``recipe_file``, ``data`` (a data directory or a delivery) and ``runs`` (where run directories go) are what a run
-    is started with.
+@dataclass(frozen=True)
+class Start:
+    """What a run is started with: the recipe's file, a data directory or a delivery, where run directories go, and the
+    interpreter (W&B's own is the first ``python`` on the agent's path).
     """
+
+    recipe_file: str | None = None
+    data: str = "${envvar:SWEEP_DATA}"
+    runs: str = "${envvar:SWEEP_RUNS}"
+    python: str = "${interpreter}"
+
+
+def wandb_sweep(sweep: Sweep, start: Start | None = None) -> dict[str, Any]:
+    """``sweep`` as a strict W&B sweep file. Its own ``program`` and ``command`` stay where it has any."""
     own = {"program": sweep.program, "command": list(sweep.command) if sweep.command else None}
-    started = own if any(own.values()) else {"program": TRIAL_FILE, "command": _command(sweep, recipe_file, data, runs)}
+    started = own if any(own.values()) else {"program": TRIAL_FILE, "command": _command(sweep, start or Start())}
     found = {
         **{key: getattr(sweep, key) for key in ("name", "description", "project", "entity", "job", "image_uri")},
         **started,
@@ -59,7 +65,7 @@ def wandb_sweep(sweep: Sweep, recipe_file: str | None = None, data: str = DATA, 
     return {key: value for key, value in found.items() if value}
 
 
-def create(sweep: Sweep, project: str, entity: str | None = None, **started: str) -> str:
+def create(sweep: Sweep, project: str, entity: str | None = None, start: Start | None = None) -> str:
     """Make the sweep in W&B, with the account that is logged in; its path, ``entity/project/id``.
 
     Raises:
@@ -68,7 +74,7 @@ def create(sweep: Sweep, project: str, entity: str | None = None, **started: str
     import wandb
 
     try:
-        found = wandb.sweep(wandb_sweep(sweep, **started), entity=entity, project=project)
+        found = wandb.sweep(wandb_sweep(sweep, start), entity=entity, project=project)
     except wandb.Error as error:
         problem = Problem("W&B", str(error), "an account that is logged in: WANDB_API_KEY, or `wandb login`")
         raise ContractError("the sweep cannot be made", [problem]) from None
@@ -97,12 +103,12 @@ def start_agents(
     return [launcher.launch(spec) for spec in specs]
 
 
-def _command(sweep: Sweep, recipe_file: str | None, data: str, runs: str) -> list[str]:
+def _command(sweep: Sweep, start: Start) -> list[str]:
     epochs = ["--set", f"training.epochs={sweep.epochs}"] if sweep.epochs else []
-    recipe = recipe_file or f"recipes/{sweep.recipe}.yaml"
-    start = ["${env}", "${interpreter}", "-m", TRIAL_MODULE, recipe, "--data", data, "--runs", runs]
+    recipe = start.recipe_file or f"recipes/{sweep.recipe}.yaml"
+    run = ["${env}", start.python, "-m", TRIAL_MODULE, recipe, "--data", start.data, "--runs", start.runs]
     # As JSON: the agent's other forms of the parameters lose what is null, and the types within lists.
-    return [*start, *epochs, "--params", "${args_json}"]
+    return [*run, *epochs, "--params", "${args_json}"]
 
 
 def _metric(sweep: Sweep) -> dict[str, Any] | None:

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from trainer.contract.epochs import read_epochs
 from trainer.contract.errors import ContractError
 from trainer.contract.train_config import read_config
+from training_assets.__main__ import main
 from training_assets.launchers import LocalLauncher
 from training_assets.sweeps.parameters import space_of
 from training_assets.sweeps.space import DISTRIBUTIONS, LogUniform
 from training_assets.sweeps.sweep_file import Sweep, read_sweep
-from training_assets.sweeps.wandb_file import create, start_agents, wandb_sweep
+from training_assets.sweeps.wandb_file import Start, create, start_agents, wandb_sweep
 
 REPOSITORY = Path(__file__).parents[3]
 SCHEMA = REPOSITORY / ".venv-sweeps"
@@ -231,8 +232,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WandbServer]:
-    params = {"optim.lr": {"value": 2e-3}, "optim.ema_decay": {"value": None}, "training.epochs": {"value": 2}}
-    run = {"type": "run", "run_id": RUN_ID, "program": "", "args": params}
+    params = {"optim.lr": 2e-3, "optim.ema_decay": None, "training.epochs": 2, "guards.determinism.enabled": False}
+    args = {name: {"value": value} for name, value in params.items()}
+    run = {"type": "run", "run_id": RUN_ID, "program": "", "args": args}
     with WandbServer([[run], [{"type": "exit"}]]) as found:
         threading.Thread(target=found.serve_forever, daemon=True).start()
         for name in ("WANDB_MODE", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_API_KEY"):
@@ -263,10 +265,11 @@ def test_a_sweep_is_made_and_its_agent_trains_what_it_is_told(
         "parameters": {"optim.lr": {"min": 1e-3, "max": 1e-2}, "optim.ema_decay": {"value": None}},
     }
     sweep = Sweep.model_validate({**written, "early_stop": {"first_rung": 1}})
-    exported = wandb_sweep(sweep, str(recipe), str(delivery), str(tmp_path / "runs"))
-    # The agent starts whatever python is first on the path; its run must not ask for a server.
-    command = [exported["command"][0], "WANDB_MODE=offline", sys.executable, *exported["command"][2:]]
-    path = create(sweep.model_copy(update={"command": tuple(command), "program": exported["program"]}), "p", "e")
+    start = Start(str(recipe), str(delivery), str(tmp_path / "runs"), sys.executable)
+    exported = wandb_sweep(sweep, start)
+    # The agent has an account, but what it starts must not ask for a server.
+    command = ("WANDB_MODE=offline", *exported["command"][1:])
+    path = create(sweep.model_copy(update={"command": ("${env}", *command), "program": exported["program"]}), "p", "e")
     assert path == "e/p/s1"
     assert yaml.safe_load(server.config)["parameters"]["optim.ema_decay"] == {"value": None}
 
@@ -304,3 +307,23 @@ def history_of(path: Path) -> list[dict[str, Any]]:
             items = record.history.item
             rows.append({item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items})
     return rows
+
+
+def test_the_command_prints_the_file_and_writes_it(
+    violations: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(REPOSITORY / "sweeps" / "scenes.yaml")
+    assert main(["sweep", "export", file]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert violations(printed) == []
+    assert main(["sweep", "export", file, "--out", str(tmp_path / "wandb.yaml")]) == 0
+    assert yaml.safe_load((tmp_path / "wandb.yaml").read_text()) == printed
+    assert capsys.readouterr().out == ""
+
+
+def test_the_command_says_what_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sweep.yaml").write_text("method: random\nparameters: {learning_rate: {min: 0.1, max: 0.2}}\n")
+    assert main(["sweep", "export", str(tmp_path / "sweep.yaml")]) == 2
+    assert "--recipe NAME" in capsys.readouterr().err
+    assert main(["sweep", "export", str(tmp_path / "sweep.yaml"), "--recipe", "scenes_multitask"]) == 2
+    assert "field 'parameters.learning_rate': found 'learning_rate', expected a field" in capsys.readouterr().err
