@@ -119,7 +119,7 @@ class Profile(_Model):
     """One profile. Relative paths are relative to the repository.
 
     ``inbox`` is where deliveries and mined slices arrive: a directory, or ``s3://bucket/prefix``.
-    ``launch`` has fields of a recipe's ``launch`` that this profile decides for all recipes;
+    ``sweeps`` holds the sweep files that recipes name. ``launch`` has fields of a recipe's ``launch`` that this profile decides for all recipes;
     ``TRAIN__LAUNCH__<FIELD>`` in the environment wins over it. ``network_interface`` is what ranks talk over
     (``eth0``). ``image`` is what a launcher other than ``local`` runs, by digest (docs/images.md), ``hardware`` what
     it starts nodes on, ``backend`` what it must know besides (``launchers/<launcher>/`` has the fields). ``mount`` is
@@ -136,6 +136,7 @@ class Profile(_Model):
     inbox: str
     store: Path
     recipes: Path
+    sweeps: Path = Path("sweeps")
     launcher: str
     windows: Windows
     launch: dict[str, Any] = {}
@@ -168,7 +169,7 @@ class Profile(_Model):
 
     @model_validator(mode="after")
     def _absolute(self) -> "Profile":
-        for field in ("store", "recipes"):
+        for field in ("store", "recipes", "sweeps"):
             object.__setattr__(self, field, REPOSITORY / getattr(self, field).expanduser())
         if "://" not in self.inbox:
             object.__setattr__(self, "inbox", str(REPOSITORY / Path(self.inbox).expanduser()))
