@@ -28,13 +28,21 @@ TWO_NODES = ("launch.num_nodes=2", "launch.devices=1")
 
 
 @dataclass(frozen=True)
+class Trained:
+    """A checkpoint, and how many nodes said in its run's directory how they ended."""
+
+    checkpoint: Checkpoint
+    nodes: int
+
+
+@dataclass(frozen=True)
 class Demo:
     """A store as the demo leaves it before it trains ``window``. Nothing is trained in it: each training has a copy."""
 
     store: Path
     window: str
 
-    def trained(self, store: Path, launcher: Any = None, overrides: tuple[str, ...] = ()) -> Checkpoint:
+    def trained(self, store: Path, launcher: Any = None, overrides: tuple[str, ...] = ()) -> Trained:
         """What ``scenes_multitask/checkpoint`` is in ``store``, which becomes a copy of the demo's.
 
         Without ``launcher`` and ``overrides`` it is trained as the demo itself does.
@@ -49,7 +57,10 @@ class Demo:
         with dg.DagsterInstance.ephemeral() as instance:
             refresher = Refresher(build_defs(profile=profile_of(store), resource_overrides=given), instance)
             finish(refresher.run(job_name(RECIPE), [key], [self.window], plan.run_config()))
-        return RecordStore(Places(store)).read(key, self.window, Checkpoint)
+        places = Places(store)
+        checkpoint = RecordStore(places).read(key, self.window, Checkpoint)
+        nodes = places.absolute(checkpoint.directory).glob("attempts/*/nodes/*/end.json")
+        return Trained(checkpoint, len(list(nodes)))
 
 
 class OnThisMachine:

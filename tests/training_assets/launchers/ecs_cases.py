@@ -18,7 +18,7 @@ from uuid import uuid4
 from tests.emulators.faults import Fault, FaultyProxy
 from tests.emulators.metadata import metadata_service
 from tests.emulators.ministack import ministack
-from tests.training_assets.launchers.demo_training import TWO_NODES, Demo, OnThisMachine
+from tests.training_assets.launchers.demo_training import TWO_NODES, Demo, OnThisMachine, Trained
 from tests.training_assets.launchers.ecs_world import (
     ACCOUNT,
     CREDENTIALS,
@@ -40,7 +40,6 @@ from trainer.contract.train_config import Launch
 from training_assets.launchers import LocalLauncher
 from training_assets.launchers.base import Handle, LaunchFailed, LaunchSpec, Status
 from training_assets.launchers.ecs.launcher import POLL_SECONDS, EcsLauncher
-from training_assets.records import Checkpoint
 
 
 def case_success(world: World) -> None:
@@ -298,7 +297,7 @@ def case_unreachable(world: World) -> None:
     assert world.proxy.calls["RunTask"] == 1 + 4
 
 
-def train_demo(world: World, demo: Demo) -> Checkpoint:
+def train_demo(world: World, demo: Demo) -> Trained:
     """The demo's own training as two tasks."""
     launcher = OnThisMachine(world.launcher, ON_THIS_MACHINE)
     trained = demo.trained(world.place / "store", launcher, TWO_NODES)

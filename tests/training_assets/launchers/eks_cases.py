@@ -22,7 +22,7 @@ import pytest
 from tests.emulators.kubernetes_api import Fault
 from tests.emulators.kubernetes_cluster import Cluster, Host
 from tests.training_assets.launchers.demo_training import TWO_NODES as DEMO_ON_TWO_NODES
-from tests.training_assets.launchers.demo_training import Demo
+from tests.training_assets.launchers.demo_training import Demo, Trained
 from trainer.contract.ports import free_port
 from trainer.contract.results import TrainResult
 from trainer.contract.train_config import Launch
@@ -33,7 +33,6 @@ from training_assets.launchers.eks.settings import Settings
 from training_assets.launchers.local import LocalLauncher
 from training_assets.launchers.session import new_attempt, run_to_end
 from training_assets.profiles.hardware import Hardware
-from training_assets.records import Checkpoint
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[2]
@@ -395,7 +394,7 @@ def case_training(world: World) -> None:
     world.assert_nothing_left()
 
 
-def train_demo(world: World, demo: Demo) -> Checkpoint:
+def train_demo(world: World, demo: Demo) -> Trained:
     """The demo's own training as a Job of two pods."""
     trained = demo.trained(world.run_dir.parent, world.launcher(), DEMO_ON_TWO_NODES)
     world.assert_nothing_left()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.emulators.sagemaker import LOG_GROUP
-from tests.training_assets.launchers.demo_training import TWO_NODES, Demo, OnThisMachine
+from tests.training_assets.launchers.demo_training import TWO_NODES, Demo, OnThisMachine, Trained
 from tests.training_assets.launchers.sagemaker_world import (
     HERE,
     HOSTS,
@@ -40,7 +40,6 @@ from training_assets.launchers import Handle, Launcher, LaunchSpec, LocalLaunche
 from training_assets.launchers.sagemaker.job import CHECKPOINTS, METRICS
 from training_assets.launchers.sagemaker.launcher import SageMakerLauncher
 from training_assets.launchers.session import new_attempt
-from training_assets.records import Checkpoint
 
 
 def case_success(world: World) -> None:
@@ -366,7 +365,7 @@ def case_training_interrupted(world: World, recipe: Path, delivery: Path) -> Non
     nothing_is_left(world, spec, again)
 
 
-def train_demo(world: World, demo: Demo) -> Checkpoint:
+def train_demo(world: World, demo: Demo) -> Trained:
     """The demo's own training as a job on two hosts."""
     launcher = OnThisMachine(world.launcher(), ON_THIS_MACHINE)
     trained = demo.trained(world.store, launcher, TWO_NODES)
