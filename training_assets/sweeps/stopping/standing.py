@@ -1,0 +1,102 @@
+"""How trials stand against each other: a feasible one above any infeasible one, then by objectives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from training_assets.sweeps.goals import Constraint, Goals, Objective
+from training_assets.sweeps.trials import Trial
+
+
+class Standing(NamedTuple):
+    """In one objective. Larger is better, and whoever keeps the constraints is above whoever does not (Deb, 2000).
+
+    ``value`` is the score; of an infeasible trial minus its violation.
+    """
+
+    feasible: bool
+    value: float
+
+    @classmethod
+    def of(cls, score: float, violation: float) -> "Standing":
+        return cls(False, -violation) if violation > 0 else cls(True, score)
+
+
+@dataclass(frozen=True)
+class Place:
+    """In all objectives: the scores, larger is better, and by how much constraints are broken."""
+
+    scores: tuple[float, ...]
+    violation: float = 0.0
+
+
+def violation_of(constraints: Sequence[Constraint], metrics: dict[str, float]) -> float:
+    """What is broken, each as a share of its bound, added up. What is not known, as latency early on, is not broken."""
+    found = ((constraint.violation(metrics), abs(constraint.bound) or 1.0) for constraint in constraints)
+    return sum(violation / bound for violation, bound in found if violation > 0)
+
+
+def place_of(trial: Trial, epoch: int, goals: Goals, objectives: Sequence[Objective]) -> Place | None:
+    """None where an objective is not a finite number after that epoch."""
+    scores = tuple(finite_score(trial, epoch, objective) for objective in objectives)
+    known = tuple(score for score in scores if score is not None)
+    if len(known) < len(scores):
+        return None
+    return Place(known, violation_of(goals.constraints, trial.curve[epoch]))
+
+
+def finite_score(trial: Trial, epoch: int, objective: Objective) -> float | None:
+    """Larger is better; None where there is no finite number."""
+    value = trial.finite(objective.metric, epoch)
+    return value if value is None or objective.direction == "maximize" else -value
+
+
+def objectives_known(trial: Trial, epoch: int, goals: Goals) -> tuple[Objective, ...]:
+    return tuple(one for one in goals.objectives if trial.finite(one.metric, epoch) is not None)
+
+
+def ahead_of(own: Place, peers: Sequence[Place]) -> int:
+    """How many of ``peers`` rank before ``own``; equal ones do not.
+
+    Feasible before infeasible, which go by their violation (constrained domination: Deb et al., NSGA-II, 2002). With
+    one objective the better score; with several the front of the non-dominated sorting and within a front the larger
+    crowding distance, by which NSGA-II selects and Schmucker et al. (Multi-objective asynchronous successive halving,
+    2021) select at a rung.
+    """
+    feasible = [peer for peer in peers if not peer.violation > 0]
+    if own.violation > 0:
+        return len(feasible) + sum(0 < peer.violation < own.violation for peer in peers)
+    if len(own.scores) == 1:
+        return sum(peer.scores > own.scores for peer in feasible)
+    return _ahead_by_fronts([own.scores, *(peer.scores for peer in feasible)])
+
+
+def _ahead_by_fronts(points: Sequence[tuple[float, ...]]) -> int:
+    """Points that rank before the first one."""
+    import numpy as np
+
+    scores = np.asarray(points)
+    weakly = (scores[:, None, :] >= scores[None, :, :]).all(axis=2)
+    dominates = weakly & ~weakly.T
+    left, ahead = np.ones(len(scores), dtype=bool), 0
+    while True:
+        front = left & ~dominates[left].any(axis=0)
+        if front[0]:
+            members = np.flatnonzero(front)
+            distances = crowding_distances([points[member] for member in members])
+            return ahead + sum(distance > distances[0] for distance in distances[1:])
+        ahead += int(front.sum())
+        left &= ~front
+
+
+def crowding_distances(front: Sequence[tuple[float, ...]]) -> list[float]:
+    """Of each point of a front, by NSGA-II (Deb et al., 2002, III-B): the ends of each objective are infinitely far."""
+    distances = [0.0] * len(front)
+    for axis in range(len(front[0])):
+        order = sorted(range(len(front)), key=lambda index: front[index][axis])
+        values = [front[index][axis] for index in order]
+        width = values[-1] - values[0]
+        distances[order[0]] = distances[order[-1]] = float("inf")
+        for at in range(1, len(order) - 1):
+            distances[order[at]] += (values[at + 1] - values[at - 1]) / width if width else 0.0
+    return distances
