@@ -7,7 +7,6 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from trainer.contract.train_config import TrainConfig
-from training_assets.assets.checkpoint import training_version
 from training_assets.assets.dataset import GOLDEN_FILES, golden_key
 from training_assets.control import (
     DATASET_JOB,
@@ -20,6 +19,7 @@ from training_assets.control import (
 )
 from training_assets.ops import clear_store
 from training_assets.stores.events import Outbox, weekly_sweep
+from training_assets.training_run import training_version
 
 DATASET_ASSETS = ("dataset_version", "reference_profile", "eval_shards")
 CHAIN = ("training_set", "checkpoint", "exported_model", "eval_report", "model_card", "registry_entry")

@@ -22,6 +22,21 @@ def run_directory(run_name: str, run_id: str) -> PurePosixPath:
     return PurePosixPath("_runs") / f"{run_name}-{run_id}"
 
 
+def cv_name(tune_name: str, index: int) -> str:
+    """The cross-validation that a tune calls with its ``index``-th settings; it is one trial."""
+    return f"{tune_name}-cv{index}"
+
+
+def cv_run_name(cv_name: str, fold: int, seed: int) -> str:
+    """The run of a cross-validation on one fold with one seed (the seed itself, not its place)."""
+    return f"{cv_name}-run-f{fold}s{seed}"
+
+
+def tune_directory(tune_name: str, cv_name: str) -> PurePosixPath:
+    """Where a tune keeps the runs of one cross-validation, below the artefact directory."""
+    return PurePosixPath(tune_name) / cv_name
+
+
 def model_directory(project: str, version: str) -> PurePosixPath:
     """Where a released model lies, below the store."""
     return PurePosixPath("models") / project / version

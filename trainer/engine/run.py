@@ -14,6 +14,7 @@ from trainer.data.loader import DataSet, open_data
 from trainer.data.staging import data_directory
 from trainer.engine.callbacks.checkpoints import SaveCheckpoints
 from trainer.engine.callbacks.copying import CopyCheckpoints
+from trainer.engine.callbacks.epochs import Epochs
 from trainer.engine.callbacks.gates import GateInputs, gates
 from trainer.engine.callbacks.progress import Progress
 from trainer.engine.callbacks.stopping import Stop, Stopping
@@ -80,7 +81,8 @@ def callbacks_of(
     config: TrainConfig, run_dir: Path, copy_to: str | None, inputs: GateInputs, ranks: Ranks, report: Reporter
 ) -> list[Callback]:
     """Every policy of a run, in the order in which the loop calls them."""
-    callbacks: list[Callback] = [Heartbeat(run_dir, ranks.rank), *gates(config, inputs, report), Progress(report)]
+    callbacks: list[Callback] = [Heartbeat(run_dir, ranks.rank), Epochs(run_dir), *gates(config, inputs, report)]
+    callbacks.append(Progress(report))
     if copy_to is not None:
         callbacks.append(_copying(config, run_dir, copy_to, ranks, report))
     # A second signal must not end the last copy; and whatever has a state or ends the run comes before what saves it.

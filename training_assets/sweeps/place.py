@@ -1,0 +1,175 @@
+"""Where a sweep keeps its own: ``<store>/sweeps/<tune>``. What its trials trained lies with the other runs.
+
+``plan.json`` is written last when a sweep is started, ``ended.json`` when it is through: a directory with the first
+and without the second is a sweep that is under way.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from trainer.contract.errors import ContractError, Problem
+from trainer.contract.files import write_text
+from trainer.contract.names import cv_name
+from trainer.contract.train_config import TrainConfig, read_config
+from training_assets.places import Places
+from training_assets.records import EvalShards, TrainingSet
+from training_assets.sweeps.sweep_file import Sweep, read_sweep
+from training_assets.sweeps.trials import Value
+
+SWEEP_FILE, RECIPE_FILE, PLAN_FILE, ENDED_FILE = "sweep.yaml", "recipe.yaml", "plan.json", "ended.json"
+TRIAL_FILE, STOP_FILE, SPENT_FILE = "trial.json", "stop.json", "spent.json"
+Cause = Literal["manual", "weekly", "slice", "candidate"]
+
+
+class _Kept(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SweepPlan(_Kept):
+    """What a sweep was started on: the same for each of its trials, whatever is delivered meanwhile.
+
+    ``recipe_sha256`` is that of the recipe's file, which a proposal is made against.
+    """
+
+    tune: str
+    recipe: str
+    recipe_sha256: str
+    window: str
+    cause: Cause
+    because: str
+    started_at: AwareDatetime
+    training_set: TrainingSet
+    eval_shards: EvalShards
+
+
+class TrialPlan(_Kept):
+    """What one trial is to do. ``run_name`` and ``run_id`` name its directory; ``weights`` is what it begins with.
+
+    ``epoch`` is how far these weights were trained: its own first epoch comes after it.
+    """
+
+    trial: int
+    run_name: str
+    run_id: str
+    params: dict[str, Value]
+    overrides: tuple[str, ...]
+    parent: int | None = None
+    epoch: int = 0
+    weights: str | None = None
+
+
+class StopRequest(_Kept):
+    """That a trial is to end before its last epoch, and why. ``pause``: it may be gone on with."""
+
+    reason: str
+    pause: bool = False
+
+
+class SpentSoFar(_Kept):
+    """What a trial has taken: all its attempts, also the one under way."""
+
+    seconds: float
+    gpu_hours: float
+    usd: float | None
+
+
+class Ended(_Kept):
+    """How a sweep ended. ``complete``: nothing was left to try, or a cap of its budget was reached."""
+
+    reason: str
+    ended_at: AwareDatetime
+
+
+@dataclass(frozen=True)
+class SweepPlace:
+    """The directory of one sweep."""
+
+    root: Path
+
+    @property
+    def tune(self) -> str:
+        return self.root.name
+
+    @property
+    def plan(self) -> SweepPlan:
+        return SweepPlan.model_validate_json((self.root / PLAN_FILE).read_bytes())
+
+    @property
+    def sweep(self) -> Sweep:
+        return read_sweep(self.root / SWEEP_FILE)
+
+    @property
+    def recipe(self) -> TrainConfig:
+        """As it was when the sweep was started, the environment's overrides included."""
+        return read_config(self.root / RECIPE_FILE, environment={})
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"
+
+    @property
+    def ended(self) -> Ended | None:
+        path = self.root / ENDED_FILE
+        return Ended.model_validate_json(path.read_bytes()) if path.is_file() else None
+
+    def trial(self, number: int) -> "TrialPlace":
+        return TrialPlace(self.root / "trials" / cv_name(self.tune, number))
+
+    def keep(self, name: str, what: _Kept) -> None:
+        write_text(self.root / name, what.model_dump_json(indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class TrialPlace:
+    """What the controller of a sweep and the step that runs one of its trials tell each other."""
+
+    root: Path
+
+    @property
+    def plan(self) -> TrialPlan | None:
+        return _read(self.root / TRIAL_FILE, TrialPlan)
+
+    @property
+    def stop(self) -> StopRequest | None:
+        return _read(self.root / STOP_FILE, StopRequest)
+
+    @property
+    def spent(self) -> SpentSoFar | None:
+        return _read(self.root / SPENT_FILE, SpentSoFar)
+
+    def keep(self, what: TrialPlan | StopRequest | SpentSoFar) -> None:
+        name = {TrialPlan: TRIAL_FILE, StopRequest: STOP_FILE, SpentSoFar: SPENT_FILE}[type(what)]
+        write_text(self.root / name, what.model_dump_json(indent=2) + "\n")
+
+    def go_on(self) -> None:
+        """Take back that it is to stop: it was paused."""
+        (self.root / STOP_FILE).unlink(missing_ok=True)
+
+
+def sweep_place(places: Places, tune: str) -> SweepPlace:
+    """
+    Raises:
+        ContractError: no sweep of this name was started.
+    """
+    place = SweepPlace(places.root / "sweeps" / tune)
+    if not (place.root / PLAN_FILE).is_file():
+        known = ", ".join(one.tune for one in all_sweeps(places)) or "there are none"
+        raise ContractError("no such sweep", [Problem("sweep", tune, f"one that was started: {known}")])
+    return place
+
+
+def all_sweeps(places: Places) -> Iterator[SweepPlace]:
+    """Every sweep that was started, by name."""
+    for path in sorted((places.root / "sweeps").glob(f"*/{PLAN_FILE}")):
+        yield SweepPlace(path.parent)
+
+
+def _read(path: Path, kind: type[Any]) -> Any:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
