@@ -36,13 +36,15 @@ def violation_of(constraints: Sequence[Constraint], metrics: dict[str, float]) -
     return sum(violation / bound for violation, bound in found if violation > 0)
 
 
-def place_of(trial: Trial, epoch: int, goals: Goals, objectives: Sequence[Objective]) -> Place | None:
+def place_of(
+    trial: Trial, epoch: int, objectives: Sequence[Objective], constraints: Sequence[Constraint]
+) -> Place | None:
     """None where an objective is not a finite number after that epoch."""
     scores = tuple(finite_score(trial, epoch, objective) for objective in objectives)
     known = tuple(score for score in scores if score is not None)
     if len(known) < len(scores):
         return None
-    return Place(known, violation_of(goals.constraints, trial.curve[epoch]))
+    return Place(known, violation_of(constraints, trial.curve[epoch]))
 
 
 def finite_score(trial: Trial, epoch: int, objective: Objective) -> float | None:
