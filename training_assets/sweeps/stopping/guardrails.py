@@ -21,5 +21,5 @@ class Guardrails:
             return CONTINUE
         first = broken[0]
         threshold = first.bound if first.sign == ">=" else -first.bound
-        what = " and ".join(f"{one.metric} is {metrics[one.metric]:.4g}, not {one.sign} {one.bound:g}" for one in broken)
-        return Decision("stop", f"after epoch {epoch} {what}", self.name, epoch, threshold)
+        said = [f"{one.metric} is {metrics[one.metric]:.4g}, not {one.sign} {one.bound:g}" for one in broken]
+        return Decision("stop", f"after epoch {epoch} " + " and ".join(said), self.name, epoch, threshold)

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from training_assets.sweeps.goals import Goals, Objective
 from training_assets.sweeps.stopping.asha import best_until, rungs_of
-from training_assets.sweeps.stopping.standing import Place, ahead_of, objectives_known, place_of, violation_of
+from training_assets.sweeps.stopping.standing import Place, ahead_of, objectives_known, place_of
 from training_assets.sweeps.trials import CONTINUE, Decision, Trial, Trials
 
 
@@ -50,7 +50,7 @@ class Hyperband:
         """Whose turn it is. A bracket with s rungs behind its first has ⌈(s_max + 1) / (s + 1) · eta^s⌉ trials."""
         last = self.brackets - 1
         sizes = [math.ceil(self.brackets / (s + 1) * self.eta**s) for s in range(last, -1, -1)]
-        given, turns = [0] * self.brackets, []
+        given, turns = [0] * self.brackets, list[int]()
         while len(turns) < sum(sizes):
             turn = min(range(self.brackets), key=lambda bracket: (given[bracket] + 0.5) / sizes[bracket])
             given[turn] += 1
@@ -75,8 +75,8 @@ class Hyperband:
             f"after epoch {epoch} {ahead} of {count} trials are ahead at rung {rung} of bracket {bracket}, "
             f"where {places} {'goes' if places == 1 else 'go'} on"
         )
-        verdict = "continue" if goes_on else "stop"
-        return Decision(verdict, reason, self.name, rung, self._threshold(own, peers, places), count)
+        threshold = self._threshold(own, peers, places)
+        return Decision("continue" if goes_on else "stop", reason, self.name, rung, threshold, count)
 
     def _threshold(self, own: Place, peers: Sequence[Place], places: int) -> float | None:
         """The score of the last that goes on; None with several objectives, or where none is feasible."""

@@ -1,6 +1,7 @@
 """How trials stand against each other: a feasible one above any infeasible one, then by objectives."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -80,25 +81,25 @@ def _ahead_by_fronts(points: Sequence[tuple[float, ...]]) -> int:
     scores = np.asarray(points)
     weakly = (scores[:, None, :] >= scores[None, :, :]).all(axis=2)
     dominates = weakly & ~weakly.T
-    left, ahead = np.ones(len(scores), dtype=bool), 0
+    left, ahead = np.arange(len(points)), 0
     while True:
-        front = left & ~dominates[left].any(axis=0)
-        if front[0]:
-            members = np.flatnonzero(front)
-            distances = crowding_distances([points[member] for member in members])
-            return ahead + sum(distance > distances[0] for distance in distances[1:])
-        ahead += int(front.sum())
-        left &= ~front
+        dominated = np.asarray(dominates[np.ix_(left, left)].any(axis=0))
+        front = [points[index] for index in left[~dominated]]
+        if not dominated[0]:
+            distances = crowding_distances(set(front))
+            return ahead + sum(distances[point] > distances[points[0]] for point in front)
+        ahead, left = ahead + len(front), left[dominated]
 
 
-def crowding_distances(front: Sequence[tuple[float, ...]]) -> list[float]:
+def crowding_distances(front: Collection[tuple[float, ...]]) -> dict[tuple[float, ...], float]:
     """Of each point of a front, by NSGA-II (Deb et al., 2002, III-B): the ends of each objective are infinitely far."""
-    distances = [0.0] * len(front)
-    for axis in range(len(front[0])):
-        order = sorted(range(len(front)), key=lambda index: front[index][axis])
-        values = [front[index][axis] for index in order]
-        width = values[-1] - values[0]
-        distances[order[0]] = distances[order[-1]] = float("inf")
-        for at in range(1, len(order) - 1):
-            distances[order[at]] += (values[at + 1] - values[at - 1]) / width if width else 0.0
+    distances = dict.fromkeys(front, 0.0)
+    for axis in range(len(next(iter(front)))):
+        order = sorted(front, key=lambda point: point[axis])
+        width = order[-1][axis] - order[0][axis]
+        if not width:
+            continue
+        distances[order[0]] = distances[order[-1]] = math.inf
+        for before, point, after in zip(order, order[1:], order[2:], strict=False):
+            distances[point] += (after[axis] - before[axis]) / width
     return distances
