@@ -29,6 +29,8 @@ class Hyperband:
         self.goals, self.eta = goals, eta
         self.rungs = rungs_of(first_rung, eta, epochs)
         self.brackets = 1 + max(0, math.floor(math.log(epochs / first_rung, eta) + 1e-9))
+        self._trials: Trials | None = None
+        self._places: dict[tuple[int, int, tuple[Objective, ...]], Place] = {}
 
     def decide(self, trial: Trial, epoch: int, trials: Trials) -> Decision:
         bracket = self.bracket_of(trial.id)
@@ -36,6 +38,8 @@ class Hyperband:
         objectives = objectives_known(trial, epoch, self.goals)
         if rung is None or not objectives:
             return CONTINUE
+        if trials is not self._trials:
+            self._trials, self._places = trials, {}
         own = self._place(trial, rung, objectives)
         others = (self._place(one, rung, objectives) for one in trials if self._is_peer(one, trial, bracket))
         peers = [place for place in others if place is not None]
@@ -60,7 +64,17 @@ class Hyperband:
     def _is_peer(self, one: Trial, trial: Trial, bracket: int) -> bool:
         return one.id != trial.id and self.bracket_of(one.id) == bracket
 
-    def _place(self, trial: Trial, rung: int, objectives: Sequence[Objective]) -> Place | None:
+    def _place(self, trial: Trial, rung: int, objectives: tuple[Objective, ...]) -> Place | None:
+        """Where a trial stood at a rung, which no later epoch changes."""
+        key = (trial.id, rung, objectives)
+        if key not in self._places:
+            place = self._place_from_curve(trial, rung, objectives)
+            if place is None:
+                return None
+            self._places[key] = place
+        return self._places[key]
+
+    def _place_from_curve(self, trial: Trial, rung: int, objectives: Sequence[Objective]) -> Place | None:
         epoch = rung if rung in trial.curve else min((one for one in trial.curve if one > rung), default=None)
         place = place_of(trial, epoch, objectives, self.goals.constraints) if epoch else None
         if epoch is None or place is None or len(objectives) > 1:

@@ -20,12 +20,17 @@ class Plateau:
         self.goals, self.patience, self.min_delta = goals, patience, min_delta
 
     def decide(self, trial: Trial, epoch: int, trials: Trials) -> Decision:
-        waits = [epochs_without_improvement(series, self.min_delta) for series in self._series(trial, epoch)]
-        waited = min(waits, default=0)
-        if waited < self.patience:
+        waited = 0
+        for series in self._series(trial, epoch):
+            waited = epochs_without_improvement(series, self.min_delta)
+            if waited < self.patience:
+                return CONTINUE
+        if not waited:
             return CONTINUE
         what = " and ".join(objective.metric for objective in self.goals.objectives)
-        reason = f"after epoch {epoch} {what} did not improve by more than {self.min_delta:g} for {waited} epochs"
+        reason = (
+            f"after epoch {epoch} {what} did not improve by more than {self.min_delta:g} for {self.patience} epochs"
+        )
         return Decision("stop", reason, self.name, epoch)
 
     def _series(self, trial: Trial, epoch: int) -> Iterator[Series]:

@@ -3,10 +3,11 @@
 The rule of Google Vizier (Golovin et al., 2017, 3.2.2) and of SageMaker's automatic model tuning.
 """
 
+import math
 from collections.abc import Sequence
-from statistics import fmean
+from dataclasses import dataclass
 
-from training_assets.sweeps.goals import Objective
+from training_assets.sweeps.goals import Goals, Objective
 from training_assets.sweeps.stopping.behind import BehindOthers, Lag, as_measured, side
 from training_assets.sweeps.stopping.quantile import quantile_of
 from training_assets.sweeps.stopping.standing import Standing, finite_score
@@ -16,15 +17,27 @@ from training_assets.sweeps.trials import Trial
 class RunningMedian(BehindOthers):
     name = "running_median"
 
+    def __init__(self, goals: Goals, after_epochs: int, min_trials: int) -> None:
+        super().__init__(goals, after_epochs, min_trials)
+        self._runs: dict[tuple[int, Objective], Running] = {}
+
     def has(self, objective: Objective, trial: Trial, epoch: int) -> float | None:
-        return max(scores_until(objective, trial, epoch), default=None)
+        run = self._until(objective, trial, epoch)
+        return run.best if run.count else None
 
     def shows(self, objective: Objective, trial: Trial, epoch: int) -> float | None:
-        scores = scores_until(objective, trial, epoch)
-        return fmean(scores) if scores else None
+        run = self._until(objective, trial, epoch)
+        return run.total / run.count if run.count else None
 
     def limit(self, others: Sequence[Standing]) -> Standing:
         return quantile_of(others, 0.5)
+
+    def _until(self, objective: Objective, trial: Trial, epoch: int) -> "Running":
+        run = self._runs.get((trial.id, objective))
+        if run is None or run.trial is not trial or run.epoch > epoch:
+            run = self._runs[trial.id, objective] = Running(objective, trial)
+        run.read_to(epoch)
+        return run
 
     def in_words(self, lag: Lag) -> str:
         own, limit = (as_measured(lag.objective, standing.value) for standing in (lag.own, lag.limit))
@@ -32,7 +45,20 @@ class RunningMedian(BehindOthers):
         return f"the best {lag.objective.metric} is {own}, {side(lag.objective)} {limit}, {what}"
 
 
-def scores_until(objective: Objective, trial: Trial, epoch: int) -> list[float]:
-    """The finite ones, larger is better."""
-    scores = (finite_score(trial, at, objective) for at in trial.curve if at <= epoch)
-    return [score for score in scores if score is not None]
+@dataclass
+class Running:
+    """The scores of a trial up to an epoch, read on from where they were read to."""
+
+    objective: Objective
+    trial: Trial
+    epoch: int = 0
+    total: float = 0.0
+    count: int = 0
+    best: float = -math.inf
+
+    def read_to(self, epoch: int) -> None:
+        for at in range(self.epoch + 1, epoch + 1):
+            score = finite_score(self.trial, at, self.objective)
+            if score is not None:
+                self.total, self.count, self.best = self.total + score, self.count + 1, max(self.best, score)
+        self.epoch = epoch

@@ -33,6 +33,8 @@ class Place:
 
 def violation_of(constraints: Sequence[Constraint], metrics: dict[str, float]) -> float:
     """What is broken, each as a share of its bound, added up. What is not known, as latency early on, is not broken."""
+    if not constraints:
+        return 0.0
     found = ((constraint.violation(metrics), abs(constraint.bound) or 1.0) for constraint in constraints)
     return sum(violation / bound for violation, bound in found if violation > 0)
 
@@ -78,17 +80,18 @@ def _ahead_by_fronts(points: Sequence[tuple[float, ...]]) -> int:
     """Points that rank before the first one."""
     import numpy as np
 
-    scores = np.asarray(points)
-    weakly = (scores[:, None, :] >= scores[None, :, :]).all(axis=2)
+    weakly = np.ones((len(points), len(points)), dtype=bool)
+    for scores in np.asarray(points).T:
+        weakly &= scores[:, None] >= scores[None, :]
     dominates = weakly & ~weakly.T
-    left, ahead = np.arange(len(points)), 0
-    while True:
-        dominated = np.asarray(dominates[np.ix_(left, left)].any(axis=0))
-        front = [points[index] for index in left[~dominated]]
-        if not dominated[0]:
-            distances = crowding_distances(set(front))
-            return ahead + sum(distances[point] > distances[points[0]] for point in front)
-        ahead, left = ahead + len(front), left[dominated]
+    dominators, ahead = dominates.sum(axis=0), 0
+    while dominators[0]:
+        front = dominators == 0
+        ahead += int(front.sum())
+        dominators = np.where(front, -1, dominators - dominates[front].sum(axis=0))
+    own_front = [point for point, count in zip(points, dominators, strict=True) if count == 0]
+    distances = crowding_distances(set(own_front))
+    return ahead + sum(distances[point] > distances[points[0]] for point in own_front)
 
 
 def crowding_distances(front: Collection[tuple[float, ...]]) -> dict[tuple[float, ...], float]:
