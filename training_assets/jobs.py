@@ -16,6 +16,8 @@ from training_assets.control import (
     SWEEP_REQUEST_JOB,
     VERSION_TAG,
     job_name,
+    sweep_job_name,
+    trial_job_name,
 )
 from training_assets.ops import clear_store
 from training_assets.stores.events import Outbox, weekly_sweep
@@ -64,6 +66,23 @@ def recipe_jobs(recipes: Iterable[TrainConfig]) -> list[UnresolvedAssetJobDefini
             f" `{recipe.name}__training_set` a pinned dataset version and slices. {recipe.description}",
         )
         for recipe in recipes
+    ]
+
+
+def tuning_jobs(recipes: Iterable[TrainConfig]) -> list[UnresolvedAssetJobDefinition]:
+    """For each recipe: one trial, and the end of a sweep. `sweep_sensor` starts both."""
+    does = {
+        "trial": (trial_job_name, "Trains and judges one trial of a sweep of"),
+        "sweep_report": (sweep_job_name, "Chooses the winner and makes the report of a sweep of"),
+    }
+    return [
+        dg.define_asset_job(
+            name(recipe.name),
+            selection=dg.AssetSelection.assets([recipe.name, asset]),
+            description=f"{text} {recipe.name}.",
+        )
+        for recipe in recipes
+        for asset, (name, text) in does.items()
     ]
 
 

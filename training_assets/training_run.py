@@ -5,7 +5,7 @@ again is ``launchers/session.py``.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from trainer.contract.results import TrainResult
 from trainer.contract.train_config import TrainConfig
 from trainer.contract.yaml_io import dump_yaml
 from training_assets.launchers import Launcher, LaunchSpec
-from training_assets.launchers.session import Spent, new_attempt, run_with_pipes
-from training_assets.observability import Labels, Observer, observer_of
+from training_assets.launchers.session import Observer, Spent, new_attempt, run_with_pipes
+from training_assets.observability import Labels, observer_of
 from training_assets.places import Places
 from training_assets.profiles import REPOSITORY, Profile
 from training_assets.records import Checkpoint, TrainingSet
@@ -55,17 +55,27 @@ class TrainingRun:
     code: CodeVersion
     image: str | None = None
 
-    def finished(self, context: dg.AssetExecutionContext, launcher: Launcher, profile: Profile) -> Spent:
+    def finished(
+        self,
+        context: dg.AssetExecutionContext,
+        launcher: Launcher,
+        profile: Profile,
+        also: Callable[[Observer | None, LaunchSpec], Observer | None] = lambda observer, spec: observer,
+    ) -> Spent:
         """Launch it, or go on with what runs of it, and wait for its success; what all attempts at it took.
 
-        Raises:
-            dg.RetryRequested, dg.Failure: as ``run_to_end`` does.
-        """
-        return run_with_pipes(context, launcher, self.spec, lambda spec: self.observer(spec, profile, context))
+        ``also`` may put another observer before the profile's own.
 
-    def observer(self, spec: LaunchSpec, profile: Profile, context: dg.AssetExecutionContext) -> Observer | None:
+        Raises:
+            dg.RetryRequested, dg.Failure: as ``run_to_end`` does, and what an observer raises.
+        """
         labels = Labels(self.settings.project, self.settings.name, self.run_id)
-        return observer_of(profile, spec.attempt_dir, labels, self.settings.data.batch_size, context.log.warning)
+        size, warn = self.settings.data.batch_size, context.log.warning
+
+        def observe(spec: LaunchSpec) -> Observer | None:
+            return also(observer_of(profile, spec.attempt_dir, labels, size, warn), spec)
+
+        return run_with_pipes(context, launcher, self.spec, observe)
 
     def record(self, places: Places, dagster_run_id: str, overrides: Sequence[str], profile: str) -> Checkpoint:
         """What it left behind, once it has ended well."""

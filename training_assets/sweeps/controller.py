@@ -4,13 +4,12 @@ It keeps nothing of its own: the search's memory is the journal, what trials too
 be cut off anywhere and be repeated: what is to run is asked for until it is seen, what is to end until it has ended.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from training_assets.sweeps.budget import Cost
 from training_assets.sweeps.search.base import Search
-from training_assets.sweeps.trials import Decision, Params, Suggestion, Trial, TrialState
+from training_assets.sweeps.trials import Decision, Params, Suggestion, Trial
 
 Seen = Literal["running", "completed", "stopped", "failed"]
 
@@ -19,13 +18,12 @@ Seen = Literal["running", "completed", "stopped", "failed"]
 class Look:
     """One trial's launch as it is seen, in a queue or at work (``running``), or ended.
 
-    ``epochs`` has its metrics after each epoch so far, ``final`` those of its evaluation, ``cost`` what it took till
-    now. Of a launch that was asked for and did not come about yet there is none.
+    ``epochs`` has its metrics after each epoch so far, ``final`` those of its evaluation. Of a launch that was asked
+    for and did not come about yet there is none.
     """
 
     trial: int
     state: Seen
-    cost: Cost
     epochs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     final: Mapping[str, float] = field(default_factory=dict)
 
@@ -33,12 +31,12 @@ class Look:
 class Purse(Protocol):
     """The budget as the controller asks it. Answers are sentences for people; None: it may go on."""
 
-    def exhausted(self, looks: Sequence[Look]) -> str | None:
+    def exhausted(self) -> str | None:
         """The cap that is reached: everything is to end."""
         ...
 
-    def refusal(self, looks: Sequence[Look], running: Sequence[int]) -> str | None:
-        """Why what another trial is expected to take cannot be set aside, beside what ``running`` may still take."""
+    def refusal(self, trial: int) -> str | None:
+        """Why what ``trial`` is expected to take cannot be set aside, beside what those that run still take."""
         ...
 
 
@@ -68,9 +66,9 @@ class Controller:
         for look in seen.values():
             self._hear(look)
             self._settle(look)
-        if exhausted := self.purse.exhausted(list(seen.values())):
+        if exhausted := self.purse.exhausted():
             return self._ended_by(exhausted, seen)
-        said = self._ask(list(seen.values()))
+        said = self._ask()
         actions = Actions(run=[trial.id for trial in self._running if trial.id not in seen], said=said)
         actions.stop = {trial.id: ending for trial in self._running if (ending := trial.ending)}
         actions.through = not self._running
@@ -83,10 +81,10 @@ class Controller:
     def _hear(self, look: Look) -> None:
         """What is new of the trial's epochs. Each is judged once, but what comes after its end was decided is kept."""
         trial = self.search.trials[look.trial]
-        for epoch in sorted(set(look.epochs) - set(trial.curve)):
+        for epoch in sorted(set(look.epochs) - set(trial.decisions)):
             if trial.state == "running" and trial.ending is None:
                 self.search.report(trial.id, epoch, look.epochs[epoch])
-            else:
+            elif epoch not in trial.curve:
                 self.search.trials.reported(trial.id, epoch, look.epochs[epoch], self.clock())
 
     def _settle(self, look: Look) -> None:
@@ -98,26 +96,26 @@ class Controller:
             self.search.trials.reported(trial.id, trial.epoch, {**trial.metrics, **look.final}, self.clock())
         ending = trial.ending
         paused = look.state == "stopped" and ending is not None and ending.verdict == "pause"
-        if paused:
-            self.search.trials.became(trial.id, "paused", self.clock())
-        else:
-            self.search.finish(trial.id, _STATES[look.state])
+        self.search.finish(trial.id, "paused" if paused else look.state)
 
-    def _ask(self, looks: Sequence[Look]) -> str:
+    def _ask(self) -> str:
         """Fill the free places; why one stays free."""
+        trials = self.search.trials
         while len(self._running) < self.parallelism:
-            if refusal := self.purse.refusal(looks, [trial.id for trial in self._running]):
+            if self._resumed():
+                continue
+            if refusal := self.purse.refusal(len(trials)):
                 return refusal
-            if not self._another():
-                return "the search has nothing more to try" if not self._running else "the search waits for results"
+            if self.baseline is not None and not len(trials):
+                trials.asked(0, Suggestion(self.baseline), self.clock())
+            elif self.search.suggest(len(trials)) is None:
+                return "the search waits for results" if self._running else "the search has nothing more to try"
         return ""
 
-    def _another(self) -> bool:
-        trials = self.search.trials
-        if self.baseline is not None and not len(trials):
-            trials.asked(0, Suggestion(self.baseline), self.clock())
-            return True
-        return self.search.resume() is not None or self.search.suggest(len(trials)) is not None
+    def _resumed(self) -> bool:
+        """Whether a paused trial goes on now. Any of them stands for all when it comes to what it still takes."""
+        paused = next((trial.id for trial in self.search.trials if trial.state == "paused"), None)
+        return paused is not None and not self.purse.refusal(paused) and self.search.resume() is not None
 
     def _ended_by(self, why: str, seen: Mapping[int, Look]) -> Actions:
         """All that runs is to end, and what was not started never is."""
@@ -128,7 +126,3 @@ class Controller:
                 self.search.finish(trial.id, "stopped")
         actions.through = not self._running
         return actions
-
-
-_STATES: Mapping[Seen, TrialState] = {"completed": "completed", "stopped": "stopped", "failed": "failed"}
-

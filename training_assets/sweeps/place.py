@@ -1,13 +1,14 @@
 """Where a sweep keeps its own: ``<store>/sweeps/<tune>``. What its trials trained lies with the other runs.
 
 ``plan.json`` is written last when a sweep is started, ``ended.json`` when it is through: a directory with the first
-and without the second is a sweep that is under way.
+and without the second is a sweep that is under way. ``settled.json`` is what goes on from the file that was given,
+``sweep.yaml``, with what that left open.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -17,12 +18,12 @@ from trainer.contract.names import cv_name
 from trainer.contract.train_config import TrainConfig, read_config
 from training_assets.places import Places
 from training_assets.records import EvalShards, TrainingSet
-from training_assets.sweeps.sweep_file import Sweep, read_sweep
-from training_assets.sweeps.trials import Value
+from training_assets.sweeps.sweep_file import Settled
 
-SWEEP_FILE, RECIPE_FILE, PLAN_FILE, ENDED_FILE = "sweep.yaml", "recipe.yaml", "plan.json", "ended.json"
+SETTLED_FILE, RECIPE_FILE, PLAN_FILE, ENDED_FILE = "settled.json", "recipe.yaml", "plan.json", "ended.json"
 TRIAL_FILE, STOP_FILE, SPENT_FILE = "trial.json", "stop.json", "spent.json"
 Cause = Literal["manual", "weekly", "slice", "candidate"]
+T = TypeVar("T", bound=BaseModel)
 
 
 class _Kept(BaseModel):
@@ -55,7 +56,7 @@ class TrialPlan(_Kept):
     trial: int
     run_name: str
     run_id: str
-    params: dict[str, Value]
+    params: dict[str, Any]
     overrides: tuple[str, ...]
     parent: int | None = None
     epoch: int = 0
@@ -63,7 +64,7 @@ class TrialPlan(_Kept):
 
 
 class StopRequest(_Kept):
-    """That a trial is to end before its last epoch, and why. ``pause``: it may be gone on with."""
+    """That a trial, or a whole sweep, is to end early, and why. ``pause``: the trial may be gone on with."""
 
     reason: str
     pause: bool = False
@@ -78,7 +79,7 @@ class SpentSoFar(_Kept):
 
 
 class Ended(_Kept):
-    """How a sweep ended. ``complete``: nothing was left to try, or a cap of its budget was reached."""
+    """Why a sweep is through: nothing was left to try, a cap of its budget was reached, or a person ended it."""
 
     reason: str
     ended_at: AwareDatetime
@@ -99,8 +100,8 @@ class SweepPlace:
         return SweepPlan.model_validate_json((self.root / PLAN_FILE).read_bytes())
 
     @property
-    def sweep(self) -> Sweep:
-        return read_sweep(self.root / SWEEP_FILE)
+    def sweep(self) -> Settled:
+        return Settled.model_validate_json((self.root / SETTLED_FILE).read_bytes())
 
     @property
     def recipe(self) -> TrainConfig:
@@ -108,18 +109,22 @@ class SweepPlace:
         return read_config(self.root / RECIPE_FILE, environment={})
 
     @property
+    def stop(self) -> StopRequest | None:
+        """That a person wants it to end."""
+        return _read(self.root / STOP_FILE, StopRequest)
+
+    @property
     def report(self) -> Path:
         return self.root / "report"
 
     @property
     def ended(self) -> Ended | None:
-        path = self.root / ENDED_FILE
-        return Ended.model_validate_json(path.read_bytes()) if path.is_file() else None
+        return _read(self.root / ENDED_FILE, Ended)
 
     def trial(self, number: int) -> "TrialPlace":
         return TrialPlace(self.root / "trials" / cv_name(self.tune, number))
 
-    def keep(self, name: str, what: _Kept) -> None:
+    def keep(self, name: str, what: BaseModel) -> None:
         write_text(self.root / name, what.model_dump_json(indent=2) + "\n")
 
 
@@ -150,16 +155,25 @@ class TrialPlace:
         (self.root / STOP_FILE).unlink(missing_ok=True)
 
 
+def place_of(places: Places, tune: str) -> SweepPlace:
+    """Where a sweep of this name is, or would be."""
+    return SweepPlace(places.root / "sweeps" / tune)
+
+
 def sweep_place(places: Places, tune: str) -> SweepPlace:
     """
     Raises:
         ContractError: no sweep of this name was started.
     """
-    place = SweepPlace(places.root / "sweeps" / tune)
-    if not (place.root / PLAN_FILE).is_file():
+    place = place_of(places, tune)
+    if not started(place):
         known = ", ".join(one.tune for one in all_sweeps(places)) or "there are none"
         raise ContractError("no such sweep", [Problem("sweep", tune, f"one that was started: {known}")])
     return place
+
+
+def started(place: SweepPlace) -> bool:
+    return (place.root / PLAN_FILE).is_file()
 
 
 def all_sweeps(places: Places) -> Iterator[SweepPlace]:
@@ -168,7 +182,7 @@ def all_sweeps(places: Places) -> Iterator[SweepPlace]:
         yield SweepPlace(path.parent)
 
 
-def _read(path: Path, kind: type[Any]) -> Any:
+def _read(path: Path, kind: type[T]) -> T | None:
     try:
         return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError:
