@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from training_assets.sweeps.goals import Objective
 from training_assets.sweeps.stopping.standing import Standing
@@ -24,7 +24,7 @@ class Columns:
 
     def others(self, objective: Objective, trial: Trial, epoch: int, trials: Trials) -> list[Standing]:
         """Of the other trials that have something to show after ``epoch``; the worst is first."""
-        self._read_on(trial, trials)
+        self._read_on(trials)
         column, own = self._columns[objective, epoch], self.shown(objective, trial, epoch)
         at = len(column) if own is None else bisect_left(column, own)
         return column[:at] + column[at + 1 :]
@@ -33,26 +33,40 @@ class Columns:
         self._trials = trials
         self._read: dict[int, int] = {}
         self._open: dict[int, Trial] = {}
+        self._last: dict[tuple[Objective, int], Standing] = {}
         self._columns: dict[tuple[Objective, int], list[Standing]] = defaultdict(list)
 
-    def _read_on(self, trial: Trial, trials: Trials) -> None:
+    def _read_on(self, trials: Trials) -> None:
         if trials is not self._trials:
             self._start(trials)
-        for one, epoch in list(self._unread(trial, trials)):
-            for objective in self.objectives:
-                standing = self.shown(objective, one, epoch)
-                if standing is not None:
-                    insort(self._columns[objective, epoch], standing)
-
-    def _unread(self, trial: Trial, trials: Trials) -> Iterator[tuple[Trial, int]]:
-        """Reports that were not read before. A trial that has ended is looked at once more, then no longer."""
         if len(trials) > len(self._read):
-            self._open |= {one.id: one for one in trials if one.id not in self._read}
-            self._read |= dict.fromkeys((one.id for one in trials if one.id not in self._read), 0)
-        for one in [*self._open.values(), trial]:
-            count = self._read[one.id]
-            if len(one.curve) > count:
-                self._read[one.id] = len(one.curve)
-                yield from ((one, epoch) for epoch in list(one.curve)[count:])
-            if one.state not in ("running", "paused"):
-                self._open.pop(one.id, None)
+            new = [one for one in trials if one.id not in self._read]
+            self._open |= {one.id: one for one in new}
+            self._read |= {one.id: 0 for one in new}
+        for one in list(self._open.values()):
+            self._read_trial(one)
+
+    def _read_trial(self, trial: Trial) -> None:
+        """A trial that has ended is read once more, then no longer: its evaluation has changed its last figures."""
+        epochs = list(trial.curve)[self._read[trial.id] :] if len(trial.curve) > self._read[trial.id] else []
+        self._read[trial.id] = len(trial.curve)
+        for epoch in epochs:
+            self._place(trial, epoch)
+        if trial.state not in ("running", "paused"):
+            del self._open[trial.id]
+            if trial.curve and not epochs:
+                self._take_back(trial)
+                self._place(trial, next(reversed(trial.curve)))
+
+    def _place(self, trial: Trial, epoch: int) -> None:
+        for objective in self.objectives:
+            self._last.pop((objective, trial.id), None)
+            if (standing := self.shown(objective, trial, epoch)) is not None:
+                self._last[objective, trial.id] = standing
+                insort(self._columns[objective, epoch], standing)
+
+    def _take_back(self, trial: Trial) -> None:
+        for objective in self.objectives:
+            if (standing := self._last.get((objective, trial.id))) is not None:
+                column = self._columns[objective, next(reversed(trial.curve))]
+                del column[bisect_left(column, standing)]

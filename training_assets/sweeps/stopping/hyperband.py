@@ -65,19 +65,19 @@ class Hyperband:
         return one.id != trial.id and self.bracket_of(one.id) == bracket
 
     def _place(self, trial: Trial, rung: int, objectives: tuple[Objective, ...]) -> Place | None:
-        """Where a trial stood at a rung, which no later epoch changes."""
+        """Where a trial stood at a rung: kept once it is past it, or has ended."""
         key = (trial.id, rung, objectives)
-        if key not in self._places:
-            place = self._place_from_curve(trial, rung, objectives)
-            if place is None:
-                return None
-            self._places[key] = place
-        return self._places[key]
-
-    def _place_from_curve(self, trial: Trial, rung: int, objectives: Sequence[Objective]) -> Place | None:
+        if key in self._places:
+            return self._places[key]
         epoch = rung if rung in trial.curve else min((one for one in trial.curve if one > rung), default=None)
-        place = place_of(trial, epoch, objectives, self.goals.constraints) if epoch else None
-        if epoch is None or place is None or len(objectives) > 1:
+        place = self._place_after(trial, epoch, objectives) if epoch else None
+        if place and epoch and (trial.epoch > epoch or trial.state not in ("running", "paused")):
+            self._places[key] = place
+        return place
+
+    def _place_after(self, trial: Trial, epoch: int, objectives: Sequence[Objective]) -> Place | None:
+        place = place_of(trial, epoch, objectives, self.goals.constraints)
+        if place is None or len(objectives) > 1:
             return place
         return Place((best_until(trial, epoch, objectives[0]),), place.violation)
 

@@ -5,7 +5,7 @@ The rule of Google Vizier (Golovin et al., 2017, 3.2.2) and of SageMaker's autom
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from training_assets.sweeps.goals import Goals, Objective
 from training_assets.sweeps.stopping.behind import BehindOthers, Lag, as_measured, side
@@ -36,8 +36,7 @@ class RunningMedian(BehindOthers):
         run = self._runs.get((trial.id, objective))
         if run is None or run.trial is not trial or run.epoch > epoch:
             run = self._runs[trial.id, objective] = Running(objective, trial)
-        run.read_to(epoch)
-        return run
+        return run.until(epoch)
 
     def in_words(self, lag: Lag) -> str:
         own, limit = (as_measured(lag.objective, standing.value) for standing in (lag.own, lag.limit))
@@ -47,7 +46,7 @@ class RunningMedian(BehindOthers):
 
 @dataclass
 class Running:
-    """The scores of a trial up to an epoch, read on from where they were read to."""
+    """The scores of a trial before an epoch, read on from where they were read to."""
 
     objective: Objective
     trial: Trial
@@ -56,9 +55,16 @@ class Running:
     count: int = 0
     best: float = -math.inf
 
-    def read_to(self, epoch: int) -> None:
-        for at in range(self.epoch + 1, epoch + 1):
-            score = finite_score(self.trial, at, self.objective)
-            if score is not None:
-                self.total, self.count, self.best = self.total + score, self.count + 1, max(self.best, score)
-        self.epoch = epoch
+    def until(self, epoch: int) -> "Running":
+        """With the epoch's own, which are not kept: a trial's evaluation may change its last figures."""
+        while self.epoch < epoch:
+            self._add()
+        with_own = replace(self)
+        with_own._add()
+        return with_own
+
+    def _add(self) -> None:
+        score = finite_score(self.trial, self.epoch, self.objective)
+        if score is not None:
+            self.total, self.count, self.best = self.total + score, self.count + 1, max(self.best, score)
+        self.epoch += 1
