@@ -9,7 +9,6 @@ from training_assets.sweeps.stopping.base import Rule, verdict_of
 from training_assets.sweeps.trials import Decision, Suggestion, Trial, Trials, TrialState
 
 Clock = Callable[[], float]
-ENDED = ("completed", "stopped", "failed")
 
 
 class Proposer(Protocol):
@@ -51,12 +50,10 @@ class Composed:
             self.trials.reported(trial_id, epoch, metrics, self.clock())
         decision = self._decide(trial, epoch)
         self.trials.decided(trial_id, epoch, decision, self.clock())
-        if decision.verdict == "pause":
-            self.trials.became(trial_id, "paused", self.clock())
         return decision
 
     def finish(self, trial_id: int, state: TrialState) -> None:
-        if self.trials[trial_id].state not in ENDED:
+        if self.trials[trial_id].state == "running":
             self.trials.became(trial_id, state, self.clock())
 
     def _decide(self, trial: Trial, epoch: int) -> Decision:
