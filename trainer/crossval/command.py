@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """The exit code: 0 all runs have a result, 75 stopped, else what the failed runs ended with."""
-    from trainer.crossval.start import place_of
+    from trainer.crossval.place import place_of
     from trainer.engine.callbacks.stopping import Stop
     from trainer.engine.failure import explained
 
