@@ -27,6 +27,7 @@ NON_EMPTY = "non-empty"
 
 FoldMethod = Literal["none", "kfold", "stratified", "shuffle", "region", "region-stratified"]
 TestMethod = Literal["none", "random", "region", "sample"]
+Parallel = Literal["serial", "cv-parallel"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -89,9 +90,7 @@ class CrossValidation(_Model):
         default=None, description="How many (42, 21, 69, then drawn), or which ones; none: the recipe's own."
     )
     score: Score = Score()
-    parallel: Literal["serial", "cv-parallel"] = Field(
-        default="serial", description="cv-parallel: a run on each of launch.devices at a time."
-    )
+    parallel: Parallel = Field(default="serial", description="cv-parallel: a run on each of launch.devices at a time.")
 
     @field_validator("pool")
     @classmethod

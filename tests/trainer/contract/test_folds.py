@@ -4,7 +4,7 @@ import csv
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import (
     GroupKFold,
@@ -118,9 +118,8 @@ def test_near_duplicates_and_regions_are_on_one_side_of_every_fold(method, data)
     asked = {"folds": 2, "method": method, "test": {"method": "random", "share": 0.2}}
     try:
         folds = cut(rows, **asked)
-    except ContractError as error:
-        assert "groups" in str(error) or "cannot be cut" in str(error)
-        return
+    except ContractError:  # too few groups were drawn
+        reject()
     for fold, val in enumerate(folds.val):
         parts = [set(folds.train(fold)), set(val), set(folds.test)]
         assert sum(map(len, parts)) == len(rows) == len(set.union(*parts))

@@ -18,7 +18,10 @@ from trainer.data.staging import data_directory
 
 pytestmark = pytest.mark.slow
 
-SHORT = ("training.epochs=2", "training.checkpoint_every=2", "data.workers=0", "launch.devices=1")
+SHORT = (
+    "training.epochs=2", "training.checkpoint_every=2", "data.workers=0", "launch.devices=1",
+    "guards.determinism.enabled=false", "telemetry.enabled=false",
+)  # fmt: skip
 KFOLD = ("--folds", "2", "--method", "kfold", "--seeds", "1", "--name", "cv")
 
 
