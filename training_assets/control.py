@@ -22,13 +22,14 @@ SLICE_JOB = "slice_job"
 SWEEP_REQUEST_JOB = "sweep_request_job"
 RETENTION_JOB = "retention_job"
 
-Cause = Literal["manual", "slice", "delivery", "nightly", "weekly", "backfill"]
+Cause = Literal["manual", "slice", "delivery", "nightly", "weekly", "sweep", "backfill"]
 PRIORITIES: Mapping[Cause, int] = {
     "manual": 30,
     "slice": 20,
     "delivery": 15,
     "nightly": 10,
     "weekly": 5,
+    "sweep": 3,
     "backfill": 0,
 }
 """Of the runs that wait, the highest is started first."""
@@ -41,8 +42,19 @@ PLAN_TAG = "training_assets/plan."
 PostgreSQL indexes tags and refuses values of more than 2,700 bytes."""
 VERSION_TAG = "training_assets/version"
 """Of a recipe's job: the recipe and the training's code, as a digest. What failed under it fails again."""
+SWEEP_TAG = "training_assets/sweep"
+LAUNCH_TAG = "training_assets/launch"
+"""The run key, kept by runs that take a lost one's place too."""
 LONGEST_BECAUSE = 200
 WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
+
+
+def trial_job_name(recipe: str) -> str:
+    return f"{recipe}_trial_job"
+
+
+def sweep_job_name(recipe: str) -> str:
+    return f"{recipe}_sweep_job"
 
 
 def job_name(recipe: str) -> str:
@@ -142,3 +154,31 @@ def slice_request(name: str, run_key: str, assets: Sequence[dg.AssetKey]) -> dg.
         asset_selection=list(assets),
         tags={**run_tags("slice", f"slice {name}"), PARTITION_NAME_TAG: name},
     )
+
+
+def trial_request(recipe: str, tune: str, key: str, launch: int) -> dg.RunRequest:
+    """Try the trial ``key`` of the sweep ``tune``; ``launch`` counts: one that was paused is launched again."""
+    return dg.RunRequest(
+        run_key=trial_run_key(key, launch),
+        job_name=trial_job_name(recipe),
+        partition_key=key,
+        tags={**run_tags("sweep", f"trial of sweep {tune}"), SWEEP_TAG: tune, LAUNCH_TAG: trial_run_key(key, launch)},
+    )
+
+
+def trial_run_key(key: str, launch: int) -> str:
+    return f"trial:{key}:{launch}"
+
+
+def sweep_report_request(recipe: str, tune: str) -> dg.RunRequest:
+    """Choose the winner of the sweep ``tune``, register it and report."""
+    return dg.RunRequest(
+        run_key=sweep_run_key(tune),
+        job_name=sweep_job_name(recipe),
+        partition_key=tune,
+        tags={**run_tags("sweep", f"end of sweep {tune}"), SWEEP_TAG: tune, LAUNCH_TAG: sweep_run_key(tune)},
+    )
+
+
+def sweep_run_key(tune: str) -> str:
+    return f"sweep:{tune}"

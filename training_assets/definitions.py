@@ -14,7 +14,9 @@ from training_assets.assets.evaluation import evaluation_chain
 from training_assets.assets.release import release_chain
 from training_assets.assets.shards import shard_assets
 from training_assets.assets.slices import mined_slice, slice_eval_asset
+from training_assets.assets.sweep import sweep_report_asset
 from training_assets.assets.training import training_chain
+from training_assets.assets.trial import trial_asset
 from training_assets.checks import recipe_checks
 from training_assets.launchers import launcher_for
 from training_assets.partitions import window_partitions
@@ -55,6 +57,7 @@ def build_defs(
     for recipe in recipes.values():
         assets += _chain(recipe, windows)
     following = [jobs.staging_job(), *jobs.recipe_jobs(recipes.values())]
+    tuning = jobs.tuning_jobs(recipes.values())
     return dg.Definitions(
         assets=with_policies(assets, recipes),
         asset_checks=[check for recipe in recipes.values() for check in recipe_checks(recipe, windows)],
@@ -62,11 +65,12 @@ def build_defs(
             jobs.dataset_job(),
             jobs.slice_job(recipes.values()),
             *following,
+            *tuning,
             jobs.sweep_request_job(recipes.values()),
             jobs.retention_job(),
         ],
         schedules=schedules(recipes, profile),
-        sensors=sensors(recipes, profile, following),
+        sensors=sensors(recipes, profile, following, tuning),
         resources={**_resources(profile), **(resource_overrides or {})},
         loggers={"console": progress_logger},
         # The heavy work runs in launched processes: a process for each step would only add its start.
@@ -80,6 +84,8 @@ def _chain(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> l
         *evaluation_chain(recipe, windows),
         *release_chain(recipe, windows),
         slice_eval_asset(recipe),
+        trial_asset(recipe),
+        sweep_report_asset(recipe),
     ]
 
 

@@ -1,10 +1,14 @@
-"""Partitions: time windows and mined slices. What runs on them is in ``assets/``, how a row finds its window in
-``trainer.contract.windows``; both must name the same spans of time."""
+"""Partitions: time windows, mined slices, sweeps and their trials.
+
+What runs on them is in ``assets/``, how a row finds its window in ``trainer.contract.windows``; both must name the same
+spans of time.
+"""
 
 from datetime import UTC, datetime
 
 import dagster as dg
 
+from trainer.contract.names import flaw_of_name
 from trainer.contract.windows import NAME_FORMAT, Window
 from training_assets.profiles import Windows
 from training_assets.records import DatasetVersion
@@ -13,6 +17,28 @@ CRON = {"weekly": "0 0 * * 1", "daily": "0 0 * * *"}
 
 slices = dg.DynamicPartitionsDefinition(name="slices")
 """Auto-mined slices; a key is the name of ``slices/<key>.manifest`` in the inbox."""
+
+
+def sweeps(recipe: str) -> dg.DynamicPartitionsDefinition:
+    """The sweeps of a recipe; a key is the name of one."""
+    return dg.DynamicPartitionsDefinition(name=f"{recipe}_sweeps")
+
+
+def trials(recipe: str) -> dg.DynamicPartitionsDefinition:
+    """The trials of a recipe's sweeps; a key is ``{tune}-cv{number}``."""
+    return dg.DynamicPartitionsDefinition(name=f"{recipe}_trials")
+
+
+def trial_of(key: str) -> tuple[str, int]:
+    """The sweep and the number of a trial.
+
+    Raises:
+        dg.Failure: no key of a trial.
+    """
+    tune, found, number = key.rpartition("-cv")
+    if not found or not tune or not number.isdecimal() or flaw_of_name(tune):
+        raise dg.Failure(f"partition of trials: found {key!r}, expected '<sweep>-cv<number>'", allow_retries=False)
+    return tune, int(number)
 
 
 def window_partitions(windows: Windows) -> dg.TimeWindowPartitionsDefinition:

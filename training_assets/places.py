@@ -43,6 +43,9 @@ class Places:
     def run(self, run_name: str, run_id: str) -> Path:
         return self.root / "runs" / run_directory(run_name, run_id)
 
+    def trial_run(self, tune: str, cv: str, run_name: str, run_id: str) -> Path:
+        return self.root / "runs" / run_directory(run_name, run_id, cv, tune)
+
     def relative(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 

@@ -38,6 +38,8 @@ KINDS: Mapping[str, set[str]] = {
     "model_card": {"markdown"},
     "registry_entry": {"registry"},
     "slice_eval": {"json", "pytorch"},
+    "trial": {"pytorch"},
+    "sweep_report": {"html", "json"},
     "broken_recipe": {"yaml"},
 }
 

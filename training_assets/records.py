@@ -4,7 +4,7 @@ The big files are in the store and never pass through Dagster. Nothing here read
 (``stores/record_store.py``) does. Paths are relative to the store.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -168,3 +168,26 @@ class Registered(Record):
     version: str
     directory: str
     aliases: tuple[str, ...]
+
+
+class TrialRun(Record):
+    """One trial of a sweep, as it ended: ``stopped`` before its last epoch, for ``reason``, or ``completed``.
+
+    Only what was completed has a checkpoint that was exported and evaluated (on val). ``metrics`` are all that goals
+    and constraints may name. Costs are those of all its attempts.
+    """
+
+    tune: str
+    trial: int
+    state: Literal["completed", "stopped"]
+    reason: str
+    params: dict[str, Any]
+    run_id: str
+    directory: str
+    metrics: dict[str, float]
+    node_seconds: float
+    gpu_hours: float
+    usd: float | None
+    checkpoint: Checkpoint | None = None
+    exported: ExportedModel | None = None
+    evaluation: Evaluation | None = None

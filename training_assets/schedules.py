@@ -14,7 +14,6 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG, RUN_FAILURE_REASON_TA
 
 from trainer.contract.errors import ContractError
 from trainer.contract.train_config import TrainConfig
-from training_assets.assets.checkpoint import training_version
 from training_assets.control import (
     DATASET_JOB,
     RETENTION_JOB,
@@ -33,6 +32,7 @@ from training_assets.profiles import Profile
 from training_assets.refresh import stale_parts
 from training_assets.stores.inbox import Inbox
 from training_assets.stores.record_store import MissingRecord, RecordStore
+from training_assets.training_run import training_version
 
 LOOKED_BACK_ON = 20
 """Runs of a window."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from training_assets.assets.checkpoint import TRAINING_SOURCES
 from training_assets.assets.evaluation import EVALUATION_SOURCES, EXPORT_SOURCES
+from training_assets.training_run import TRAINING_SOURCES
 
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = {"trainer/process.py", "trainer/reporting.py"}

@@ -15,39 +15,23 @@ from dagster._core.definitions.data_version import CODE_VERSION_TAG
 from pydantic import Field
 
 from trainer.contract.errors import ContractError
-from trainer.contract.files import digest_of, sha256_of, write_json, write_text
-from trainer.contract.fitting import refuse_uneven_batch
-from trainer.contract.history import PastRun
-from trainer.contract.reference_profile import PROFILE_FILE
-from trainer.contract.results import TrainResult
+from trainer.contract.files import digest_of
 from trainer.contract.train_config import TrainConfig
-from trainer.contract.yaml_io import dump_yaml
 from training_assets import metadata, run_gates, telemetry
-from training_assets.launchers import Launcher, LaunchSpec, launcher_for
-from training_assets.launchers.session import Spent, new_attempt, run_with_pipes
-from training_assets.observability import Labels, observer_of
+from training_assets.launchers import Launcher, launcher_for
+from training_assets.launchers.session import Spent
 from training_assets.places import Places
 from training_assets.policies import GPU_POOL
-from training_assets.profiles import REPOSITORY, Profile, profile_to_launch_with
+from training_assets.profiles import Profile, profile_to_launch_with
 from training_assets.recipes import launched_with, overridden
 from training_assets.records import Checkpoint, TrainingSet
 from training_assets.staging import exported
-from training_assets.stores import source
 from training_assets.stores.events import Outbox, Subject, run_gate_events
 from training_assets.stores.fast_storage import FastStorage
 from training_assets.stores.registry import Registry
-from training_assets.versions import CONTRACT, code_version
-from training_assets.warm_start import warm_start, warm_started_from
+from training_assets.training_run import refuse_ranks_that_do_not_divide, training_run, training_version
+from training_assets.warm_start import warm_start
 
-TRAINING_SOURCES = (
-    CONTRACT,
-    "trainer/data",
-    "trainer/engine",
-    "trainer/evaluation/evaluate.py",  # chooses the best checkpoint, as the metrics do
-    "trainer/metrics",
-    "trainer/models",
-    "trainer/tasks",
-)
 BASE36 = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -103,54 +87,23 @@ def checkpoint_asset(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefini
             used = settings_of(recipe, config, profile)
             launcher = launcher_of(config, profile, launcher)
             image = image_of(config, profile)
-            _refuse_uneven_batch(used)
+            refuse_ranks_that_do_not_divide(used)
         except ContractError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         run_id = run_id_of(context.run, used, training_set)
         subject = Subject.of(recipe, training_set.window, run_id)
         directory = places.run(f"{recipe.name}-{training_set.window}", run_id)
-        # The recipe as it is now, the environment's overrides included: it is frozen for all attempts of the run.
-        write_text(directory / "recipe.yaml", dump_yaml(used.model_dump(mode="json")))
-        arguments = ("train", str(directory / "recipe.yaml"), "--data", str(places.absolute(training_set.directory)))
-        inputs = (
-            *gate_inputs(used, training_set, places, directory),
-            *warm_start(context, used, registry, directory, required=config.warm_start is not None),
-            *(("--copy-to", f"{places.checkpoint_store}/{directory.name}") if places.checkpoint_store else ()),
-        )
-        spec = LaunchSpec(
-            (*arguments, "--run-dir", str(directory), "--run-id", run_id, *inputs),
-            directory,
-            new_attempt(),
-            launch=used.launch,
-            project=recipe.project,
-        )
-        code = source.code_version(REPOSITORY)
+        weights = warm_start(context, used, registry, directory, required=config.warm_start is not None)
+        run = training_run(used, training_set, run_id, directory, places, image=image, weights=weights)
         try:
-            labels = Labels(recipe.project, recipe.name, run_id)
-            spent = run_with_pipes(
-                context,
-                launcher,
-                spec,
-                lambda spec: observer_of(profile, spec.attempt_dir, labels, used.data.batch_size, context.log.warning),
-            )
+            spent = run.finished(context, launcher, profile)
         except dg.Failure as failure:
-            if verdict := run_gates.verdict_that_ended(spec.attempt_dir):
+            if verdict := run_gates.verdict_that_ended(run.spec.attempt_dir):
                 outbox.emit(run_gate_events([verdict], subject), context.log.warning)
                 yield run_gates.check_result(key, verdict)
             raise failure
-        result = TrainResult.model_validate_json((directory / "result.json").read_bytes())
-        record = Checkpoint(
-            run_id=result.run_id,
-            directory=places.relative(directory),
-            sha256=sha256_of(directory / result.best_checkpoint),
-            result=result,
-            training_set=training_set,
-            dagster_run_id=context.run.run_id,
-            code=code.ran_in(image, result.revision),
-            overrides=config.all_overrides,
-            profile=config.profile or profile.name,
-            warm_started_from=warm_started_from(directory, recipe.project),
-        )
+        record = run.record(places, context.run.run_id, config.all_overrides, config.profile or profile.name)
+        result = record.result
         subject = replace(subject, checkpoint_sha256=record.sha256)
         outbox.emit(run_gate_events(result.gates, subject), context.log.warning)
         yield dg.MaterializeResult(
@@ -170,11 +123,6 @@ def checkpoint_asset(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefini
     return checkpoint
 
 
-def training_version(recipe: TrainConfig) -> str:
-    """Of the recipe and of the code that trains it: where it differs, a training would be another."""
-    return f"{recipe.digest[:12]}-{code_version(*TRAINING_SOURCES)}"
-
-
 def settings_of(recipe: TrainConfig, config: TrainingConfig, ours: Profile) -> TrainConfig:
     """The recipe as this run uses it: launched as the profile says, then overridden.
 
@@ -184,12 +132,6 @@ def settings_of(recipe: TrainConfig, config: TrainingConfig, ours: Profile) -> T
     if config.profile:
         recipe = launched_with(recipe, profile_to_launch_with(config.profile, ours))
     return overridden(recipe, config.all_overrides)
-
-
-def _refuse_uneven_batch(recipe: TrainConfig) -> None:
-    """Before anything is launched, where the recipe itself says how many ranks there will be."""
-    if recipe.launch.processes is not None:
-        refuse_uneven_batch(recipe, recipe.launch.processes * recipe.launch.num_nodes)
 
 
 def launcher_of(config: TrainingConfig, ours: Profile, launcher: Launcher) -> Launcher:
@@ -204,25 +146,6 @@ def image_of(config: TrainingConfig, ours: Profile) -> str | None:
     """The trainer's image that the run is launched with, ``None`` where it runs in this machine's own environment."""
     chosen = profile_to_launch_with(config.profile, ours) if config.profile else ours
     return chosen.image.trainer if chosen.image else None
-
-
-def gate_inputs(recipe: TrainConfig, training_set: TrainingSet, places: Places, directory: Path) -> tuple[str, ...]:
-    """What the gates inside the run compare it with, as the trainer's arguments; what is not there is left out.
-
-    The profile is that of the dataset version which the training set was made from. It is no input of the asset: a
-    new delivery has a new profile, and would make every older window's checkpoint out of date.
-    """
-    arguments: list[str] = []
-    profile = places.absolute(training_set.dataset.directory) / PROFILE_FILE
-    if profile.is_file():
-        arguments += ["--profile", str(profile)]
-    if recipe.guards.early_stopping.median_rule:
-        records = sorted((places.records / recipe.name / "checkpoint").glob("*.json"))
-        runs = [json.loads(path.read_bytes())["result"] for path in records]
-        history = [PastRun.model_validate(run).model_dump() for run in runs]
-        write_json(directory / "history.json", history)
-        arguments += ["--history", str(directory / "history.json")]
-    return tuple(arguments)
 
 
 def _devices_of(recipe: TrainConfig) -> str:

@@ -59,17 +59,11 @@ def _exported_model(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinit
         places: dg.ResourceParam[Places],
         launcher: dg.ResourceParam[Launcher],
     ) -> dg.MaterializeResult[ExportedModel]:
-        run_directory = places.absolute(checkpoint.directory)
-        out = run_directory / "export"
-        best = run_directory / checkpoint.result.best_checkpoint
-        data = places.absolute(checkpoint.training_set.directory)
-        command = ("export", str(best), "--out", str(out), "--data", str(data))
-        run_to_end(context, launcher, LaunchSpec(command, out, new_attempt()))
-        exports = Exports.model_validate_json((out / EXPORTS_FILE).read_bytes())
+        record = export(context, launcher, places, checkpoint)
         return dg.MaterializeResult(
-            value=ExportedModel(directory=places.relative(out), exports=exports),
-            data_version=dg.DataVersion(digest_of([file.sha256 for file in exports.files])),
-            metadata=_export_metadata(exports, out),
+            value=record,
+            data_version=dg.DataVersion(digest_of([file.sha256 for file in record.exports.files])),
+            metadata=_export_metadata(record.exports, places.absolute(record.directory)),
         )
 
     return exported_model
@@ -122,6 +116,19 @@ def _eval_report(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition
         )
 
     return eval_report
+
+
+def export(
+    context: dg.AssetExecutionContext, launcher: Launcher, places: Places, checkpoint: Checkpoint
+) -> ExportedModel:
+    """Launch ``trainer export`` of the best checkpoint, calibrated on what it was trained on."""
+    run_directory = places.absolute(checkpoint.directory)
+    out, best = run_directory / "export", run_directory / checkpoint.result.best_checkpoint
+    data = places.absolute(checkpoint.training_set.directory)
+    command = ("export", str(best), "--out", str(out), "--data", str(data))
+    run_to_end(context, launcher, LaunchSpec(command, out, new_attempt()))
+    exports = Exports.model_validate_json((out / EXPORTS_FILE).read_bytes())
+    return ExportedModel(directory=places.relative(out), exports=exports)
 
 
 def evaluate(

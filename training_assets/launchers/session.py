@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
 import dagster as dg
@@ -23,7 +24,7 @@ from training_assets.launchers.base import Handle, Launcher, LaunchFailed, Launc
 from training_assets.launchers.ends import end_of, hung
 from training_assets.launchers.messages import SharedContext, WholeLineReader
 from training_assets.launchers.outcomes import OUTCOMES, RETRIES
-from training_assets.observability import Observer
+from training_assets.observability import Trip
 
 LAST_LINES = 30
 HANDLE_FILE, OUTCOME_FILE = "handle.json", "outcome.json"
@@ -38,6 +39,19 @@ KIND_OF_LIMIT: dict[str, FailureKind] = {
     "idle_gpu_minutes": "no_progress",
     "no_progress_minutes": "no_progress",
 }
+
+
+class Observer(Protocol):
+    """What looks at an attempt while it is under way, once a poll."""
+
+    def poll(self, now: float, cost_usd: float | None, waiting: bool) -> Trip | None:
+        """The limit that is passed, if one is; what it raises ends the step, and all nodes with it.
+
+        ``cost_usd`` is what all attempts have cost so far; ``waiting``: its nodes have not all started.
+        """
+        ...
+
+
 Observe = Callable[[LaunchSpec], Observer | None]
 
 TORCHRUN_NOISE = re.compile(r"^(W\d{4} .*torch/distributed|\*{5,}|Setting OMP_NUM_THREADS)")
@@ -235,11 +249,10 @@ def _watched(
             waited_for = status.waits_for
             context.log.info(waited_for or f"all nodes of {handle.spec.what} have started")
             _keep_handle(launcher, handle, waited_for)
-        if not waited_for:
-            began = began or time.time()
-            if passed := _passed_limit(launcher, handle, began, observer):
-                launcher.stop(handle)
-                return passed
+        began = began or (0.0 if waited_for else time.time())
+        if passed := _passed_limit(launcher, handle, began, observer):
+            launcher.stop(handle)
+            return passed
         time.sleep(launcher.poll_seconds)
 
 
@@ -268,14 +281,17 @@ class _Patient:
 
 
 def _passed_limit(launcher: Launcher, handle: Handle, began: float, observer: Observer | None) -> Status | None:
-    """The status of an attempt that is to be stopped: its time is over, or a limit of the profile is passed."""
+    """The status of an attempt that is to be stopped: its time is over, or a limit of the profile is passed.
+
+    ``began`` is 0 while its nodes have not all started.
+    """
     spec, now = handle.spec, time.time()
-    if spec.deadline is not None and now - began > spec.deadline + DEADLINE_SLACK:
+    if began and spec.deadline is not None and now - began > spec.deadline + DEADLINE_SLACK:
         return hung(spec)
     if observer is None:
         return None
     cost = launcher.estimate(spec).cost(now - handle.started_at)
-    trip = observer.poll(now, None if cost is None else cost + (spent_on(spec.run_dir).usd or 0.0))
+    trip = observer.poll(now, None if cost is None else cost + (spent_on(spec.run_dir).usd or 0.0), not began)
     if trip is None:
         return None
     return Status("failed", None, f"{spec.what} was stopped: {trip.message}", KIND_OF_LIMIT[trip.limit])

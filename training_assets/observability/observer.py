@@ -29,8 +29,13 @@ class Observer:
     _looked: float | None = None
     _unreadable: bool = False
 
-    def poll(self, now: float, cost_usd: float | None = None) -> Trip | None:
-        """Look, if it is time to, and say which limit is passed; ``cost_usd`` is what all attempts have cost so far."""
+    def poll(self, now: float, cost_usd: float | None = None, waiting: bool = False) -> Trip | None:
+        """Look, if it is time to, and say which limit is passed; ``cost_usd`` is what all attempts have cost so far.
+
+        What waits for its nodes is not looked at: it stands still for a reason.
+        """
+        if waiting:
+            return None
         figures = Figures(now, cost_usd=cost_usd)
         if self._looked is None or now - self._looked >= LOOK_SECONDS:
             self._looked = now

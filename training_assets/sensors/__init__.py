@@ -14,11 +14,20 @@ from training_assets.profiles import Profile
 from training_assets.sensors.deliveries import delivery_sensor
 from training_assets.sensors.follow_up import follow_up_sensor
 from training_assets.sensors.slices import slice_sensor
+from training_assets.sensors.sweeps import sweep_sensor
 
 
 def sensors(
-    recipes: Mapping[str, TrainConfig], profile: Profile, jobs: Sequence[UnresolvedAssetJobDefinition]
+    recipes: Mapping[str, TrainConfig],
+    profile: Profile,
+    following: Sequence[UnresolvedAssetJobDefinition],
+    tuning: Sequence[UnresolvedAssetJobDefinition],
 ) -> list[dg.SensorDefinition]:
-    """``jobs`` are those that may come after another run."""
+    """``following`` are the jobs that may come after another run, ``tuning`` those of sweeps."""
     seconds = profile.sensor_seconds
-    return [delivery_sensor(seconds), slice_sensor(recipes, seconds), follow_up_sensor(recipes, jobs, seconds)]
+    return [
+        delivery_sensor(seconds),
+        slice_sensor(recipes, seconds),
+        follow_up_sensor(recipes, following, seconds),
+        *([sweep_sensor(tuning, seconds)] if tuning else []),
+    ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Direction = Literal["maximize", "minimize"]
-CONSTRAINT = re.compile(r"^\s*(?P<metric>[^\s<>=]+)\s*(?P<sign><=|>=)\s*(?P<bound>\S+)\s*$")
+CONSTRAINT = re.compile(r"^\s*(?P<metric>[^\s<>=](?:[^<>=]*[^\s<>=])?)\s*(?P<sign><=|>=)\s*(?P<bound>\S+)\s*$")
 SIGNS = {"<=": operator.sub, ">=": lambda value, bound: bound - value}
 
 

@@ -22,7 +22,7 @@ class Decision:
     """What was decided of a trial after an epoch, and by what.
 
     ``rung`` is the epoch that it was compared at, ``threshold`` the value it had to reach (larger is better),
-    ``peers`` how many trials that came from.
+    ``peers`` how many trials that came from. ``parent`` is the trial whose copy takes a stopped one's place.
     """
 
     verdict: Verdict
@@ -31,6 +31,7 @@ class Decision:
     rung: int | None = None
     threshold: float | None = None
     peers: int = 0
+    parent: int | None = None
 
 
 CONTINUE = Decision("continue")
@@ -47,7 +48,10 @@ class Suggestion:
 
 @dataclass
 class Trial:
-    """One trial. ``curve`` has the metrics after each epoch (1 is the first); one without evaluation is not in it."""
+    """One trial. ``curve`` has the metrics after each epoch (1 is the first); one without evaluation is not in it.
+
+    ``resumed`` counts how often it went on after a pause.
+    """
 
     id: int
     suggestion: Suggestion
@@ -55,6 +59,7 @@ class Trial:
     curve: dict[int, dict[str, float]] = field(default_factory=dict)
     decisions: dict[int, Decision] = field(default_factory=dict)
     state: TrialState = "running"
+    resumed: int = 0
 
     @property
     def params(self) -> Params:
@@ -64,6 +69,15 @@ class Trial:
     def epoch(self) -> int:
         """The last epoch that is known of."""
         return max(self.curve, default=self.suggestion.epoch)
+
+    @property
+    def ending(self) -> Decision | None:
+        """The decision that ends, or ended, the trial or its time till a pause."""
+        pauses = sum(decision.verdict == "pause" for decision in self.decisions.values())
+        last = self.decisions[max(self.decisions)] if self.decisions else CONTINUE
+        if last.verdict == "pause" and pauses == self.resumed:
+            return None
+        return None if last.verdict == "continue" else last
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -104,4 +118,6 @@ class Trials:
         self._trials[trial_id].decisions[epoch] = decision
 
     def became(self, trial_id: int, state: TrialState, now: float) -> None:
-        self._trials[trial_id].state = state
+        trial = self._trials[trial_id]
+        trial.resumed += state == "running" and trial.state == "paused"
+        trial.state = state

@@ -1,0 +1,82 @@
+"""How a sweep searches. ``search_of`` makes what a strategy's name says; each is one line in ``STRATEGIES``."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from training_assets.sweeps.goals import Goals
+from training_assets.sweeps.search.base import Search
+from training_assets.sweeps.search.composed import Clock, Composed, Proposer
+from training_assets.sweeps.search.grid import Grid
+from training_assets.sweeps.search.random import Random
+from training_assets.sweeps.settings import EarlyStop, Pbt, Strategy
+from training_assets.sweeps.space import Space
+from training_assets.sweeps.stopping.asha import Asha, rungs_of
+from training_assets.sweeps.stopping.base import Rule
+from training_assets.sweeps.trials import Trials
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a search is made from. ``epochs``: of a trial that is trained in full."""
+
+    space: Space
+    goals: Goals
+    strategy: Strategy
+    early_stop: EarlyStop
+    pbt: Pbt
+    epochs: int
+    trials: Trials
+    clock: Clock
+
+
+def search_of(
+    space: Space,
+    goals: Goals,
+    strategy: Strategy,
+    early_stop: EarlyStop,
+    pbt: Pbt,
+    epochs: int,
+    trials: Trials,
+    clock: Clock,
+) -> Search:
+    """
+    Raises:
+        ValueError: the strategy cannot search this space.
+    """
+    setup = Setup(space, goals, strategy, early_stop, pbt, epochs, trials, clock)
+    return STRATEGIES[strategy.name](setup)
+
+
+def composed(proposer: Callable[[Setup], Proposer], *rules: Callable[[Setup], Rule]) -> Callable[[Setup], Search]:
+    """A strategy of a proposer and its own rules; those that ``early_stop`` asks for come after them."""
+
+    def make(setup: Setup) -> Search:
+        own = [rule(setup) for rule in rules]
+        return Composed(proposer(setup), [*own, *asked_for(setup)], setup.goals, setup.trials, setup.clock)
+
+    return make
+
+
+def asked_for(setup: Setup) -> list[Rule]:
+    """The rules that ``early_stop`` asks for beside the strategy's own."""
+    return []
+
+
+def randomly(setup: Setup) -> Proposer:
+    return Random(setup.space, setup.strategy.seed)
+
+
+def by_grid(setup: Setup) -> Proposer:
+    return Grid(setup.space)
+
+
+def asha(setup: Setup) -> Rule:
+    rungs = rungs_of(setup.early_stop.first_rung, setup.early_stop.eta, setup.epochs)
+    return Asha(setup.goals.first, rungs, setup.early_stop.eta)
+
+
+STRATEGIES: Mapping[str, Callable[[Setup], Search]] = {
+    "random": composed(randomly),
+    "grid": composed(by_grid),
+    "asha": composed(randomly, asha),
+}

@@ -28,5 +28,5 @@ class Search(Protocol):
         ...
 
     def finish(self, trial_id: int, state: TrialState) -> None:
-        """A trial has ended: ``completed``, ``stopped`` (also from outside) or ``failed``."""
+        """A trial has ended: ``completed``, ``stopped`` (also from outside), ``failed``; or rests (``paused``)."""
         ...
