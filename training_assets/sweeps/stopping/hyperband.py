@@ -17,18 +17,17 @@ from training_assets.sweeps.trials import CONTINUE, Decision, Trial, Trials
 
 
 class Hyperband:
-    """Of the trials of a bracket at a rung the best of every ``eta`` go on.
+    """Of the trials of a bracket at a rung the best of every ``eta`` go on; with one bracket this is ASHA.
 
     With one objective a trial stands by its best up to the rung, with several by what it has there: the bests of
     several may be of no one checkpoint. Where a rung's epoch was not evaluated, the first evaluation after it counts.
     """
 
-    name = "hyperband"
-
-    def __init__(self, goals: Goals, first_rung: int, eta: int, epochs: int) -> None:
+    def __init__(self, goals: Goals, first_rung: int, eta: int, epochs: int, brackets: int | None = None) -> None:
         self.goals, self.eta = goals, eta
         self.rungs = rungs_of(first_rung, eta, epochs)
-        self.brackets = 1 + max(0, math.floor(math.log(epochs / first_rung, eta) + 1e-9))
+        self.brackets = brackets or 1 + max(0, math.floor(math.log(epochs / first_rung, eta) + 1e-9))
+        self.name = "hyperband" if self.brackets > 1 else "asha"
         self._trials: Trials | None = None
         self._places: dict[tuple[int, int, tuple[Objective, ...]], Place] = {}
 
@@ -85,10 +84,9 @@ class Hyperband:
         count = len(peers) + 1
         places, ahead = max(1, count // self.eta), ahead_of(own, peers)
         goes_on = ahead < places
-        reason = (
-            f"after epoch {epoch} {ahead} of {count} trials are ahead at rung {rung} of bracket {bracket}, "
-            f"where {places} {'goes' if places == 1 else 'go'} on"
-        )
+        where = f"rung {rung} of bracket {bracket}" if self.brackets > 1 else f"rung {rung}"
+        goes = "goes" if places == 1 else "go"
+        reason = f"after epoch {epoch} {ahead} of {count} trials are ahead at {where}, where {places} {goes} on"
         threshold = self._threshold(own, peers, places)
         return Decision("continue" if goes_on else "stop", reason, self.name, rung, threshold, count)
 
