@@ -17,6 +17,8 @@ examples:
   python -m training_assets train scenes_multitask --window 2026-02-09 --from production --set optim.lr=1e-4
   python -m training_assets sweep start sweeps/scenes.yaml
   python -m training_assets sweep status brisk-harbour-417
+  python -m training_assets tune sweeps/scenes.yaml --recipe recipes/scenes_multitask.yaml \\
+      --data deliveries/scenes --artifact-dir tunes
   python -m training_assets status                       what waits, runs and failed; what each window has
   python -m training_assets runs                         what runs where, at which step, at what cost
   python -m training_assets profile check ecs            what is missing, before anything costs money
@@ -96,6 +98,17 @@ def _parser() -> argparse.ArgumentParser:
 
     _sweep_commands(command("sweep", _sweep, "Search better settings for a recipe, within a budget."))
 
+    sub = command("tune", _tune, "Carry a sweep out on this machine, without Dagster: each trial a cross-validation.")
+    sub.add_argument("file", type=Path, metavar="SWEEP_FILE", help="a sweep.yaml, or any W&B sweep file")
+    sub.add_argument("--recipe", type=Path, required=True, metavar="FILE", help="what is tuned")
+    sub.add_argument("--data", type=Path, required=True, metavar="DIR", help="a delivery or a data directory")
+    where = "everything lies below it: TUNE/TUNE-cvN/…"
+    sub.add_argument("--artifact-dir", type=Path, required=True, metavar="DIR", dest="artifacts", help=where)
+    sub.add_argument("--name", metavar="NAME", help="the tune's; a readable random one when not given")
+    sub.add_argument("--resume", action="store_true", help="go on with the one of this name")
+    side = "tune-parallel: a trial on each of the recipe's devices at a time"
+    sub.add_argument("--parallel", choices=("serial", "tune-parallel"), default="serial", help=side)
+
     sub = command("status", _status, "What waits, runs and failed, and why; what each window, slice and delivery has.")
     sub.add_argument("--json", action="store_true", help="everything, for programs")
 
@@ -155,6 +168,8 @@ def _sweep_commands(parser: argparse.ArgumentParser) -> None:
     sub = actions.add_parser("stop", help="end a sweep: its trials save and end, then its report is made")
     sub.add_argument("name", metavar="SWEEP")
     sub.add_argument("--reason", default="", help="kept with the sweep")
+    sub = actions.add_parser("apply", help="change the recipe and the library as the sweep's report proposes")
+    sub.add_argument("name", metavar="SWEEP")
     sub = actions.add_parser("export", help="the file as a strict W&B sweep file; made in W&B, with agents")
     sub.set_defaults(run=_sweep_export)
     sub.add_argument("file", type=Path, metavar="FILE", help="a sweep.yaml")
@@ -222,12 +237,21 @@ def _sweep(arguments: argparse.Namespace) -> int:
             fields = ("file", "recipe", "name", "window")
             sweep.start_sweep(sweep.Asked(**{name: getattr(arguments, name) for name in fields}))
             return 0
+        if arguments.action == "apply":
+            return sweep.apply_proposal(arguments.name)
         if arguments.action == "stop":
             return sweep.stop_sweep(arguments.name, arguments.reason)
         return sweep.sweep_status(arguments.name, arguments.json)
     except Stopped as stopped:
         print(f"stopped: {stopped}", file=sys.stderr)
         return 1
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    from training_assets.commands.tune import Asked, tune
+
+    fields = ("file", "recipe", "data", "artifacts", "name", "resume", "parallel")
+    return tune(Asked(**{name: getattr(arguments, name) for name in fields}))
 
 
 def _deliver(arguments: argparse.Namespace) -> int:
