@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from training_assets.sweeps.goals import Goals, Objective
-from training_assets.sweeps.stopping.asha import best_until, rungs_of
+from training_assets.sweeps.stopping.rungs import best_until, rungs_of
 from training_assets.sweeps.stopping.standing import Place, ahead_of, objectives_known, place_of
 from training_assets.sweeps.trials import CONTINUE, Decision, Trial, Trials
 
@@ -85,12 +85,13 @@ class Hyperband:
         count = len(peers) + 1
         places, ahead = max(1, count // self.eta), ahead_of(own, peers)
         goes_on = ahead < places
-        reason = (
-            f"after epoch {epoch} {ahead} of {count} trials are ahead at rung {rung} of bracket {bracket}, "
-            f"where {places} {'goes' if places == 1 else 'go'} on"
-        )
         threshold = self._threshold(own, peers, places)
+        reason = self._reason(own, epoch, threshold, f"{ahead} of {count}", places, f"rung {rung} of bracket {bracket}")
         return Decision("continue" if goes_on else "stop", reason, self.name, rung, threshold, count)
+
+    def _reason(self, own: Place, epoch: int, threshold: float | None, ahead: str, places: int, where: str) -> str:
+        go = "goes" if places == 1 else "go"
+        return f"after epoch {epoch} {ahead} trials are ahead at {where}, where {places} {go} on"
 
     def _threshold(self, own: Place, peers: Sequence[Place], places: int) -> float | None:
         """The score of the last that goes on; None with several objectives, or where none is feasible."""
