@@ -13,9 +13,9 @@ export WANDB_MODE ?= offline
 # Compiled modules are kept, whatever the shell says: the installation leaves compiling to whoever imports first.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo ui test test-fast lint bench bench-accuracy bench-camvid image test-image clean
+.PHONY: setup demo demo-sweep ui test test-fast lint bench bench-accuracy bench-camvid image test-image clean
 
-setup: .venv/installed .venv-dvc/installed .venv-emulators/installed
+setup: .venv/installed .venv-dvc/installed .venv-emulators/installed .venv-sweeps/installed
 
 .venv/installed: requirements.lock pyproject.toml
 	@echo "Setting up .venv (about two minutes and 2.5 GB the first time) …"
@@ -39,6 +39,14 @@ setup: .venv/installed .venv-dvc/installed .venv-emulators/installed
 	@.venv-emulators/bin/python -m pip install -q -q --no-compile --disable-pip-version-check -r requirements-emulators.lock
 	@touch $@
 
+# W&B's own check of a sweep file, for a test: it names an older numpy, which it does without. Not an environment, a
+# directory that the test puts beside .venv.
+.venv-sweeps/installed: requirements-sweeps.lock .venv/installed
+	@echo "Setting up .venv-sweeps …"
+	@$(BIN)/python -m pip install -q -q --no-compile --disable-pip-version-check --no-deps --upgrade \
+		--target .venv-sweeps -r requirements-sweeps.lock
+	@touch $@
+
 # checkov, for tests/deploy/test_checkov.py: not part of `make setup` (219 MB), the test skips without it.
 .venv-checks/installed: requirements-checks.lock
 	@echo "Setting up .venv-checks …"
@@ -58,6 +66,9 @@ setup: .venv/installed .venv-dvc/installed .venv-emulators/installed
 
 demo: setup
 	@$(BIN)/python -m training_assets demo $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe "$(RECIPE)")
+
+demo-sweep: setup
+	@$(BIN)/python -m training_assets demo-sweep
 
 ui: setup
 	@$(BIN)/python -m training_assets ui

@@ -28,6 +28,8 @@ examples:
   python -m trainer import camvid SRC deliveries/camvid --start 2026-01-05
   torchrun --nproc-per-node 2 -m trainer train recipes/scenes_multitask.yaml \\
       --data deliveries/scenes --run-dir runs/first --set training.epochs=4
+  python -m trainer crossval recipes/scenes_multitask.yaml --data deliveries/scenes --artifact-dir artifacts \\
+      --folds 5 --method kfold
   python -m trainer evaluate runs/first/best.pt --data deliveries/scenes --out runs/first/evaluation
   python -m trainer export runs/first/best.pt --out runs/first/export --data deliveries/scenes
   python -m trainer score detection --ground-truth gt.json --predictions dt.json
@@ -68,15 +70,15 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("train", _train, "Train a recipe; run under torchrun. Goes on where RUN_DIR was left.")
     sub.add_argument("config", type=Path, metavar="CONFIG", help="the recipe (train.yaml)")
     _data_argument(sub)
-    sub.add_argument("--run-dir", type=Path, required=True, help="checkpoints, best.pt and result.json go here")
+    places = sub.add_mutually_exclusive_group(required=True)
+    places.add_argument("--run-dir", type=Path, help="checkpoints, best.pt and result.json go here")
+    places.add_argument("--artifact-dir", type=Path, metavar="DIR", help="or into DIR/_runs/NAME-RUN_ID")
     sub.add_argument("--run-id", help="eight characters of a-z and 0-9; chosen at random when not given")
-    sub.add_argument("--warm-start", type=Path, metavar="FILE", help="begin with the weights of this best.pt")
-    sub.add_argument("--no-warm-start", action="store_true", help="whatever the recipe says, begin at random")
-    sub.add_argument("--copy-to", metavar="URI", help="copy finished checkpoints there; a new host resumes there")
-    sub.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override a field of the recipe")
+    for label, what in (("name", "name"), ("group", "group (its tune)"), ("job-type", "type (its cross-validation)")):
+        sub.add_argument(f"--{label}", help=f"the run's {what} in experiment tracking")
+    _training_arguments(sub)
 
-    sub.add_argument("--profile", type=Path, metavar="FILE", help="reference profile for the drift gate (see profile)")
-    sub.add_argument("--history", type=Path, metavar="FILE", help="earlier runs' metrics for the median rule (JSON)")
+    _crossval_command(command("crossval", _crossval, "Cross-validate a recipe: train it on each fold with each seed."))
 
     sub = command("copy-checkpoints", _copy_checkpoints, "Copy a run's finished checkpoints to an object store.")
     sub.add_argument("run_dir", type=Path)
@@ -123,6 +125,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _training_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--warm-start", type=Path, metavar="FILE", help="begin with the weights of this best.pt")
+    sub.add_argument("--no-warm-start", action="store_true", help="whatever the recipe says, begin at random")
+    sub.add_argument("--copy-to", metavar="URI", help="copy finished checkpoints there; a new host resumes there")
+    sub.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override a field of the recipe")
+    sub.add_argument("--profile", type=Path, metavar="FILE", help="reference profile for the drift gate (see profile)")
+    sub.add_argument("--history", type=Path, metavar="FILE", help="earlier runs' metrics for the median rule (JSON)")
+
+
+def _crossval_command(sub: argparse.ArgumentParser) -> None:
+    from trainer.crossval.command import add_arguments
+
+    add_arguments(sub)
+    _training_arguments(sub)
+
+
 def _data_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a delivery or a data directory")
 
@@ -161,10 +179,26 @@ def _train(arguments: argparse.Namespace) -> int | None:
     from trainer.engine.failure import explained
     from trainer.engine.fork import forked, forks_of
 
+    if arguments.run_dir is None:
+        arguments.run_dir = _place_of_run(arguments)
     with explained(arguments.run_dir):
         config = read_config(arguments.config, arguments.set)
         forks = forks_of(config.launch)
     return forked(forks, lambda: _rank_of(arguments, config)) if forks > 1 else _train_here(arguments, config)
+
+
+def _place_of_run(arguments: argparse.Namespace) -> Path:
+    """As told, or drawn once: before the ranks are forked."""
+    from trainer.contract.errors import Problem
+    from trainer.crossval.place import place_of_run
+
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        problem = Problem("--artifact-dir", "several ranks, which do not know of each other yet", "--run-dir")
+        raise ContractError("the ranks have no run directory in common", [problem])
+    place = place_of_run(arguments.artifact_dir, arguments.name, arguments.run_id)
+    arguments.name, _, arguments.run_id = place.name.rpartition("-")
+    print(f"training in {place}", flush=True)
+    return place
 
 
 def _rank_of(arguments: argparse.Namespace, config: "TrainConfig") -> int:
@@ -193,6 +227,7 @@ def _train_here(arguments: argparse.Namespace, config: "TrainConfig") -> int:
                 warm_start=None if arguments.no_warm_start else arguments.warm_start or config.model.warm_start,
                 copy_to=arguments.copy_to,
                 inputs=GateInputs(arguments.profile, arguments.history),
+                tracked={name: value for name in ("name", "group", "job_type") if (value := getattr(arguments, name))},
             )
     except Stop as stop:
         if os.environ.get("RANK", "0") == "0":
@@ -202,6 +237,12 @@ def _train_here(arguments: argparse.Namespace, config: "TrainConfig") -> int:
         print(f"ended by a gate: {failed}", file=sys.stderr, flush=True)
         return GATE_FAILED
     return 0
+
+
+def _crossval(arguments: argparse.Namespace) -> int:
+    from trainer.crossval.command import run
+
+    return run(arguments)
 
 
 def _copy_checkpoints(arguments: argparse.Namespace) -> None:

@@ -69,7 +69,7 @@ def facts_of(
 
 def general(scores: SplitScore) -> list[str]:
     """The metrics that are not of one class or object size."""
-    return [name for name in scores.metrics if name.count("/") == 1 and not gates.BY_SIZE.search(name)]
+    return [name for name in scores.metrics if gates.general(name)]
 
 
 def judge(

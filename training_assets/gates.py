@@ -152,7 +152,12 @@ def _regressions(
 
 
 def _is_compared(metric: str, targets: Iterable[str]) -> bool:
-    return metric in set(targets) or (metric.count("/") == 1 and not BY_SIZE.search(metric))
+    return metric in set(targets) or general(metric)
+
+
+def general(metric: str) -> bool:
+    """Whether a metric is not of one class or object size."""
+    return metric.count("/") == 1 and not BY_SIZE.search(metric)
 
 
 def tendency(metric: str, change: Change) -> Literal["better", "worse", "within noise"]:

@@ -3,6 +3,7 @@
 Nothing is remembered between ticks: a trial's run has a key, and is asked for until it is there.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,8 +12,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
-from trainer.contract.errors import ContractError
-from trainer.contract.names import cv_name
+from trainer.contract.names import cross_validation_name
 from training_assets import partitions
 from training_assets.control import (
     LAUNCH_TAG,
@@ -48,7 +48,7 @@ def sweep_sensor(jobs: Sequence[UnresolvedAssetJobDefinition], seconds: int) -> 
     def sensor(
         context: dg.SensorEvaluationContext, places: dg.ResourceParam[Places], launcher: dg.ResourceParam[Launcher]
     ) -> dg.SensorResult:
-        tick = _Tick(context.instance, places, launcher)
+        tick = _Tick(context.instance, places, launcher, context.log)
         for place in all_sweeps(places):
             if place.ended is None:
                 tick.go_on_with(place)
@@ -67,6 +67,7 @@ class _Tick:
     instance: dg.DagsterInstance
     places: Places
     launcher: Launcher
+    log: logging.Logger
     requests: list[dg.RunRequest] = field(default_factory=list)
     partitions: list[Request] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -77,16 +78,17 @@ class _Tick:
                 self._look(sweep)
         except Busy as busy:
             self.notes.append(f"{place.tune}: {busy}")
-        except ContractError as error:
-            # One sweep that cannot be read is no reason to leave the others alone.
-            self.notes.append(f"{place.tune} cannot be gone on with: {error}")
+        except Exception as error:
+            # One sweep that cannot be gone on with is no reason to leave the others alone.
+            self.log.exception(f"{place.tune} cannot be gone on with")
+            self.notes.append(f"{place.tune} cannot be gone on with: {type(error).__name__}: {error}")
 
     def _look(self, sweep: Sweeping) -> None:
         tune, recipe = sweep.place.tune, sweep.plan.recipe
         actions = sweep.controller.look(self._looks(sweep))
         sweep.prepare(actions)
         for number in actions.run:
-            key = cv_name(tune, number)
+            key = cross_validation_name(tune, number)
             self.requests.append(trial_request(recipe, tune, key, sweep.journal[number].resumed))
             self.partitions.append(partitions.trials(recipe).build_add_request([key]))
         if actions.through and self._runs([sweep_run_key(tune)]):
@@ -99,7 +101,9 @@ class _Tick:
 
     def _looks(self, sweep: Sweeping) -> list[Look]:
         """Of each trial that runs by the journal, its newest launch, if there is any."""
-        running = {trial_run_key(cv_name(sweep.place.tune, one.id), one.resumed): one for one in sweep.running}
+        running = {
+            trial_run_key(cross_validation_name(sweep.place.tune, one.id), one.resumed): one for one in sweep.running
+        }
         runs = self._runs(running)
         return [self._look_of(sweep, trial, runs[key]) for key, trial in running.items() if key in runs]
 
@@ -111,14 +115,17 @@ class _Tick:
 
     def _look_of(self, sweep: Sweeping, trial: Trial, run: dg.DagsterRun) -> Look:
         state, final = self._state(sweep, trial, run)  # before its epochs: of what has ended, all are seen
-        return Look(trial.id, state, sweep.epochs_of(trial), final)
+        epochs = sweep.epochs_of(trial)
+        if final and not epochs:  # several trainings: only all of them together say anything
+            epochs = {sweep.sweep.epochs: final}
+        return Look(trial.id, state, epochs, final)
 
     def _state(self, sweep: Sweeping, trial: Trial, run: dg.DagsterRun) -> tuple[Seen, dict[str, float]]:
         if not run.is_finished or run.tags.get(WILL_RETRY_TAG) == "true":
             return "running", {}
         if not run.is_success:
             return "failed", {}
-        key = cv_name(sweep.place.tune, trial.id)
+        key = cross_validation_name(sweep.place.tune, trial.id)
         try:
             record = RecordStore(self.places).read(dg.AssetKey([sweep.plan.recipe, "trial"]), key, TrialRun)
         except MissingRecord:

@@ -246,4 +246,4 @@ def _of(cap: Cap, one: TrialCost) -> float:
 def _shown(cap: Cap, value: float) -> str:
     """As people read it, wall time in hours."""
     value = value / 3600 if cap == "wall_time" else value
-    return f"{value:.0f}" if cap == "max_trials" else f"{value:.1f}" if value >= 10 or not value else f"{value:.2g}"
+    return f"{value:.0f}" if cap == "max_trials" else f"{value:.1f}" if value >= 1 or not value else f"{value:.2g}"

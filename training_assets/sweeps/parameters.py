@@ -1,6 +1,6 @@
 """``parameters`` of a sweep file as a space: W&B's distributions, nested as deep as one likes.
 
-Values that are lists become tuples; mappings become their JSON, which is what ``--set`` takes for them.
+Values that are lists become tuples; mappings, and lists with one in them, become their JSON.
 """
 
 import json
@@ -125,9 +125,10 @@ def _keys(written: Mapping[str, Any]) -> dict[str, Any]:
 def as_value(value: Any) -> Value:
     """What YAML or a recipe has, as the value of a trial."""
     if isinstance(value, Mapping):
-        return json.dumps(value)
+        return json.dumps(value, allow_nan=False)
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(map(as_value, value))
+        parts = tuple(map(as_value, value))
+        return json.dumps(value, allow_nan=False) if any(map(_is_json, parts)) else parts
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("finite numbers")
     if value is None or isinstance(value, bool | int | float | str):
@@ -141,9 +142,15 @@ def overrides(params: Params) -> list[str]:
 
 
 def _text(value: Value) -> str:
-    if isinstance(value, str) and value.startswith("{"):
-        return value
-    return json.dumps(value)
+    return value if isinstance(value, str) and _is_json(value) else json.dumps(value)
+
+
+def _is_json(value: Value) -> bool:
+    """Whether it stands for a mapping, or a list with one in it."""
+    try:
+        return isinstance(value, str) and value[:1] in ("{", "[") and isinstance(json.loads(value), dict | list)
+    except ValueError:
+        return False
 
 
 def _within(name: str, problem: Problem) -> Problem:

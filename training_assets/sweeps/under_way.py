@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trainer.contract.epochs import read_epochs
 from trainer.contract.files import digest_of
-from trainer.contract.names import cv_name, cv_run_name
+from trainer.contract.names import cross_validation_name, run_name
 from trainer.contract.train_config import TrainConfig
 from training_assets.launchers.base import Launcher, LaunchSpec
 from training_assets.places import Places
@@ -23,6 +23,7 @@ from training_assets.sweeps.parameters import overrides
 from training_assets.sweeps.place import StopRequest, SweepPlace, SweepPlan, TrialPlan
 from training_assets.sweeps.purse import SweepPurse
 from training_assets.sweeps.search import search_of
+from training_assets.sweeps.search.base import Search
 from training_assets.sweeps.sweep_file import Settled
 from training_assets.sweeps.trials import Params, Trial, Trials
 
@@ -67,10 +68,10 @@ class Sweeping:
         suggestion = trial.suggestion
         length = self.sweep.epochs - suggestion.epoch
         settings = {"training.eval_every": 1, **suggestion.params, "training.epochs": length}
-        cv = cv_name(self.place.tune, trial.id)
+        cv = cross_validation_name(self.place.tune, trial.id)
         return TrialPlan(
             trial=trial.id,
-            run_name=cv_run_name(cv, 0, self.recipe.seed),
+            run_name=run_name(cv, 0, self.recipe.seed),
             run_id=_run_id(self.plan, trial.id),
             params=dict(suggestion.params),
             overrides=tuple(overrides(settings)),
@@ -95,16 +96,7 @@ def sweeping(place: SweepPlace, places: Places, launcher: Launcher) -> Iterator[
     """
     plan, sweep, recipe = place.plan, place.sweep, place.recipe
     with journal_of(place.root) as journal:
-        search = search_of(
-            sweep.space,
-            sweep.goals,
-            sweep.strategy,
-            sweep.early_stop,
-            sweep.pbt,
-            sweep.epochs,
-            journal,
-            time.time,
-        )
+        search = search_for(sweep, journal)
         purse = purse_of(place, journal, launcher)
         controller = Controller(search, purse, sweep.budget.parallelism, time.time, baseline_of(sweep, recipe))
         yield Sweeping(place, places, plan, sweep, recipe, journal, controller)
@@ -123,6 +115,13 @@ def baseline_of(sweep: Settled, recipe: TrainConfig) -> Params | None:
     return own if sweep.baseline == "include" and sweep.strategy.name != "grid" else None
 
 
+def search_for(sweep: Settled, trials: Trials) -> Search:
+    """The search that the sweep asks for, as it stands after ``trials``."""
+    return search_of(
+        sweep.space, sweep.goals, sweep.strategy, sweep.early_stop, sweep.pbt, sweep.epochs, trials, time.time
+    )
+
+
 def purse_of(place: SweepPlace, trials: Trials, launcher: Launcher) -> SweepPurse:
     """The budget of the sweep, by what one of its trials costs on ``launcher``."""
     launch = place.recipe.launch
@@ -132,7 +131,7 @@ def purse_of(place: SweepPlace, trials: Trials, launcher: Launcher) -> SweepPurs
 
 
 def run_directory(places: Places, place: SweepPlace, plan: TrialPlan) -> Path:
-    return places.trial_run(place.tune, cv_name(place.tune, plan.trial), plan.run_name, plan.run_id)
+    return places.trial_run(place.tune, cross_validation_name(place.tune, plan.trial), plan.run_name, plan.run_id)
 
 
 def _run_id(plan: SweepPlan, trial: int) -> str:

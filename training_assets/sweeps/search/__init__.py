@@ -8,7 +8,9 @@ from training_assets.sweeps.search.base import Search
 from training_assets.sweeps.search.bayes import Bayes
 from training_assets.sweeps.search.composed import Clock, Composed, Proposer
 from training_assets.sweeps.search.grid import Grid
+from training_assets.sweeps.search.pbt import PbtSearch, Population
 from training_assets.sweeps.search.random import Random
+from training_assets.sweeps.search.ray import ray_search
 from training_assets.sweeps.settings import EarlyStop, Pbt, Strategy
 from training_assets.sweeps.space import Space
 from training_assets.sweeps.stopping import rules_of
@@ -46,19 +48,25 @@ def search_of(
     """
     Raises:
         ValueError: the strategy cannot search this space.
+        ContractError: Ray is asked for and not installed, or does not do what the strategy asks for.
     """
     setup = Setup(space, goals, strategy, early_stop, pbt, epochs, trials, clock)
-    return STRATEGIES[strategy.name](setup)
+    return by_ray(setup) if strategy.backend == "ray" else STRATEGIES[strategy.name](setup)
 
 
 def composed(proposer: Callable[[Setup], Proposer], *rules: Callable[[Setup], Rule]) -> Callable[[Setup], Search]:
     """A strategy of a proposer and its own rules; those that ``early_stop`` asks for come after them."""
 
     def make(setup: Setup) -> Search:
-        every = [*(rule(setup) for rule in rules), *rules_of(setup.early_stop, setup.goals)]
+        every = [*(rule(setup) for rule in rules), *asked_for(setup)]
         return Composed(proposer(setup), every, setup.goals, setup.trials, setup.clock)
 
     return make
+
+
+def asked_for(setup: Setup) -> list[Rule]:
+    """The rules that ``early_stop`` asks for beside the strategy's own."""
+    return rules_of(setup.early_stop, setup.goals)
 
 
 def randomly(setup: Setup) -> Proposer:
@@ -82,6 +90,16 @@ def hyperband(setup: Setup) -> Rule:
     return Hyperband(setup.goals, setup.early_stop.first_rung, setup.early_stop.eta, setup.epochs)
 
 
+def by_population(setup: Setup) -> Search:
+    population = Population(setup.space, setup.goals, setup.pbt, setup.epochs, setup.strategy.seed)
+    return PbtSearch(population, asked_for(setup), setup.trials, setup.clock)
+
+
+def by_ray(setup: Setup) -> Search:
+    parts = setup.space, setup.goals, setup.strategy, setup.early_stop, setup.epochs, setup.trials, setup.clock
+    return ray_search(*parts, asked_for(setup))
+
+
 STRATEGIES: Mapping[str, Callable[[Setup], Search]] = {
     "random": composed(randomly),
     "grid": composed(by_grid),
@@ -89,4 +107,5 @@ STRATEGIES: Mapping[str, Callable[[Setup], Search]] = {
     "asha": composed(randomly, asha),
     "hyperband": composed(randomly, hyperband),
     "bayes+asha": composed(by_model, asha),
+    "pbt": by_population,
 }

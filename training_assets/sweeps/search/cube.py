@@ -1,6 +1,7 @@
 """The unit cube that a space is searched in: what a model is given of it, and candidates from it."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -82,4 +83,4 @@ def _rising(distribution: Distribution) -> bool:
     """Whether all values are numbers that rise, like batch sizes."""
     values = [distribution.nth(place) for place in range(int(distribution.size))]
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    return len(numbers) == len(values) and all(one < other for one, other in zip(numbers, numbers[1:], strict=False))
+    return len(numbers) == len(values) and all(one < other for one, other in pairwise(numbers))

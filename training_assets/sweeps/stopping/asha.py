@@ -4,6 +4,7 @@ Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020; 
 it would pause there, as in Ray Tune and Optuna: nobody waits, and no checkpoint has to be gone back to.
 """
 
+from training_assets.sweeps.goals import Goals
 from training_assets.sweeps.stopping.hyperband import Hyperband
 from training_assets.sweeps.stopping.standing import Place
 
@@ -13,12 +14,10 @@ class Asha(Hyperband):
 
     name = "asha"
 
-    def bracket_of(self, trial_id: int) -> int:
-        return 0
+    def __init__(self, goals: Goals, first_rung: int, eta: int, epochs: int) -> None:
+        super().__init__(goals, first_rung, eta, epochs, brackets=1)
 
     def _reason(self, own: Place, epoch: int, threshold: float | None, ahead: str, places: int, where: str) -> str:
-        """Where one number decides, that number; ``where`` without its bracket."""
-        where = where.partition(" of ")[0]
         if threshold is None or own.violation:
             return super()._reason(own, epoch, threshold, ahead, places, where)
         sign = 1 if self.goals.first.direction == "maximize" else -1

@@ -66,3 +66,11 @@ def test_a_minimised_metric_is_told_as_it_is() -> None:
 def test_a_rung_is_decided_once_at_the_first_evaluation_at_or_after_it(every: int, decided_after: list[int]) -> None:
     said = decisions(Asha(MAP, 3, 3, 27), "mAP", [[0.5] * 20], every)[0]
     assert [every * (place + 1) for place, one in enumerate(said) if one.reason] == decided_after
+
+
+def test_an_epoch_that_has_other_metrics_only_is_no_evaluation() -> None:
+    rule, trials = Asha(MAP, 3, 3, 27), Trials()
+    trials.asked(0, Suggestion({}), 0.0)
+    for epoch, metrics in enumerate([{"loss": 1.0}] * 4 + [{"mAP": 0.5}, {"mAP": 0.6}], 1):
+        trials.reported(0, epoch, metrics, 0.0)
+        assert bool(rule.decide(trials[0], epoch, trials).reason) == (epoch == 5)
