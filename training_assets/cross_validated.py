@@ -45,7 +45,7 @@ def cross_validate(
     return result
 
 
-def metrics_of(result: CrossValidationResult) -> Mapping[str, float]:
+def means_of(result: CrossValidationResult) -> Mapping[str, float]:
     """The mean over the runs of each metric that all of them have, and the score."""
     first, *others = (run.metrics for run in result.runs)
     shared = [name for name in first if all(one.get(name) is not None for one in (first, *others))]

@@ -19,7 +19,7 @@ from trainer.contract.files import digest_of
 from trainer.contract.train_config import TrainConfig
 from training_assets import metadata, partitions
 from training_assets.assets.evaluation import EVALUATION_SOURCES, evaluate, evaluation_metadata, export
-from training_assets.cross_validated import cross_validate, directory_of, metrics_of
+from training_assets.cross_validated import cross_validate, directory_of, means_of
 from training_assets.launchers import Launcher, LaunchSpec
 from training_assets.launchers.session import HANDLE_FILE, Observer, Spent, spent_on
 from training_assets.observability import Trip
@@ -136,7 +136,7 @@ class TrialWork:
             return self._record("stopped", str(ended))
         finally:
             self.say_spent(spent_on(self.directory))
-        return self._record("completed", "", metrics=metrics_of(result))
+        return self._record("completed", "", metrics=means_of(result))
 
     def _training(self, profile: Profile) -> TrainingRun:
         plan, directory = self.plan, run_directory(self.places, self.sweep, self.plan)

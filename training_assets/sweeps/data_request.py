@@ -146,13 +146,15 @@ def frames_wanted(metric: str, value: float | None, target: float | None, presen
     return told.model_copy(update={"low": low, "high": high, "note": note})
 
 
-def worst_first(charts: Charts, members: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """The samples of each slice (``members``: of the judged split), those that the model did worst on first.
+def worst_first(
+    charts: Charts, members: Mapping[str, Sequence[str]], split: str = JUDGED_SPLIT
+) -> dict[str, tuple[str, ...]]:
+    """The samples of each slice (``members``: of ``split``), those that the model did worst on first.
 
     Only the worst few of the whole split are known one by one (``charts``); the others follow in their order.
     """
-    split = charts.splits.get(JUDGED_SPLIT)
-    worst = [shown.sample_id for sheet in (split.sheets if split else ()) for shown in sheet.worst]
+    drawn = charts.splits.get(split)
+    worst = [shown.sample_id for sheet in (drawn.sheets if drawn else ()) for shown in sheet.worst]
     return {
         name: tuple(dict.fromkeys([*(one for one in worst if one in set(ids)), *ids])) for name, ids in members.items()
     }

@@ -89,15 +89,28 @@ class Library(_Model):
     entries: tuple[LibraryEntry, ...] = Field(default=())
 
 
-def propose(summary: SweepSummary, winner: TrialRow, recipe: Path, root: Path, slices: Sequence[str] = ()) -> Proposal:
+def propose(
+    summary: SweepSummary,
+    winner: TrialRow,
+    recipe: Path,
+    root: Path,
+    slices: Sequence[str] = (),
+    recipe_sha256: str | None = None,
+) -> Proposal:
     """The changes that make the recipe (a file below ``root``) train as ``winner`` did, and its entry in the library.
 
-    ``slices`` are those that the sweep was to help. Without a difference there are no files.
+    ``slices`` are those that the sweep was to help, ``recipe_sha256`` is the file that it was started with. Without a
+    difference there are no files.
 
     Raises:
         ContractError: the file is no recipe, is not that of the sweep, or cannot be changed in place.
     """
     before = _text(recipe)
+    if recipe_sha256 is not None and _digest(before.encode()) != recipe_sha256:
+        found = _named(_digest(before.encode()))
+        problem = Problem(str(recipe), found, f"{_named(recipe_sha256)}, with which the sweep was started")
+        advice = "What was found may not hold for what it is now: see the winner's settings in the report."
+        raise ContractError("the recipe was changed while the sweep was at work", [problem], advice)
     config = _config(before, str(recipe))
     if config.name != summary.sweep.recipe:
         problem = Problem(str(recipe), config.name, summary.sweep.recipe, field="name")

@@ -104,11 +104,12 @@ def start_agents(
 
 
 def _command(sweep: Sweep, start: Start) -> list[str]:
-    epochs = ["--set", f"training.epochs={sweep.epochs}"] if sweep.epochs else []
+    # W&B's Hyperband counts the values of the metric: one an epoch.
+    sets = ["training.eval_every=1", *([f"training.epochs={sweep.epochs}"] if sweep.epochs else [])]
     recipe = start.recipe_file or f"recipes/{sweep.recipe}.yaml"
     run = ["${env}", start.python, "-m", TRIAL_MODULE, recipe, "--data", start.data, "--runs", start.runs]
     # As JSON: the agent's other forms of the parameters lose what is null, and the types within lists.
-    return [*run, *epochs, "--params", "${args_json}"]
+    return [*run, *(part for one in sets for part in ("--set", one)), "--params", "${args_json}"]
 
 
 def _metric(sweep: Sweep) -> dict[str, Any] | None:

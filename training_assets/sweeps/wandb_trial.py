@@ -83,12 +83,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     import wandb
 
-    with wandb.init() as run:
-        try:
-            status = train(trial, run.id or new_run_id(), launcher_for(load_profile()), run.log)
-        except ContractError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+    run, code = wandb.init(), 1
+    try:
+        code = _trained(trial, run.id or new_run_id(), run.log)
+    finally:
+        run.finish(exit_code=code)
+    return code
+
+
+def _trained(trial: WandbTrial, run_id: str, log: Log) -> int:
+    try:
+        status = train(trial, run_id, launcher_for(load_profile()), log)
+    except ContractError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     print(status.reason or f"the training {status.state}", file=sys.stderr)
     return 0 if status.state == "succeeded" else 1
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.training_assets.sweeps import simulated
 from trainer.contract.errors import ContractError
+from trainer.contract.files import sha256_of
 from trainer.contract.train_config import read_config, with_overrides
 from training_assets.sweeps.learning import (
     Proposal,
@@ -145,6 +146,17 @@ def test_what_is_found_for_the_optimizer_alone_is_no_policy(summary: SweepSummar
     one = winner_of(summary).model_copy(update={"params": {"optim.lr": 1e-3}})
     found = propose(summary, one, root / "recipes" / RECIPE.name, root)
     assert [file.path for file in found.files] == [f"recipes/{RECIPE.name}"]
+
+
+def test_a_recipe_that_changed_while_the_sweep_was_at_work_is_not_proposed_for(
+    summary: SweepSummary, root: Path
+) -> None:
+    path, winner = root / "recipes" / RECIPE.name, winner_of(summary)
+    began_with = sha256_of(path)
+    assert propose(summary, winner, path, root, recipe_sha256=began_with).files
+    path.write_text(path.read_text() + "# changed since\n")
+    with pytest.raises(ContractError, match="changed while the sweep was at work"):
+        propose(summary, winner, path, root, recipe_sha256=began_with)
 
 
 def test_another_recipe_and_a_value_that_it_cannot_have_are_refused(summary: SweepSummary, root: Path) -> None:

@@ -14,19 +14,21 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trainer.contract.epochs import read_epochs
+from trainer.contract.epochs import EPOCHS_FILE, read_epochs
 from trainer.contract.errors import ContractError
+from trainer.contract.results import Epoch
 from trainer.contract.train_config import read_config
 from training_assets.__main__ import main
-from training_assets.launchers import LocalLauncher
+from training_assets.launchers import Handle, LaunchSpec, LocalLauncher, Status
 from training_assets.sweeps.parameters import space_of
 from training_assets.sweeps.space import DISTRIBUTIONS, LogUniform
 from training_assets.sweeps.sweep_file import Sweep, read_sweep
 from training_assets.sweeps.wandb_file import Start, create, start_agents, wandb_sweep
+from training_assets.sweeps.wandb_trial import WandbTrial, train
 
 REPOSITORY = Path(__file__).parents[3]
 SCHEMA = REPOSITORY / ".venv-sweeps"
-RUN_ID = "abcd1234"
+RUN_ID, IOU = "abcd1234", "segmentation/mIoU"
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +174,8 @@ def test_the_sweep_of_the_repository_is_exported_with_what_wandb_has_of_it(viola
     assert exported["early_terminate"] == {"type": "hyperband", "min_iter": 3, "eta": 3}
     assert exported["run_cap"] == 24
     assert exported["parameters"]["tasks.lanes.weight"] == {"distribution": "uniform", "min": 0.1, "max": 2.0}
-    assert exported["command"][-4:] == ["--set", "training.epochs=9", "--params", "${args_json}"]
+    sets = ["--set", "training.eval_every=1", "--set", "training.epochs=9"]
+    assert exported["command"][-6:] == [*sets, "--params", "${args_json}"]
 
 
 def test_a_files_own_program_stays() -> None:
@@ -291,6 +294,48 @@ def test_a_sweep_is_made_and_its_agent_trains_what_it_is_told(
     logged = history_of(next((agent.spec.run_dir / "wandb").glob(f"offline-run-*-{RUN_ID}/*.wandb")))
     assert [row["segmentation/mIoU"] for row in logged] == [one.metrics["segmentation/mIoU"] for one in epochs]
     assert [row["_step"] for row in logged] == [1, 2]
+
+
+class Endless:
+    """A launcher whose trainings go on until somebody stops them."""
+
+    poll_seconds = 0.0
+
+    def __init__(self) -> None:
+        self.stopped: list[Handle] = []
+        self.looks = 0
+
+    def launch(self, spec: LaunchSpec) -> Handle:
+        return Handle("1", spec, 0.0)
+
+    def poll(self, handle: Handle) -> Status:
+        if self.looks == 3:
+            raise SystemExit
+        metrics = {IOU: 0.5, "a/b": None}
+        epoch = Epoch(epoch=self.looks, global_step=1, losses={"x": 2.0}, metrics=metrics, seconds=1)
+        with (handle.spec.run_dir / EPOCHS_FILE).open("a") as file:
+            file.write(f"{epoch.model_dump_json()}\n")
+        self.looks += 1
+        return Status("running")
+
+    def stop(self, handle: Handle) -> None:
+        self.stopped.append(handle)
+
+
+def test_a_run_that_wandb_ends_ends_its_training_and_each_epoch_was_logged_once(recipe: Path, tmp_path: Path) -> None:
+    trial = WandbTrial(recipe, tmp_path, tmp_path / "runs", {"optim.lr": 0.25}, ("training.eval_every=1",))
+    launcher, logged = Endless(), []
+    with pytest.raises(SystemExit):
+        train(trial, RUN_ID, launcher, lambda figures, epoch: logged.append((epoch, figures)))  # type: ignore[arg-type]
+    assert [epoch for epoch, _ in logged] == [1, 2, 3]
+    assert logged[0][1] == {IOU: 0.5, "loss/x": 2.0}
+    (handle,) = launcher.stopped
+    assert read_config(handle.spec.run_dir / "recipe.yaml", environment={}).optim.lr == 0.25
+
+
+def test_parameters_that_the_recipe_does_not_take_start_nothing(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=r"optim\.lr"):
+        WandbTrial(recipe, tmp_path, tmp_path, {"optim.lr": -1}).spec(RUN_ID)
 
 
 def history_of(path: Path) -> list[dict[str, Any]]:
