@@ -64,6 +64,7 @@ def start_sweep(asked: Asked) -> str:
             window=window,
         ),
         Places(profile.store),
+        launcher_for(profile),
     )
     say(f"sweep {place.tune} of {recipe.name}, window {window}: {place.root}")
     with instance() as dagster_instance:
