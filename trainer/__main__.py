@@ -28,6 +28,8 @@ examples:
   python -m trainer import camvid SRC deliveries/camvid --start 2026-01-05
   torchrun --nproc-per-node 2 -m trainer train recipes/scenes_multitask.yaml \\
       --data deliveries/scenes --run-dir runs/first --set training.epochs=4
+  python -m trainer crossval recipes/scenes_multitask.yaml --data deliveries/scenes --artifact-dir artifacts \\
+      --folds 5 --method kfold
   python -m trainer evaluate runs/first/best.pt --data deliveries/scenes --out runs/first/evaluation
   python -m trainer export runs/first/best.pt --out runs/first/export --data deliveries/scenes
   python -m trainer score detection --ground-truth gt.json --predictions dt.json
@@ -70,13 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     _data_argument(sub)
     sub.add_argument("--run-dir", type=Path, required=True, help="checkpoints, best.pt and result.json go here")
     sub.add_argument("--run-id", help="eight characters of a-z and 0-9; chosen at random when not given")
-    sub.add_argument("--warm-start", type=Path, metavar="FILE", help="begin with the weights of this best.pt")
-    sub.add_argument("--no-warm-start", action="store_true", help="whatever the recipe says, begin at random")
-    sub.add_argument("--copy-to", metavar="URI", help="copy finished checkpoints there; a new host resumes there")
-    sub.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override a field of the recipe")
+    for label, what in (("name", "name"), ("group", "group (its tune)"), ("job-type", "type (its cross-validation)")):
+        sub.add_argument(f"--{label}", help=f"the run's {what} in experiment tracking")
+    _training_arguments(sub)
 
-    sub.add_argument("--profile", type=Path, metavar="FILE", help="reference profile for the drift gate (see profile)")
-    sub.add_argument("--history", type=Path, metavar="FILE", help="earlier runs' metrics for the median rule (JSON)")
+    _crossval_command(command("crossval", _crossval, "Cross-validate a recipe: train it on each fold with each seed."))
 
     sub = command("copy-checkpoints", _copy_checkpoints, "Copy a run's finished checkpoints to an object store.")
     sub.add_argument("run_dir", type=Path)
@@ -122,6 +122,22 @@ def _parser() -> argparse.ArgumentParser:
     _import_command(command("import", _import, "Turn a public data set into a delivery."))
     _score_command(command("score", _score, "Score files in standard formats, made by anybody; prints JSON."))
     return parser
+
+
+def _training_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--warm-start", type=Path, metavar="FILE", help="begin with the weights of this best.pt")
+    sub.add_argument("--no-warm-start", action="store_true", help="whatever the recipe says, begin at random")
+    sub.add_argument("--copy-to", metavar="URI", help="copy finished checkpoints there; a new host resumes there")
+    sub.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override a field of the recipe")
+    sub.add_argument("--profile", type=Path, metavar="FILE", help="reference profile for the drift gate (see profile)")
+    sub.add_argument("--history", type=Path, metavar="FILE", help="earlier runs' metrics for the median rule (JSON)")
+
+
+def _crossval_command(sub: argparse.ArgumentParser) -> None:
+    from trainer.crossval.command import add_arguments
+
+    add_arguments(sub)
+    _training_arguments(sub)
 
 
 def _data_argument(parser: argparse.ArgumentParser) -> None:
@@ -201,6 +217,7 @@ def _train_here(arguments: argparse.Namespace, config: "TrainConfig") -> int:
                 warm_start=None if arguments.no_warm_start else arguments.warm_start or config.model.warm_start,
                 copy_to=arguments.copy_to,
                 inputs=GateInputs(arguments.profile, arguments.history),
+                tracked={name: value for name in ("name", "group", "job_type") if (value := getattr(arguments, name))},
             )
     except Stop as stop:
         if os.environ.get("RANK", "0") == "0":
@@ -210,6 +227,12 @@ def _train_here(arguments: argparse.Namespace, config: "TrainConfig") -> int:
         print(f"ended by a gate: {failed}", file=sys.stderr, flush=True)
         return GATE_FAILED
     return 0
+
+
+def _crossval(arguments: argparse.Namespace) -> int:
+    from trainer.crossval.command import run
+
+    return run(arguments)
 
 
 def _copy_checkpoints(arguments: argparse.Namespace) -> None:

@@ -15,6 +15,8 @@ examples:
   python -m training_assets deliver drops/2026-02-16     check a delivery, put it where the sensor sees it
   python -m training_assets train scenes_multitask       the newest window; in the queue where a daemon is at work
   python -m training_assets train scenes_multitask --window 2026-02-09 --from production --set optim.lr=1e-4
+  python -m training_assets sweep start sweeps/scenes.yaml
+  python -m training_assets sweep status brisk-harbour-417
   python -m training_assets status                       what waits, runs and failed; what each window has
   python -m training_assets runs                         what runs where, at which step, at what cost
   python -m training_assets profile check ecs            what is missing, before anything costs money
@@ -88,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("directory", type=Path, metavar="DIR", help="the delivery; it stays as it is")
     sub.add_argument("--name", metavar="NAME", help="its name in the inbox; default: that of DIR")
 
+    _sweep_commands(command("sweep", _sweep, "Search better settings for a recipe, within a budget."))
+
     sub = command("status", _status, "What waits, runs and failed, and why; what each window, slice and delivery has.")
     sub.add_argument("--json", action="store_true", help="everything, for programs")
 
@@ -134,6 +138,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _sweep_commands(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
+    sub = actions.add_parser("start", help="have the daemon carry a sweep file out")
+    sub.add_argument("file", type=Path, metavar="FILE", help="a sweep.yaml, or any W&B sweep file (docs/sweeps.md)")
+    sub.add_argument("--recipe", metavar="NAME", help="what is tuned, where the file does not say it")
+    sub.add_argument("--name", metavar="NAME", help="the sweep's; a readable random one when not given")
+    sub.add_argument("--window", metavar="DATE", help="first day of the window; default: the newest one with rows")
+    sub = actions.add_parser("status", help="how sweeps stand: trials, best, budget")
+    sub.add_argument("name", nargs="?", metavar="SWEEP", help="one of them with its trials; default: a line for each")
+    sub.add_argument("--json", action="store_true", help="for programs")
+    sub = actions.add_parser("stop", help="end a sweep: its trials save and end, then its report is made")
+    sub.add_argument("name", metavar="SWEEP")
+    sub.add_argument("--reason", default="", help="kept with the sweep")
+
+
 def _reference(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reference", metavar="REF", help="PROJECT@VERSION or PROJECT@ALIAS, as in scenes@production")
 
@@ -157,6 +176,23 @@ def _train(arguments: argparse.Namespace) -> int:
     asked = Asked(**{name: getattr(arguments, name) for name in fields}, overrides=tuple(arguments.overrides))
     try:
         return train(asked)
+    except Stopped as stopped:
+        print(f"stopped: {stopped}", file=sys.stderr)
+        return 1
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from training_assets.commands import sweep
+    from training_assets.in_process import Stopped
+
+    try:
+        if arguments.action == "start":
+            return sweep.start_sweep(
+                sweep.Asked(**{name: getattr(arguments, name) for name in ("file", "recipe", "name", "window")})
+            )
+        if arguments.action == "stop":
+            return sweep.stop_sweep(arguments.name, arguments.reason)
+        return sweep.sweep_status(arguments.name, arguments.json)
     except Stopped as stopped:
         print(f"stopped: {stopped}", file=sys.stderr)
         return 1

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.contract.names import run_directory, tune_directory
+from trainer.contract.names import run_directory
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Places:
         return self.root / "runs" / run_directory(run_name, run_id)
 
     def trial_run(self, tune: str, cv: str, run_name: str, run_id: str) -> Path:
-        return self.root / "runs" / tune_directory(tune, cv) / f"{run_name}-{run_id}"
+        return self.root / "runs" / run_directory(run_name, run_id, cv, tune)
 
     def relative(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()

@@ -29,7 +29,7 @@ from training_assets.sweeps.sweep_file import SWEEP_FILE, read_sweep
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedSweep:
     """A sweep of ``recipe``, whose file is ``recipe_file``, as ``file`` says. ``tune`` is its name.
 
     ``window``: one with a training set; None: the file's, else the newest.
@@ -44,7 +44,7 @@ class Asked:
     window: str | None = None
 
 
-def start(asked: Asked, places: Places) -> SweepPlace:
+def start(asked: AskedSweep, places: Places) -> SweepPlace:
     """Write the sweep down, so that it is gone on with.
 
     Raises:

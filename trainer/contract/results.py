@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from trainer.contract.manifest import Sha256
 
+RESULT_FILE = "result.json"
+
 REVISION = "TRAINING_ASSETS_REVISION"
 """The variable by which an image says which commit it was built from."""
 
@@ -83,7 +85,8 @@ class TrainResult(_Model):
     ``state_sha256`` is over the model's and the optimizer's tensors; ``samples_per_second`` over the training
     steps alone, all ranks together; paths are relative to the run directory. ``stop_reason`` is ``max_epochs``,
     ``max_run_seconds`` or ``early_stopping``; ``gates`` has the verdict of each gate inside the run. ``revision`` is
-    the commit of the image that trained, None outside of one.
+    the commit of the image that trained, None outside of one. ``run_seconds`` are those of the whole loop, evaluations
+    and checkpoints included, all attempts together.
     """
 
     run_id: str
@@ -99,6 +102,7 @@ class TrainResult(_Model):
     best_step: int
     samples_per_second: Annotated[FiniteFloat, Field(ge=0)]
     train_seconds: FiniteFloat
+    run_seconds: FiniteFloat | None = None
     resumed_from_step: int | None
     warm_start: WarmStart | None = None
     state_sha256: Sha256
@@ -109,6 +113,11 @@ class TrainResult(_Model):
     last_checkpoint: str | None
     telemetry: Telemetry | None = None
     revision: str | None = None
+
+    @property
+    def best_metrics(self) -> dict[str, float | None]:
+        """The metrics on val of the model in ``best_checkpoint``; none where it was never evaluated."""
+        return next((epoch.metrics for epoch in self.epochs if epoch.global_step == self.best_step), {})
 
 
 FAILURE_FILE = "failure.json"

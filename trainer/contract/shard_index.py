@@ -66,17 +66,42 @@ class ShardIndex(ShardHead):
     samples: tuple[ShardSample, ...]
 
 
+class Selection(_Model):
+    """Which samples of a split's shards belong to it: numbers that count through all its shards, in order.
+
+    ``labels`` is how many of them have each kind of label.
+    """
+
+    samples: tuple[Annotated[int, Field(ge=0)], ...]
+    labels: dict[str, int]
+
+
 class DataSpec(_Model):
-    """A training set: the index files of the shards of each split, in order; paths relative to ``data.json``."""
+    """A training set: the index files of the shards of each split, in order; paths relative to ``data.json``.
+
+    A split with a ``selection`` has only those samples of its shards; the others have all.
+    """
 
     format: int = FORMAT
     splits: dict[str, tuple[str, ...]]
     slices: str = "slices.yaml"
+    selection: dict[str, Selection] | None = None
 
     @property
     def digest(self) -> str:
         """sha256 over the shard keys: the same digest, the same samples in the same order."""
-        return digest_of({split: [Path(path).stem for path in paths] for split, paths in self.splits.items()})
+        keys = {split: [Path(path).stem for path in paths] for split, paths in self.splits.items()}
+        if not self.selection:
+            return digest_of(keys)
+        return digest_of({"splits": keys, "samples": {split: one.samples for split, one in self.selection.items()}})
+
+    @property
+    def text(self) -> str:
+        """``data.json``."""
+        return self.model_dump_json(indent=2, exclude_none=True) + "\n"
+
+    def selected(self, split: str) -> Selection | None:
+        return (self.selection or {}).get(split)
 
 
 def shard_key(rows: list[Row], masks: Mapping[str, str | None]) -> str:

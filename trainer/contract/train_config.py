@@ -13,8 +13,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
+from trainer.contract.cross_validation import CrossValidation
 from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.files import digest_of
+from trainer.contract.scores import metric_of
 from trainer.contract.slices import SemanticLabels, Slices, distinct
 from trainer.contract.yaml_io import parse_yaml, read_yaml
 
@@ -343,13 +345,18 @@ class TrainConfig(_Model):
     telemetry: Telemetry = Telemetry()
     release: Release = Release()
     automation: Automation = Automation()
+    cross_validation: CrossValidation = CrossValidation()
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
-        asked = {"training": self.training.monitor, "guards.early_stopping": self.guards.early_stopping.monitor}
-        for field, monitor in asked.items():
-            if monitor is not None and monitor.partition("/")[0] not in self.tasks:
-                raise ValueError(f"{field}.monitor '{monitor}' is not of one of the tasks {list(self.tasks)}")
+        asked = [
+            ("training.monitor", self.training.monitor),
+            ("guards.early_stopping.monitor", self.guards.early_stopping.monitor),
+            *(("cross_validation.score.metrics", metric_of(one)) for one in self.cross_validation.score.metrics),
+        ]
+        for field, metric in asked:
+            if metric is not None and metric.partition("/")[0] not in self.tasks:
+                raise ValueError(f"{field} '{metric}' is not of one of the tasks {list(self.tasks)}")
         blind = [name for name in self.tasks if not self.data.camera and LABEL_OF_TASK.get(name, "") != "tracks"]
         if blind:
             raise ValueError(f"data.image_size is null, but the tasks {blind} need images")
@@ -362,10 +369,16 @@ class TrainConfig(_Model):
         """sha256 of all that decides what a training computes from its data, not where it runs or how it is judged."""
         # Gates judge a training, but early stopping decides how long it is.
         judging = {name for name in Guards.model_fields if name != "early_stopping"}
-        names = ("description", "owner", "launch", "telemetry", "window", "release", "automation")
+        # A cross-validation decides on the seed and the data of its runs, which are told of themselves.
+        names = ("description", "owner", "launch", "telemetry", "window", "release", "automation", "cross_validation")
         elsewhere = dict.fromkeys(names, True)
         parts = {"guards": judging, "data": {"workers", "cache_mb"}}
         return digest_of(self.model_dump(mode="json", exclude={**elsewhere, **parts}))
+
+    @property
+    def scoring(self) -> tuple[str, ...]:
+        """The metrics that a cross-validation's score is made of."""
+        return self.cross_validation.score.metrics or (self.training.monitor,)
 
     @property
     def slice_targets(self) -> Mapping[str, float]:

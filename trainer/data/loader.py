@@ -42,7 +42,10 @@ def open_data(directory: Path, splits: Sequence[str] | None = None) -> DataSet:
     """The data set in ``directory``, with readers for ``splits`` (all by default)."""
     spec = read_data_spec(directory)
     wanted = spec.splits if splits is None else splits
-    readers = {split: ShardReader(directory / path for path in spec.splits.get(split, ())) for split in wanted}
+    readers = {
+        split: ShardReader((directory / path for path in spec.splits.get(split, ())), spec.selected(split))
+        for split in wanted
+    }
     return DataSet(spec, read_slices(directory / spec.slices), readers)
 
 

@@ -21,10 +21,11 @@ from typing import IO, Any
 import numpy as np
 
 from trainer.contract.errors import ContractError, Problem
-from trainer.contract.files import OutsideRoot, atomic_open, inside, sha256_of, write_text
+from trainer.contract.files import OutsideRoot, atomic_open, digest_of, inside, sha256_of, write_text
 from trainer.contract.manifest import Row
 from trainer.contract.shard_index import (
     Member,
+    Selection,
     ShardHead,
     ShardIndex,
     ShardSample,
@@ -174,24 +175,35 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> Member:
 
 
 class ShardReader:
-    """Random access to the samples of several shards, in the shards' order.
+    """Random access to the samples of several shards, in the shards' order; with a ``selection`` to those alone.
 
     Opening reads the head of each index alone; where the members of a shard lie is read when one of them is asked
     for, rows only when asked for. Each process opens tars of its own, at most ``OPEN_SHARDS`` at a time.
     """
 
-    def __init__(self, index_paths: Iterable[Path]) -> None:
+    def __init__(self, index_paths: Iterable[Path], selection: Selection | None = None) -> None:
         self.paths = list(index_paths)
         heads = [read_head(path) for path in self.paths]
         self.keys = [head.key for head in heads]
         self.label_counts = sum((Counter(head.labels) for head in heads), Counter())
         self._ends = np.cumsum([head.count for head in heads]).tolist() if heads else []
+        self._chosen = np.arange(self._ends[-1] if heads else 0)
+        if selection is not None:
+            self._choose(selection)
         self._spans: dict[int, _Spans] = {}
         self._descriptors: OrderedDict[int, int] = OrderedDict()
         self._owner = os.getpid()
 
+    def _choose(self, selection: Selection) -> None:
+        there, self._chosen = len(self), np.array(selection.samples, np.int64)
+        if self._chosen.max(initial=-1) >= there:
+            problem = Problem("data.json", f"sample {self._chosen.max()}", f"numbers below {there}", field="selection")
+            raise ContractError("a selection asks for samples that its shards do not have", [problem])
+        self.label_counts = Counter(selection.labels)
+        self.keys.append(digest_of(selection.samples))  # what is kept of these samples is numbered as they are
+
     def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
+        return len(self._chosen)
 
     def row(self, index: int) -> Row:
         return Row.model_validate_json(self.read(index, "json"))
@@ -237,8 +249,9 @@ class ShardReader:
     def _find(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        shard = bisect_right(self._ends, index)
-        return shard, index - (self._ends[shard - 1] if shard else 0)
+        place = int(self._chosen[index])
+        shard = bisect_right(self._ends, place)
+        return shard, place - (self._ends[shard - 1] if shard else 0)
 
     def _tar(self, shard: int) -> Path:
         return self.paths[shard].with_suffix(".tar")

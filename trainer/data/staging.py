@@ -41,7 +41,7 @@ def data_directory(given: Path, work: Path, say: Print) -> Path:
 
 def write_data_spec(out: Path, shards: dict[str, list[StagedShard]]) -> None:
     splits = {split: tuple(str(shard.path.relative_to(out)) for shard in staged) for split, staged in shards.items()}
-    write_text(out / DATA_FILE, DataSpec(splits=splits).model_dump_json(indent=2) + "\n")
+    write_text(out / DATA_FILE, DataSpec(splits=splits).text)
 
 
 def stage_manifest(manifest: Path, root: Path, out: Path, lists: Path, say: Print) -> None:

@@ -42,10 +42,11 @@ def forks_of(launch: Launch) -> int:
     if launch.num_nodes > 1:
         problem = Problem("recipe", str(launch.num_nodes), "1 without torchrun", field="launch.num_nodes")
         raise ContractError("this command starts ranks on its own node only", [problem], "Start torchrun on each node.")
-    return launch.processes if launch.processes is not None else max(1, _gpus())
+    return launch.processes if launch.processes is not None else max(1, gpus())
 
 
-def _gpus() -> int:
+def gpus() -> int:
+    """How many GPUs this node has."""
     # Counted by NVML: a process that has touched CUDA itself cannot fork ranks that use it.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     import torch

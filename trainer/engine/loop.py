@@ -77,6 +77,10 @@ class Callback:
     def verdict(self) -> Verdict | None:
         """What this gate found in the run so far; ``result.json`` has it."""
 
+    def added_to(self, result: TrainResult) -> TrainResult:
+        """``result`` with what this callback knows after the training."""
+        return result
+
 
 class GateFailed(Exception):
     """A gate inside the run that aborts it."""

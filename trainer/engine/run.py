@@ -1,13 +1,14 @@
 """One training in one run directory: from a recipe and data to ``result.json``."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import sha256_of, write_text
 from trainer.contract.fitting import refuse_uneven_batch
-from trainer.contract.names import RUN_ID, new_run_id
-from trainer.contract.results import TrainResult
+from trainer.contract.names import IDENTITY_FILE, RUN_ID, new_run_id
+from trainer.contract.results import RESULT_FILE, TrainResult
 from trainer.contract.train_config import TrainConfig
 from trainer.contract.yaml_io import dump_yaml, read_yaml
 from trainer.data.loader import DataSet, open_data
@@ -29,9 +30,6 @@ from trainer.evaluation.evaluate import score
 from trainer.reporting import Reporter, reporter
 from trainer.tasks import build_tasks
 
-IDENTITY_FILE = "run.yaml"
-RESULT_FILE = "result.json"
-
 
 def train(
     config: TrainConfig,
@@ -42,12 +40,14 @@ def train(
     warm_start: Path | str | None = None,
     copy_to: str | None = None,
     inputs: GateInputs | None = None,
+    tracked: Mapping[str, str] | None = None,
 ) -> TrainResult:
     """Train ``config`` on ``data_dir`` (a data directory or a delivery) in ``run_dir``, all ranks together.
 
     Started again on the same ``run_dir`` it goes on from the last checkpoint. ``warm_start``: a ``best.pt`` whose
     weights the training begins with. ``copy_to``: where finished checkpoints are copied to, and the newest is fetched
-    from when ``run_dir`` has none (the host is a new one).
+    from when ``run_dir`` has none (the host is a new one). ``tracked``: the run's ``name``, ``group`` and
+    ``job_type`` in experiment tracking, kept with its id.
 
     Raises:
         ContractError: the recipe does not fit the data, the ranks or what the run directory already holds.
@@ -57,7 +57,7 @@ def train(
         _check_ranks(config, ranks)
         data = _open(config, data_dir, run_dir, ranks, report)
         weights = _warm_start(warm_start)
-        run_id = _identify(config, data, run_dir, run_id, weights, ranks)
+        run_id = _identify(config, data, run_dir, run_id, weights, tracked or {}, ranks)
         callbacks = callbacks_of(config, run_dir, copy_to, inputs or GateInputs(), ranks, report)
         result = _trained(Trainer(config, data, run_dir, run_id, ranks, callbacks, weights))
         if ranks.leads:
@@ -73,8 +73,9 @@ def _trained(trainer: Trainer) -> TrainResult:
         # The first rank that leaves has the launcher stop the others, and the leader may have had a last copy to make.
         trainer.ranks.barrier()
         raise
-    telemetry = next((callback for callback in trainer.callbacks if isinstance(callback, Telemetry)), None)
-    return result if telemetry is None else telemetry.added_to(result)
+    for callback in trainer.callbacks:
+        result = callback.added_to(result)
+    return result
 
 
 def callbacks_of(
@@ -162,7 +163,13 @@ def _check_fit(config: TrainConfig, data: DataSet) -> None:
 
 
 def _identify(
-    config: TrainConfig, data: DataSet, run_dir: Path, given: str | None, warm_start: Path | None, ranks: Ranks
+    config: TrainConfig,
+    data: DataSet,
+    run_dir: Path,
+    given: str | None,
+    warm_start: Path | None,
+    tracked: Mapping[str, str],
+    ranks: Ranks,
 ) -> str:
     """The run's id, kept in the run directory with what the run is made of, which must not change on the way."""
     if given is not None and not RUN_ID.match(given):
@@ -173,7 +180,7 @@ def _identify(
         identity["warm_start"] = sha256_of(warm_start)
     if ranks.leads and not path.exists():
         write_text(run_dir / "train.yaml", dump_yaml(config.model_dump(mode="json")))
-        write_text(path, dump_yaml(identity))
+        write_text(path, dump_yaml({**identity, **tracked}))
     ranks.barrier()
     kept: dict[str, str] = read_yaml(path)
     problems = [

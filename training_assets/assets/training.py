@@ -113,7 +113,7 @@ def write_data_directory(spec: DataSpec, places: Places, directory: Path, datase
     shutil.copyfile(places.absolute(dataset.directory) / "slices.yaml", directory / "slices.yaml")
     to_shards = Path(os.path.relpath(places.shards, directory))
     splits = {split: tuple((to_shards / name).as_posix() for name in names) for split, names in spec.splits.items()}
-    write_text(directory / DATA_FILE, spec.model_copy(update={"splits": splits}).model_dump_json(indent=2) + "\n")
+    write_text(directory / DATA_FILE, spec.model_copy(update={"splits": splits}).text)
 
 
 def _paths(*parts: ShardList) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from trainer.contract.errors import ContractError
-from trainer.contract.names import cv_name
+from trainer.contract.names import cross_validation_name
 from training_assets import partitions
 from training_assets.control import (
     LAUNCH_TAG,
@@ -86,7 +86,7 @@ class _Tick:
         actions = sweep.controller.look(self._looks(sweep))
         sweep.prepare(actions)
         for number in actions.run:
-            key = cv_name(tune, number)
+            key = cross_validation_name(tune, number)
             self.requests.append(trial_request(recipe, tune, key, sweep.journal[number].resumed))
             self.partitions.append(partitions.trials(recipe).build_add_request([key]))
         if actions.through and self._runs([sweep_run_key(tune)]):
@@ -99,7 +99,9 @@ class _Tick:
 
     def _looks(self, sweep: Sweeping) -> list[Look]:
         """Of each trial that runs by the journal, its newest launch, if there is any."""
-        running = {trial_run_key(cv_name(sweep.place.tune, one.id), one.resumed): one for one in sweep.running}
+        running = {
+            trial_run_key(cross_validation_name(sweep.place.tune, one.id), one.resumed): one for one in sweep.running
+        }
         runs = self._runs(running)
         return [self._look_of(sweep, trial, runs[key]) for key, trial in running.items() if key in runs]
 
@@ -118,7 +120,7 @@ class _Tick:
             return "running", {}
         if not run.is_success:
             return "failed", {}
-        key = cv_name(sweep.place.tune, trial.id)
+        key = cross_validation_name(sweep.place.tune, trial.id)
         try:
             record = RecordStore(self.places).read(dg.AssetKey([sweep.plan.recipe, "trial"]), key, TrialRun)
         except MissingRecord:

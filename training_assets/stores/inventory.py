@@ -27,7 +27,8 @@ TEMPORARY = re.compile(r"^\..*\.tmp$")
 def inventory(places: Places) -> list[Thing]:
     """Everything below the store that may ever go. Its name is its path below the store."""
     sets = [_directory(places, "training_sets", path) for path in places.root.glob("training_sets/*/*")]
-    runs = [thing for path in places.root.glob("runs/_runs/*") for thing in _run(places, path, sets)]
+    alone, tried = places.root.glob("runs/_runs/*"), places.root.glob("runs/*/*-cv*/*")
+    runs = [thing for path in chain(alone, tried) for thing in _run(places, path, sets)]
     scratch = [_directory(places, "launches", path) for path in places.root.glob("launches/*")]
     evaluations = [_directory(places, "slice_evals", path) for path in places.root.glob("slice_evals/*/*")]
     fetched = [_directory(places, "fetched", path) for path in places.fetched.glob("*")]
@@ -35,13 +36,16 @@ def inventory(places: Places) -> list[Thing]:
 
 
 def named(places: Places, registry: Registry, things: Iterable[Thing]) -> set[str]:
-    """The names of the things that the registry or a current record names, by a path, a shard's key or a run's id."""
+    """The names of the things that the registry, a sweep or a current record names, by a path, a shard's key or a run's
+    id.
+    """
     names = {thing.name for thing in things}
     by_id = {name[-8:]: name for name in names if name.startswith("runs/")} | {
         PurePosixPath(name).name: name for name in names if name.startswith("shards/")
     }
     found: set[str] = set()
-    records = (path.read_bytes() for path in places.records.rglob("*.json"))
+    kept = chain(places.records.rglob("*.json"), places.root.glob("sweeps/*/plan.json"))
+    records = (path.read_bytes() for path in kept)
     for document in chain(records, registry.documents()):
         for word in _words(json.loads(document)):
             relative = PurePosixPath(word.removeprefix(f"{places.root}/"))

@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import write_text
-from trainer.contract.names import cv_name
+from trainer.contract.names import cross_validation_name
 from trainer.contract.train_config import TrainConfig, read_config
 from training_assets.places import Places
 from training_assets.records import EvalShards, TrainingSet
@@ -122,7 +122,7 @@ class SweepPlace:
         return _read(self.root / ENDED_FILE, Ended)
 
     def trial(self, number: int) -> "TrialPlace":
-        return TrialPlace(self.root / "trials" / cv_name(self.tune, number))
+        return TrialPlace(self.root / "trials" / cross_validation_name(self.tune, number))
 
     def keep(self, name: str, what: BaseModel) -> None:
         write_text(self.root / name, what.model_dump_json(indent=2) + "\n")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trainer.contract.epochs import read_epochs
 from trainer.contract.files import digest_of
-from trainer.contract.names import cv_name, cv_run_name
+from trainer.contract.names import cross_validation_name, run_name
 from trainer.contract.train_config import TrainConfig
 from training_assets.launchers.base import Launcher, LaunchSpec
 from training_assets.places import Places
@@ -67,10 +67,10 @@ class Sweeping:
         suggestion = trial.suggestion
         length = self.sweep.epochs - suggestion.epoch
         settings = {"training.eval_every": 1, **suggestion.params, "training.epochs": length}
-        cv = cv_name(self.place.tune, trial.id)
+        cv = cross_validation_name(self.place.tune, trial.id)
         return TrialPlan(
             trial=trial.id,
-            run_name=cv_run_name(cv, 0, self.recipe.seed),
+            run_name=run_name(cv, 0, self.recipe.seed),
             run_id=_run_id(self.plan, trial.id),
             params=dict(suggestion.params),
             overrides=tuple(overrides(settings)),
@@ -132,7 +132,7 @@ def purse_of(place: SweepPlace, trials: Trials, launcher: Launcher) -> SweepPurs
 
 
 def run_directory(places: Places, place: SweepPlace, plan: TrialPlan) -> Path:
-    return places.trial_run(place.tune, cv_name(place.tune, plan.trial), plan.run_name, plan.run_id)
+    return places.trial_run(place.tune, cross_validation_name(place.tune, plan.trial), plan.run_name, plan.run_id)
 
 
 def _run_id(plan: SweepPlan, trial: int) -> str:

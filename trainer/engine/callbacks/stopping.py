@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from trainer.contract.attempts import STOPPED
-from trainer.contract.results import Epoch
+from trainer.contract.results import Epoch, TrainResult
 from trainer.engine.loop import Callback, Trainer
 
 OVER = "max_run_seconds"
@@ -61,6 +61,9 @@ class Stopping(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.seconds_before = state["seconds"]
+
+    def added_to(self, result: TrainResult) -> TrainResult:
+        return result.model_copy(update={"run_seconds": self.seconds})
 
     def _agree(self, trainer: Trainer) -> None:
         signalled, over = trainer.ranks.agreed([self.asked, self._is_over()])

@@ -1,0 +1,173 @@
+"""``sweep``: start one, look at it, end it, take over what it learnt; and its file as W&B has it."""
+
+import getpass
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from trainer.contract.errors import ContractError, Problem
+from trainer.contract.names import random_name
+from trainer.contract.train_config import TrainConfig
+from training_assets.definitions import build_defs
+from training_assets.home import instance
+from training_assets.in_process import refresh, say, stage_windows
+from training_assets.jobs import job_name
+from training_assets.launchers import launcher_for
+from training_assets.places import Places
+from training_assets.planning import chosen_window, dataset_of
+from training_assets.profiles import Profile, load_profile
+from training_assets.queue import daemon_is_alive
+from training_assets.recipes import recipe_named
+from training_assets.refresh import Refresher
+from training_assets.starting_sweeps import AskedSweep, start
+from training_assets.stores.dvc import DvcStore
+from training_assets.sweeps.fitting import settled
+from training_assets.sweeps.journal import read_trials
+from training_assets.sweeps.place import STOP_FILE, StopRequest, SweepPlace, all_sweeps, sweep_place
+from training_assets.sweeps.sweep_file import Sweep, read_sweep
+from training_assets.sweeps.under_way import purse_of
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The command line of ``sweep start``."""
+
+    file: Path
+    recipe: str | None = None
+    name: str | None = None
+    window: str | None = None
+
+
+def start_sweep(asked: Asked) -> int:
+    """Have the daemon carry the sweep out; returns at once.
+
+    Raises:
+        ContractError: the file, the name or the data is not fit for it; before anything is started.
+        Stopped: its data could not be staged.
+    """
+    profile = load_profile()
+    recipe, sweep = _recipe_of(asked, profile)
+    settled(sweep, recipe, str(asked.file))
+    window = staged(profile, recipe, asked.window or sweep.window)
+    place = start(
+        AskedSweep(
+            file=asked.file,
+            recipe=recipe,
+            recipe_file=profile.recipes / f"{recipe.name}.yaml",
+            tune=asked.name or random_name(),
+            cause="manual",
+            because=f"{getpass.getuser()} on the command line",
+            window=window,
+        ),
+        Places(profile.store),
+    )
+    say(f"sweep {place.tune} of {recipe.name}, window {window}: {place.root}")
+    with instance() as dagster_instance:
+        if not daemon_is_alive(dagster_instance):
+            say("no daemon is at work: its sensor starts the trials once there is one (make ui)")
+    say(f"follow it: python -m training_assets sweep status {place.tune}")
+    return 0
+
+
+def _recipe_of(asked: Asked, profile: Profile) -> tuple[TrainConfig, Sweep]:
+    sweep = read_sweep(asked.file)
+    name = asked.recipe or sweep.recipe
+    if name is None:
+        problem = Problem(str(asked.file), "nothing", "the recipe that is tuned (or --recipe NAME)", field="recipe")
+        raise ContractError("a sweep of which recipe?", [problem])
+    return recipe_named(profile, name), sweep
+
+
+def staged(profile: Profile, recipe: TrainConfig, asked: str | None) -> str:
+    """The window to sweep on, its training set made where that is out of date."""
+    window = chosen_window(profile, dataset_of(Places(profile.store), DvcStore(profile.store)), asked)
+    with instance() as dagster_instance:
+        refresher = Refresher(build_defs(profile=profile), dagster_instance)
+        stage_windows(refresher, profile, [recipe], window)
+        refresh(refresher, job_name(recipe.name), [[dg.AssetKey([recipe.name, "training_set"])]], window)
+    return window
+
+
+def stop_sweep(name: str, reason: str) -> int:
+    """Have all of its trials end, their checkpoints kept, and its report made."""
+    place = sweep_place(Places(load_profile().store), name)
+    if place.ended is None:
+        place.keep(STOP_FILE, StopRequest(reason=f"ended by {getpass.getuser()}" + (f": {reason}" if reason else "")))
+        say(f"sweep {name} is to end; its report comes next")
+    else:
+        say(f"sweep {name} has ended already: {place.ended.reason}")
+    return 0
+
+
+def sweep_status(name: str | None, as_json: bool) -> int:
+    """Print how sweeps stand: all of them in a line each, or one with its trials."""
+    profile = load_profile()
+    places = Places(profile.store)
+    chosen = [sweep_place(places, name)] if name else list(all_sweeps(places))
+    standings = [standing(place, profile) for place in chosen]
+    if as_json:
+        print(json.dumps(standings, indent=2, ensure_ascii=False, default=str))
+    else:
+        print("\n".join(line for one in standings for line in _described(one, whole=name is not None)) or "no sweeps")
+    return 0
+
+
+def standing(place: SweepPlace, profile: Profile) -> dict[str, Any]:
+    """A sweep as programs read it."""
+    plan, sweep, trials, ended = place.plan, place.sweep, read_trials(place.root), place.ended
+    goal = sweep.goals.first
+    best = max(
+        (trial for trial in trials if trial.metrics), key=lambda one: _last(goal.score(one.metrics)), default=None
+    )
+    return {
+        "sweep": place.tune,
+        "recipe": plan.recipe,
+        "window": plan.window,
+        "because": plan.because,
+        "started_at": plan.started_at,
+        "ended": None if ended is None else ended.reason,
+        "objective": goal.metric,
+        "best": None if best is None else {"trial": best.id, "value": best.metrics.get(goal.metric)},
+        "budget": purse_of(place, trials, launcher_for(profile)).ledger().sentences(),
+        "trials": [
+            {
+                "trial": trial.id,
+                "state": trial.state,
+                "epoch": trial.epoch,
+                "value": trial.metrics.get(goal.metric),
+                "settings": dict(trial.params),
+                "why": trial.ending.reason if trial.ending else "",
+            }
+            for trial in trials
+        ],
+        "report": str(place.report) if place.report.is_dir() else None,
+    }
+
+
+def _last(score: float) -> float:
+    return score if score == score else float("-inf")
+
+
+def _described(one: dict[str, Any], whole: bool) -> list[str]:
+    states = [trial["state"] for trial in one["trials"]]
+    counted = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states))) or "no trials yet"
+    best = one["best"]
+    lead = f", best {one['objective']} {best['value']:.4g} (cv{best['trial']})" if best and best["value"] else ""
+    head = f"{one['sweep']}  {one['recipe']} {one['window']}  {one['ended'] or 'under way'}: {counted}{lead}"
+    if not whole:
+        return [head]
+    lines = [head, f"because of {one['because']}, since {one['started_at']:%Y-%m-%d %H:%M} UTC"]
+    lines += [f"  {sentence}" for sentence in one["budget"]]
+    for trial in one["trials"]:
+        value = "–" if trial["value"] is None else f"{trial['value']:.4g}"
+        settings = ", ".join(f"{name}={_short(value)}" for name, value in trial["settings"].items())
+        lines.append(f"  cv{trial['trial']:<4} {trial['state']:<10} epoch {trial['epoch']:<4} {value:<8} {settings}")
+        lines += [f"         {trial['why']}"] if trial["why"] else []
+    return [*lines, *([f"  report: {one['report']}"] if one["report"] else [])]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
