@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from trainer.contract.names import cv_name
+from trainer.contract.names import cross_validation_name
 from training_assets.facts import slices_of
 from training_assets.finals.closing import Closing
 from training_assets.gates import GateResult
@@ -55,7 +55,7 @@ def records_of(closing: Closing) -> dict[int, TrialRun]:
     found: dict[int, TrialRun] = {}
     for trial in closing.trials:
         try:
-            found[trial.id] = store.read(key, cv_name(closing.place.tune, trial.id), TrialRun)
+            found[trial.id] = store.read(key, cross_validation_name(closing.place.tune, trial.id), TrialRun)
         except MissingRecord as missing:
             if trial.state == "completed":
                 closing.context.log.warning(f"trial {trial.id} is left out: {missing}")
@@ -72,7 +72,7 @@ def _facts(closing: Closing, trial: Trial, record: TrialRun | None) -> TrialFact
     spent, judged = closing.place.trial(trial.id).spent, record is not None and trial.state == "completed"
     metrics = record.metrics if record is not None and judged else {}
     return TrialFacts(
-        name=cv_name(closing.place.tune, trial.id),
+        name=cross_validation_name(closing.place.tune, trial.id),
         gpu_hours=spent and spent.gpu_hours,
         cost_usd=spent and spent.usd,
         seconds=spent and spent.seconds,
