@@ -125,7 +125,9 @@ def _registry_entry(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinit
         outbox.emit(gate_events(draft.gates, subject), context.log.warning)
         files = released_files(checkpoint, eval_report, exported_model, model_card, places)
         reason = f"registered from window {context.partition_key}"
-        entry, record = registered(context, draft, files, registry, outbox, reason, datetime.now(UTC).date())
+        with reaching_storage():
+            entry = registry.register(draft, files)
+        record = announced(context, entry, registry, outbox, reason, datetime.now(UTC).date())
         return dg.MaterializeResult(
             value=record,
             data_version=dg.DataVersion(entry.reference),
@@ -135,34 +137,29 @@ def _registry_entry(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinit
     return registry_entry
 
 
-def registered(
+def announced(
     context: dg.AssetExecutionContext,
-    draft: Draft,
-    files: Mapping[str, Path],
+    entry: RegistryEntry,
     registry: Registry,
     outbox: Outbox,
     reason: str,
-    day: date | None = None,
-) -> tuple[RegistryEntry, Registered]:
-    """Register ``draft`` as ``candidate/<task>/<day>`` for each of its tasks, and tell it.
-
-    ``day``: by default that on which it was registered, so that one that is registered again keeps its aliases.
+    day: date,
+) -> Registered:
+    """Call ``entry`` ``candidate/<task>/<day>`` for each of its tasks, and tell others of it.
 
     Raises:
-        dg.RetryRequested, dg.Failure: a gate blocks it, a file is missing, or the archive cannot be reached.
+        dg.RetryRequested, dg.Failure: the archive cannot be reached.
     """
-    by = f"dagster run {context.run.run_id}"
+    aliases = tuple(f"candidate/{task}/{day.isoformat()}" for task in entry.lineage.run.config["tasks"])
     with reaching_storage():
-        entry = registry.register(draft, files)
-        date = (day or entry.created_at.date()).isoformat()
-        aliases = tuple(f"candidate/{task}/{date}" for task in draft.lineage.run.config["tasks"])
         for alias in aliases:
+            by = f"dagster run {context.run.run_id}"
             registry.follow(entry.project, entry.version, alias, by=by, reason=reason)
-    told = (*registration_events(registry, entry.project), *promotion_events(registry, entry.project))
+        told = (*registration_events(registry, entry.project), *promotion_events(registry, entry.project))
     outbox.emit(told, context.log.warning)
     context.log.info(f"registered {entry.reference} as {', '.join(aliases)}")
     directory = str(model_directory(entry.project, entry.version))
-    return entry, Registered(project=entry.project, version=entry.version, directory=directory, aliases=aliases)
+    return Registered(project=entry.project, version=entry.version, directory=directory, aliases=aliases)
 
 
 def refuse_other_model(checkpoint: Checkpoint, evaluation: Evaluation, exported: ExportedModel, places: Places) -> None:

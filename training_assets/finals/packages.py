@@ -61,7 +61,8 @@ def packages_of(closing: Closing, best: list[Contender], smoke: SmokeSet | None)
 
 def _judged(closing: Closing, one: Contender, directory: Path, smoke: SmokeSet | None) -> Package:
     checkpoint, exported = one.record.checkpoint, one.record.exported
-    assert checkpoint is not None and exported is not None, "it ran to its end"
+    assert checkpoint is not None, "it ran to its end"
+    assert exported is not None, "it was judged"
     evaluation = _evaluated(closing, one, checkpoint)
     refuse_other_model(checkpoint, evaluation, exported, closing.places)
     card = _described(closing, checkpoint, evaluation, exported)
@@ -87,7 +88,7 @@ def _judged(closing: Closing, one: Contender, directory: Path, smoke: SmokeSet |
 def _evaluated(closing: Closing, one: Contender, checkpoint: Checkpoint) -> Evaluation:
     """On val and the held-out test, beside what is in production now."""
     shards, production = closing.plan.eval_shards, closing.production
-    out = _named(closing, one, "evaluation", checkpoint, [shards.digest, production and production.reference])
+    out = _named(closing, one, "evaluation", checkpoint, [shards.digest, production.reference if production else None])
 
     def make() -> Evaluation:
         return evaluate(
@@ -107,7 +108,7 @@ def _evaluated(closing: Closing, one: Contender, checkpoint: Checkpoint) -> Eval
 
 def _smoked(closing: Closing, one: Contender, checkpoint: Checkpoint, smoke: SmokeSet) -> EvalReport:
     production = closing.production
-    out = _named(closing, one, "smoke", checkpoint, [smoke.shards.digest, production and production.reference])
+    out = _named(closing, one, "smoke", checkpoint, [smoke.shards.digest, production.reference if production else None])
 
     def make() -> Evaluation:
         return evaluate(
@@ -134,9 +135,7 @@ def _weights(closing: Closing, checkpoint: Checkpoint) -> Path:
     return closing.places.absolute(checkpoint.directory) / checkpoint.result.best_checkpoint
 
 
-def _described(
-    closing: Closing, checkpoint: Checkpoint, evaluation: Evaluation, exported: ExportedModel
-) -> ModelCard:
+def _described(closing: Closing, checkpoint: Checkpoint, evaluation: Evaluation, exported: ExportedModel) -> ModelCard:
     facts = facts_of(
         closing.recipe, checkpoint, evaluation, exported.exports, closing.places, closing.registry
     )  # fmt: skip

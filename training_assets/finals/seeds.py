@@ -7,10 +7,7 @@ it does not allow is not trained.
 import hashlib
 import json
 import math
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import dagster as dg
 

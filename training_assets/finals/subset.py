@@ -35,9 +35,7 @@ def smaller(spec: DataSpec, shards: Path, wanted: int) -> DataSpec:
     samples = tuple(spread(range(len(rows)), wanted))
     labels = {kind: sum(rows[place].has_label(kind) for place in samples) for kind in LABEL_FIELDS}
     splits = {split: tuple(chosen if split == "train" else every) for split, every in names.items()}
-    return spec.model_copy(
-        update={"splits": splits, "selection": {"train": Selection(samples=samples, labels=labels)}}
-    )
+    return spec.model_copy(update={"splits": splits, "selection": {"train": Selection(samples=samples, labels=labels)}})
 
 
 def _enough(names: list[str], shards: Path, wanted: int) -> list[str]:
