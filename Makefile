@@ -13,7 +13,7 @@ export WANDB_MODE ?= offline
 # Compiled modules are kept, whatever the shell says: the installation leaves compiling to whoever imports first.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo ui test test-fast lint bench bench-accuracy bench-camvid image test-image clean
+.PHONY: setup demo demo-sweep ui test test-fast lint bench bench-accuracy bench-camvid image test-image clean
 
 setup: .venv/installed .venv-dvc/installed .venv-emulators/installed .venv-sweeps/installed
 
@@ -66,6 +66,9 @@ setup: .venv/installed .venv-dvc/installed .venv-emulators/installed .venv-sweep
 
 demo: setup
 	@$(BIN)/python -m training_assets demo $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe "$(RECIPE)")
+
+demo-sweep: setup
+	@$(BIN)/python -m training_assets demo-sweep
 
 ui: setup
 	@$(BIN)/python -m training_assets ui

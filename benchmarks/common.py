@@ -33,9 +33,11 @@ def spread(values: Sequence[float], unit: str = "", digits: int = 3) -> dict[str
 
 
 def write_result(name: str, report: dict[str, Any], packages: Sequence[str], load_before: Sequence[float]) -> None:
-    """Write ``benchmarks/results/<name>.json`` with the machine and the versions of ``packages``."""
+    """Write ``benchmarks/results/<name>.json`` with the machine and the versions of ``packages``, where ``report`` does
+    not have those of an earlier run that it goes on from.
+    """
     versions = {"python": platform.python_version(), **{package: version(package) for package in packages}}
-    content = {**report, "machine": machine(load_before), "versions": versions}
+    content = report | {"machine": machine(load_before), "versions": versions} | report
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
 

@@ -5,18 +5,24 @@ is launched. Beside them: what the local launcher adds to a command, and how man
 runs of two nodes. Fails where a case does or a target is missed. Writes ``benchmarks/results/launch.json``.
 """
 
+import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from common import ROOT, rounds_of, spread, write_result
+from common import RESULTS, ROOT, spread, write_result
+from launch_demo import CASE as DEMO_CASE
+from launch_demo import demo_trainings
 
+from tests.training_assets.launchers import ecs_cases, eks_cases, sagemaker_cases, sagemaker_world
 from training_assets.launchers import LaunchSpec, LocalLauncher
 from training_assets.launchers.gang import node_command
 from training_assets.launchers.session import new_attempt
@@ -28,31 +34,51 @@ CASES = {
     "eks": ("test_eks_cases.py",),
     "sagemaker": ("test_sagemaker.py",),
 }
+WHAT = "launchers against parts that execute: processes, ministack's ECS, an API server, SageMaker jobs"
+PARTS = ("cases", "demo", "overhead", "watching")
 MOST_OVERHEAD_S = 1.0
 RUNS = 100
 EKS_POLL_SECONDS, EKS_SECONDS = 5.0, 30.0
 
 
 def main() -> int:
-    rounds, load = rounds_of(__doc__).rounds, os.getloadavg()
-    overhead = [launched() - alone() for _ in range(rounds)]
-    cases = [case for backend, tests in CASES.items() for case in cases_of(backend, tests)]
-    failed = [case for case in cases if not case["passed"]]
-    measured = spread(overhead, "s")
-    report: dict[str, Any] = {
-        "what": "launchers against parts that execute: processes, ministack's ECS, an API server, SageMaker jobs",
-        "backends": sorted(CASES),
-        "cases": cases,
-        "passed": len(cases) - len(failed),
-        "failed": len(failed),
-        "local_overhead": {**measured, "target_s": MOST_OVERHEAD_S},
-    }
-    report["calls_a_minute_for_100_runs"] = watching()
-    report["ok"] = not failed and measured["median_s"] <= MOST_OVERHEAD_S
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9, help="of measuring what the local launcher adds")
+    parser.add_argument("--only", action="append", choices=PARTS, help="the others stay as they were measured")
+    arguments, load = parser.parse_args(), os.getloadavg()
+    parts = arguments.only or PARTS
+    report = {} if parts == PARTS else json.loads((RESULTS / "launch.json").read_bytes())
+    report |= {"what": WHAT, "backends": sorted(CASES)}
+    measure(report, parts, arguments.rounds)
     write_result("launch", report, ("boto3", "kubernetes", "moto"), load)
-    print(f"{report['passed']} of {len(cases)} cases; the local launcher adds {measured['median_s']:.2f} s")
-    for case in failed:
-        print(f"  FAILED {case['backend']}: {case['case']}")
+    return told(report)
+
+
+def measure(report: dict[str, Any], parts: Sequence[str], rounds: int) -> None:
+    """Put ``parts`` into ``report``, and what they and the parts that are there come to."""
+    cases = report.setdefault("cases", [])
+    if "cases" in parts:
+        found = [case for backend, tests in CASES.items() for case in cases_of(backend, tests)]
+        cases[:] = [*found, *(case for case in cases if case["case"] == DEMO_CASE)]
+    if "demo" in parts:
+        report["demo_training"], found = demo_trainings()
+        cases[:] = [*(case for case in cases if case["case"] != DEMO_CASE), *found]
+    if "overhead" in parts:
+        overhead = spread([launched() - alone() for _ in range(rounds)], "s")
+        report["local_overhead"] = {**overhead, "target_s": MOST_OVERHEAD_S}
+    if "watching" in parts:
+        report["calls_a_minute_for_100_runs"] = watching()
+    report["passed"] = sum(case["passed"] for case in cases)
+    report["failed"] = len(cases) - report["passed"]
+    report["ok"] = not report["failed"] and report["local_overhead"]["median_s"] <= MOST_OVERHEAD_S
+
+
+def told(report: dict[str, Any]) -> int:
+    added = report["local_overhead"]["median_s"]
+    print(f"{report['passed']} of {len(report['cases'])} cases; the local launcher adds {added:.2f} s")
+    for case in report["cases"]:
+        if not case["passed"]:
+            print(f"  FAILED {case['backend']}: {case['case']}")
     return 0 if report["ok"] else 1
 
 
@@ -81,10 +107,6 @@ def _case(backend: str, element: ElementTree.Element) -> dict[str, Any]:
 
 def watching() -> dict[str, dict[str, float]]:
     """API calls a minute, by action, of one process that watches ``RUNS`` runs of two nodes on each backend."""
-    # Here, so that cases alone need none of it.
-    sys.path.insert(0, str(ROOT))
-    from tests.training_assets.launchers import ecs_cases, eks_cases, sagemaker_cases, sagemaker_world
-
     with tempfile.TemporaryDirectory() as folder:
         ecs = ecs_cases.calls_a_minute(Path(folder), RUNS)
     with tempfile.TemporaryDirectory() as folder, eks_cases.open_world(Path(folder)) as world:

@@ -75,6 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--recipe", metavar="NAME", help="only this recipe; default: each one that fits the delivery")
     sub.add_argument("--window", metavar="DATE", help="first day of the window; default: the newest one with rows")
 
+    sub = command("demo-sweep", _demo_sweep, "Sweep on synthetic scenes with Dagster's daemon, to the report.")
+    sub.add_argument("--file", type=Path, metavar="FILE", help="the sweep; default: sweeps/demo.yaml")
+    sub.add_argument("--limit", type=float, default=3600, metavar="SECONDS", help="how long it may take")
+
     sub = command("train", _train, "Train a window of a recipe, judge and register the model, up to date or not.")
     sub.add_argument("recipe", metavar="RECIPE", help="its name")
     sub.add_argument("--window", metavar="DATE", help="first day of the window; default: the newest one with rows")
@@ -168,6 +172,17 @@ def _demo(arguments: argparse.Namespace) -> int:
         return 1
 
 
+def _demo_sweep(arguments: argparse.Namespace) -> int:
+    from training_assets.demo_sweep import demo_sweep
+    from training_assets.in_process import Stopped
+
+    try:
+        return demo_sweep(arguments.file, arguments.limit)
+    except Stopped as stopped:
+        print(f"stopped: {stopped}", file=sys.stderr)
+        return 1
+
+
 def _train(arguments: argparse.Namespace) -> int:
     from training_assets.commands.train import Asked, train
     from training_assets.in_process import Stopped
@@ -187,9 +202,9 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
     try:
         if arguments.action == "start":
-            return sweep.start_sweep(
-                sweep.Asked(**{name: getattr(arguments, name) for name in ("file", "recipe", "name", "window")})
-            )
+            fields = ("file", "recipe", "name", "window")
+            sweep.start_sweep(sweep.Asked(**{name: getattr(arguments, name) for name in fields}))
+            return 0
         if arguments.action == "stop":
             return sweep.stop_sweep(arguments.name, arguments.reason)
         return sweep.sweep_status(arguments.name, arguments.json)

@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from trainer.contract.eval_report import EvalReport
+from trainer.contract.eval_report import OVERALL, EvalReport
 from trainer.contract.slices import Slices
 from trainer.contract.train_config import TrainConfig
 from training_assets import gates
@@ -19,8 +19,10 @@ from training_assets.facts import production_sha256, slices_of
 from training_assets.gates import GateResult
 from training_assets.metadata import gate_check
 from training_assets.places import Places
+from training_assets.profiles import Profile
 from training_assets.recipes import overridden
 from training_assets.records import Checkpoint, Evaluation, ExportedModel
+from training_assets.starting_sweeps import start_wanted
 from training_assets.stores.events import Outbox, Subject, gate_events
 from training_assets.stores.registry import Registry
 
@@ -65,6 +67,7 @@ class _Checks:
         def check(
             context: dg.AssetCheckExecutionContext,
             eval_report: Evaluation,
+            profile: dg.ResourceParam[Profile],
             places: dg.ResourceParam[Places],
             registry: dg.ResourceParam[Registry],
             outbox: dg.ResourceParam[Outbox],
@@ -72,7 +75,9 @@ class _Checks:
             production = production_sha256(registry, self.recipe.project)
             used = overridden(self.recipe, eval_report.overrides)
             judged = _Judged(eval_report.report, slices_of(eval_report, places), used, production)
-            return self._of_report(context, gate(*asked(judged)), eval_report, places, outbox)
+            result = gate(*asked(judged))
+            self._sweep_wanted(context, result, eval_report, profile, places)
+            return self._of_report(context, result, eval_report, places, outbox)
 
         return check
 
@@ -118,6 +123,20 @@ class _Checks:
             blocking=blocking,
             partitions_def=self.windows,
         )
+
+    def _sweep_wanted(
+        self,
+        context: dg.AssetCheckExecutionContext,
+        gate: GateResult,
+        evaluation: Evaluation,
+        profile: Profile,
+        places: Places,
+    ) -> None:
+        weak = sorted({row.slice for row in gate.rows if row.passed is False and row.slice != OVERALL})
+        if weak and gate.name == gates.targets_met.__name__ and self.recipe.automation.on_weak_candidate == "sweep":
+            tune = f"{self.recipe.name}-candidate-{evaluation.report.run_id}"
+            because = f"run {evaluation.report.run_id} is below target on {', '.join(weak)}"
+            start_wanted(self.recipe, profile, places, tune, "candidate", because, context.log.info)
 
     def _of_report(
         self,

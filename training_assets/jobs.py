@@ -20,6 +20,9 @@ from training_assets.control import (
     trial_job_name,
 )
 from training_assets.ops import clear_store
+from training_assets.places import Places
+from training_assets.profiles import Profile
+from training_assets.starting_sweeps import start_wanted
 from training_assets.stores.events import Outbox, weekly_sweep
 from training_assets.training_run import training_version
 
@@ -90,10 +93,22 @@ def sweep_request_job(recipes: Iterable[TrainConfig]) -> dg.JobDefinition:
     """Tells the recipes that want a sweep each week; a week in which it was told is not told again."""
     asking = [recipe for recipe in recipes if recipe.automation.sweep_weekly]
 
-    @dg.op(description="An event `sweep.requested` for each recipe with `automation.sweep_weekly`, once a week.")
-    def request_sweeps(context: dg.OpExecutionContext, outbox: dg.ResourceParam[Outbox]) -> None:
-        year, week, _ = datetime.now(UTC).isocalendar()
-        outbox.emit([weekly_sweep(recipe, f"{year}-W{week:02}") for recipe in asking], context.log.warning)
+    @dg.op(
+        description="An event `sweep.requested` for each recipe with `automation.sweep_weekly`, and the sweep where its"
+        " `automation.sweep` names one; once a week."
+    )
+    def request_sweeps(
+        context: dg.OpExecutionContext,
+        outbox: dg.ResourceParam[Outbox],
+        profile: dg.ResourceParam[Profile],
+        places: dg.ResourceParam[Places],
+    ) -> None:
+        year, number, _ = datetime.now(UTC).isocalendar()
+        week = f"{year}-W{number:02}"
+        outbox.emit([weekly_sweep(recipe, week) for recipe in asking], context.log.warning)
+        for recipe in asking:
+            tune = f"{recipe.name}-weekly-{week}"
+            start_wanted(recipe, profile, places, tune, "weekly", "each week", context.log.info)
         context.log.info(f"a sweep is wanted for {', '.join(recipe.name for recipe in asking) or 'no recipe'}")
 
     @dg.job(name=SWEEP_REQUEST_JOB, description="Tells which recipes want a sweep this week.")

@@ -1,5 +1,6 @@
 """Starting a sweep: checked as a whole, then written down. Who looks for sweeps that were started goes on with it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from trainer.contract.names import PLAIN_NAME, flaw_of_name
 from trainer.contract.train_config import TrainConfig
 from trainer.contract.yaml_io import dump_yaml
 from training_assets.places import Places
+from training_assets.profiles import Profile
 from training_assets.records import EvalShards, TrainingSet
 from training_assets.stores.record_store import WHOLE, MissingRecord, RecordStore
 from training_assets.sweeps.fitting import settled
@@ -69,6 +71,30 @@ def start(asked: AskedSweep, places: Places) -> SweepPlace:
     place.keep(SETTLED_FILE, sweep)
     place.keep(PLAN_FILE, plan)  # last: with it the sweep is started
     return place
+
+
+def start_wanted(
+    recipe: TrainConfig,
+    profile: Profile,
+    places: Places,
+    tune: str,
+    cause: Cause,
+    because: str,
+    say: Callable[[str], None],
+) -> None:
+    """Start the sweep that the recipe names for when one is wanted; once, whoever wants it again under this name.
+
+    Where it cannot be started that is said, and nothing else fails: whoever wants it has told so as well.
+    """
+    if recipe.automation.sweep is None or started(place_of(places, tune)):
+        return
+    file, recipe_file = profile.sweeps / recipe.automation.sweep, profile.recipes / f"{recipe.name}.yaml"
+    try:
+        place = start(AskedSweep(file, recipe, recipe_file, tune, cause, because), places)
+    except (ContractError, OSError) as error:
+        say(f"no sweep of {recipe.name} was started: {error}")
+    else:
+        say(f"sweep {place.tune} of {recipe.name} is started: {because}")
 
 
 def data_of(places: Places, recipe: TrainConfig, window: str | None) -> tuple[TrainingSet, EvalShards]:

@@ -141,19 +141,29 @@ def pip_config(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str
 
 
 @pytest.fixture(scope="module")
+def revision() -> str:
+    """The commit that is built; another one may come while it is."""
+    return command("git", "-C", str(ROOT), "rev-parse", "HEAD")
+
+
+@pytest.fixture(scope="module")
 def made(
     environment: Mapping[str, str],
     bases: Mapping[str, str],
     pip_config: tuple[Path, list[str]],
+    revision: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[BuiltImages, Path]:
-    """What ``make image`` built and pushed, and where it recorded it."""
+    """What ``make image`` built and pushed, and where it recorded it. Nothing of it is left on this machine: whoever
+    runs an image has to pull it.
+    """
     out = tmp_path_factory.mktemp("images")
     settings, mounts = pip_config
     given = ["--base", bases["run"], "--build-base", bases["build"], "--registry", environment["registry"]]
     options = ["--build-option=--network=host", "--build-option=--layers=false", *mounts]
     asked = [*given, "--tool", "podman", "--pip-config", str(settings), "--out", str(out), *options]
     subprocess.run([sys.executable, "-m", "training_assets", "image", *asked], check=True, cwd=ROOT)
+    command("podman", "rmi", "--all", "--force")
     return BuiltImages.model_validate_json((out / "images.json").read_bytes()), out
 
 
@@ -168,7 +178,7 @@ def python(image: str, code: str) -> str:
 
 
 def test_the_recorded_digests_are_those_that_the_registry_serves(
-    made: tuple[BuiltImages, Path], environment: Mapping[str, str]
+    made: tuple[BuiltImages, Path], environment: Mapping[str, str], revision: str
 ) -> None:
     for name, image in dict(made[0]).items():
         repository, _, digest = image.reference.partition("@")
@@ -177,7 +187,7 @@ def test_the_recorded_digests_are_those_that_the_registry_serves(
         with urllib.request.urlopen(address) as answer:
             assert answer.headers["Docker-Content-Digest"] == digest
         assert path == f"/training-assets/{name}"
-        assert image.revision == command("git", "-C", str(ROOT), "rev-parse", "HEAD")
+        assert image.revision == revision
         command("podman", "pull", image.reference)
 
 

@@ -323,6 +323,13 @@ class Automation(_Model):
         default={}, description="Least value of metrics on a mined slice, of errors the largest; none: release.targets."
     )
     sweep_weekly: bool = Field(default=False, description="Tell each week that a sweep is wanted.")
+    on_weak_candidate: Literal["nothing", "sweep"] = Field(
+        default="nothing", description="When a trained model misses a slice's targets: nothing more, or a sweep."
+    )
+    sweep: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.yaml$")] | None = Field(
+        default=None,
+        description="File in the profile's `sweeps` that is started where a sweep is wanted; none: it is only told.",
+    )
 
 
 class TrainConfig(_Model):

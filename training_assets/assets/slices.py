@@ -19,8 +19,10 @@ from training_assets.metadata import gate_check
 from training_assets.mined_slices import TakenSlice
 from training_assets.places import Places
 from training_assets.policies import reaching_storage
+from training_assets.profiles import Profile
 from training_assets.records import MinedSlice, ShardList, SliceEvaluation
 from training_assets.staging import Stager
+from training_assets.starting_sweeps import start_wanted
 from training_assets.stores.dvc import DvcStore
 from training_assets.stores.entries import CHECKPOINT, PRODUCTION
 from training_assets.stores.events import Outbox, wanted_for_slice
@@ -87,6 +89,7 @@ def slice_eval_asset(recipe: TrainConfig) -> dg.AssetsDefinition:
     def slice_eval(
         context: dg.AssetExecutionContext,
         mined_slice: ShardList,
+        profile: dg.ResourceParam[Profile],
         places: dg.ResourceParam[Places],
         launcher: dg.ResourceParam[Launcher],
         registry: dg.ResourceParam[Registry],
@@ -116,6 +119,10 @@ def slice_eval_asset(recipe: TrainConfig) -> dg.AssetsDefinition:
         if not gate.passed and (kind == "sweep" or kind == "data_request"):
             event = wanted_for_slice(kind, recipe, name, entry.version, mined_slice.digest, gate)
             outbox.emit([event], context.log.warning)
+        if not gate.passed and kind == "sweep":
+            tune = f"{recipe.name}-slice-{digest_of([name, entry.version, mined_slice.digest])[:8]}"
+            because = f"{entry.reference} is below target on slice {name}"
+            start_wanted(recipe, profile, places, tune, "slice", because, context.log.info)
         record = SliceEvaluation(
             **dict(evaluation), production=entry.version, targets=gate, dagster_run_id=context.run.run_id
         )

@@ -28,7 +28,7 @@ from training_assets.stores.entries import CHECKPOINT, PRODUCTION
 from training_assets.stores.registry import Registry
 from training_assets.sweeps.journal import read_trials
 from training_assets.sweeps.place import SpentSoFar, SweepPlace, TrialPlace, TrialPlan, sweep_place
-from training_assets.sweeps.regression import trial_metrics
+from training_assets.sweeps.regression import compared_by, trial_metrics
 from training_assets.sweeps.under_way import purse_of, run_directory
 from training_assets.training_run import TrainingRun, refuse_ranks_that_do_not_divide, training_run, training_version
 from training_assets.versions import code_version
@@ -144,7 +144,10 @@ class TrialWork:
     ) -> TrialRun:
         directory = run_directory(self.places, self.sweep, self.plan)
         spent = spent_on(directory)
-        metrics = trial_metrics(evaluation.report, exported.exports, "val") if evaluation and exported else {}
+        metrics: dict[str, float] = {}
+        if evaluation and exported:
+            compared = compared_by(self.sweep.sweep.goals)
+            metrics = trial_metrics(evaluation.report, exported.exports, compared=compared)
         return TrialRun(
             tune=self.sweep.tune,
             trial=self.plan.trial,

@@ -41,8 +41,8 @@ class Asked:
     window: str | None = None
 
 
-def start_sweep(asked: Asked) -> int:
-    """Have the daemon carry the sweep out; returns at once.
+def start_sweep(asked: Asked) -> str:
+    """Have the daemon carry the sweep out; returns its name at once.
 
     Raises:
         ContractError: the file, the name or the data is not fit for it; before anything is started.
@@ -69,7 +69,7 @@ def start_sweep(asked: Asked) -> int:
         if not daemon_is_alive(dagster_instance):
             say("no daemon is at work: its sensor starts the trials once there is one (make ui)")
     say(f"follow it: python -m training_assets sweep status {place.tune}")
-    return 0
+    return place.tune
 
 
 def _recipe_of(asked: Asked, profile: Profile) -> tuple[TrainConfig, Sweep]:

@@ -118,24 +118,25 @@ class Schedules(_Model):
 class Profile(_Model):
     """One profile. Relative paths are relative to the repository.
 
-    ``inbox`` is where deliveries and mined slices arrive: a directory, or ``s3://bucket/prefix``.
-    ``launch`` has fields of a recipe's ``launch`` that this profile decides for all recipes;
-    ``TRAIN__LAUNCH__<FIELD>`` in the environment wins over it. ``network_interface`` is what ranks talk over
-    (``eth0``). ``image`` is what a launcher other than ``local`` runs, by digest (docs/images.md), ``hardware`` what
-    it starts nodes on, ``backend`` what it must know besides (``launchers/<launcher>/`` has the fields). ``mount`` is
-    where nodes see the store, which all of them share, if not under the same path. ``checkpoint_store`` is a URI
-    (``s3://bucket/prefix``) that running trainings copy finished checkpoints to, for hosts whose own disks do not
-    outlive them. ``archive`` is where models are registered: a directory or ``s3://bucket/prefix``, by default the
-    store itself; ``registries`` are told what is registered and promoted there. ``events`` says where events go besides
-    ``events.jsonl``. ``sensor_seconds`` is how often sensors look. ``staging`` is how data comes onto the fast storage
-    (docs/staging.md), ``cloudwatch`` and ``watch`` are what is told of running trainings and when they are stopped
-    (docs/telemetry.md).
+    ``inbox`` is where deliveries and mined slices arrive: a directory, or ``s3://bucket/prefix``. ``sweeps`` holds
+    the sweep files that recipes name. ``launch`` has fields of a recipe's ``launch`` that this profile decides for
+    all recipes; ``TRAIN__LAUNCH__<FIELD>`` in the environment wins over it. ``network_interface`` is what ranks talk
+    over (``eth0``). ``image`` is what a launcher other than ``local`` runs, by digest (docs/images.md), ``hardware``
+    what it starts nodes on, ``backend`` what it must know besides (``launchers/<launcher>/`` has the fields).
+    ``mount`` is where nodes see the store, which all of them share, if not under the same path. ``checkpoint_store``
+    is a URI (``s3://bucket/prefix``) that running trainings copy finished checkpoints to, for hosts whose own disks
+    do not outlive them. ``archive`` is where models are registered: a directory or ``s3://bucket/prefix``, by default
+    the store itself; ``registries`` are told what is registered and promoted there. ``events`` says where events go
+    besides ``events.jsonl``. ``sensor_seconds`` is how often sensors look. ``staging`` is how data comes onto the
+    fast storage (docs/staging.md), ``cloudwatch`` and ``watch`` are what is told of running trainings and when they
+    are stopped (docs/telemetry.md).
     """
 
     name: str
     inbox: str
     store: Path
     recipes: Path
+    sweeps: Path = Path("sweeps")
     launcher: str
     windows: Windows
     launch: dict[str, Any] = {}
@@ -168,7 +169,7 @@ class Profile(_Model):
 
     @model_validator(mode="after")
     def _absolute(self) -> "Profile":
-        for field in ("store", "recipes"):
+        for field in ("store", "recipes", "sweeps"):
             object.__setattr__(self, field, REPOSITORY / getattr(self, field).expanduser())
         if "://" not in self.inbox:
             object.__setattr__(self, "inbox", str(REPOSITORY / Path(self.inbox).expanduser()))

@@ -3,6 +3,7 @@
 Nothing is remembered between ticks: a trial's run has a key, and is asked for until it is there.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,7 +12,6 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
-from trainer.contract.errors import ContractError
 from trainer.contract.names import cross_validation_name
 from training_assets import partitions
 from training_assets.control import (
@@ -48,7 +48,7 @@ def sweep_sensor(jobs: Sequence[UnresolvedAssetJobDefinition], seconds: int) -> 
     def sensor(
         context: dg.SensorEvaluationContext, places: dg.ResourceParam[Places], launcher: dg.ResourceParam[Launcher]
     ) -> dg.SensorResult:
-        tick = _Tick(context.instance, places, launcher)
+        tick = _Tick(context.instance, places, launcher, context.log)
         for place in all_sweeps(places):
             if place.ended is None:
                 tick.go_on_with(place)
@@ -67,6 +67,7 @@ class _Tick:
     instance: dg.DagsterInstance
     places: Places
     launcher: Launcher
+    log: logging.Logger
     requests: list[dg.RunRequest] = field(default_factory=list)
     partitions: list[Request] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -77,9 +78,10 @@ class _Tick:
                 self._look(sweep)
         except Busy as busy:
             self.notes.append(f"{place.tune}: {busy}")
-        except ContractError as error:
-            # One sweep that cannot be read is no reason to leave the others alone.
-            self.notes.append(f"{place.tune} cannot be gone on with: {error}")
+        except Exception as error:
+            # One sweep that cannot be gone on with is no reason to leave the others alone.
+            self.log.exception(f"{place.tune} cannot be gone on with")
+            self.notes.append(f"{place.tune} cannot be gone on with: {type(error).__name__}: {error}")
 
     def _look(self, sweep: Sweeping) -> None:
         tune, recipe = sweep.place.tune, sweep.plan.recipe

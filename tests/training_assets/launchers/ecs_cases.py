@@ -18,10 +18,12 @@ from uuid import uuid4
 from tests.emulators.faults import Fault, FaultyProxy
 from tests.emulators.metadata import metadata_service
 from tests.emulators.ministack import ministack
+from tests.training_assets.launchers.demo_training import TWO_NODES, Demo, OnThisMachine, Trained
 from tests.training_assets.launchers.ecs_world import (
     ACCOUNT,
     CREDENTIALS,
     IMAGE,
+    ON_THIS_MACHINE,
     REGION,
     ROOT,
     SETTINGS,
@@ -293,6 +295,15 @@ def case_unreachable(world: World) -> None:
     assert status.kind == "capacity", status
     assert "ECS cannot be reached" in status.reason
     assert world.proxy.calls["RunTask"] == 1 + 4
+
+
+def train_demo(world: World, demo: Demo) -> Trained:
+    """The demo's own training as two tasks."""
+    launcher = OnThisMachine(world.launcher, ON_THIS_MACHINE)
+    trained = demo.trained(world.place / "store", launcher, TWO_NODES)
+    world.specs += launcher.launched
+    assert [len(world.tasks(spec)) for spec in launcher.launched] == [2]
+    return trained
 
 
 def calls_a_minute(directory: Path, attempts: int = 100, seconds: float = 20.0) -> dict[str, float]:

@@ -27,6 +27,9 @@ from training_assets.profiles.hardware import Hardware
 HERE, ROOT = Path(__file__).parent, Path(__file__).resolve().parents[3]
 REGION, ACCOUNT = "us-east-1", "000000000000"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/training-assets/trainer@sha256:{'a' * 64}"
+ON_THIS_MACHINE = {"PYTHONPATH": f"{HERE}:{ROOT}", ADDRESS_VARIABLE: "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+"""What tells nodes that all of them are here."""
+
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
 TWO = Launch(accelerator="cpu", devices=1, num_nodes=2, strategy="ddp_fork")
 """Two nodes whose command starts no ranks."""
@@ -138,9 +141,8 @@ def launcher_at(
 
 
 def spec_at(place: Path, attempt: str, how: str = "finish", launch: Launch = TWO, **other: Any) -> LaunchSpec:
-    here = {"PYTHONPATH": f"{HERE}:{ROOT}", ADDRESS_VARIABLE: "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
     given = {"module": "working", "arguments": (how, str(place)), **other}
-    given["environment"] = {**here, **given.get("environment", {})}
+    given["environment"] = {**ON_THIS_MACHINE, **given.get("environment", {})}
     return LaunchSpec(run_dir=place, attempt=attempt, launch=launch, project="tests", **given)
 
 

@@ -21,6 +21,8 @@ import pytest
 
 from tests.emulators.kubernetes_api import Fault
 from tests.emulators.kubernetes_cluster import Cluster, Host
+from tests.training_assets.launchers.demo_training import TWO_NODES as DEMO_ON_TWO_NODES
+from tests.training_assets.launchers.demo_training import Demo, Trained
 from trainer.contract.ports import free_port
 from trainer.contract.results import TrainResult
 from trainer.contract.train_config import Launch
@@ -390,6 +392,13 @@ def case_training(world: World) -> None:
     remote = _trained(world, "remote", Launch(accelerator="cpu", devices=1, num_nodes=2), world.launcher())
     assert remote.state_sha256 == local.state_sha256
     world.assert_nothing_left()
+
+
+def train_demo(world: World, demo: Demo) -> Trained:
+    """The demo's own training as a Job of two pods."""
+    trained = demo.trained(world.run_dir.parent, world.launcher(), DEMO_ON_TWO_NODES)
+    world.assert_nothing_left()
+    return trained
 
 
 def calls_of_watching(world: World, runs: int, poll_seconds: float, seconds: float) -> list[tuple[str, str]]:

@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests.emulators.sagemaker import LOG_GROUP
+from tests.training_assets.launchers.demo_training import TWO_NODES, Demo, OnThisMachine, Trained
 from tests.training_assets.launchers.sagemaker_world import (
     HERE,
     HOSTS,
     MISSING,
+    ON_THIS_MACHINE,
     RANKS,
     UNPULLABLE,
     World,
@@ -361,6 +363,14 @@ def case_training_interrupted(world: World, recipe: Path, delivery: Path) -> Non
     kept = world.cloud.checkpoints(f"s3://bucket/checkpoints/{spec.run_dir.name}/copies")
     assert list(kept.glob("step-*/COMPLETE")), "SageMaker takes these to S3"
     nothing_is_left(world, spec, again)
+
+
+def train_demo(world: World, demo: Demo) -> Trained:
+    """The demo's own training as a job on two hosts."""
+    launcher = OnThisMachine(world.launcher(), ON_THIS_MACHINE)
+    trained = demo.trained(world.store, launcher, TWO_NODES)
+    nothing_is_left(world, *launcher.launched)
+    return trained
 
 
 def trained(launcher: Launcher, handle: Handle) -> str:

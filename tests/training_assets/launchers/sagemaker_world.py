@@ -35,6 +35,8 @@ HOSTS = Launch(accelerator="cpu", num_nodes=2, strategy="ddp_fork")
 
 RANKS = Launch(accelerator="cpu", devices=1, num_nodes=2)
 HERE = Launch(accelerator="cpu", devices=2)
+ON_THIS_MACHINE = {"TRAINING_ASSETS_NODE_ADDRESS": "127.0.0.1"}
+"""What tells hosts that all of them are here."""
 
 
 @dataclass
@@ -87,7 +89,7 @@ class World:
 
     def spec(self, how: str, run_dir: Path | None = None, launch: Launch = HOSTS, **other: Any) -> LaunchSpec:
         run_dir = run_dir or self.run_dir(how)
-        given = {"module": "host", "project": "tests", "environment": {"TRAINING_ASSETS_NODE_ADDRESS": "127.0.0.1"}}
+        given = {"module": "host", "project": "tests", "environment": ON_THIS_MACHINE}
         return LaunchSpec((how, str(run_dir)), run_dir, new_attempt(), launch=launch, **{**given, **other})
 
 
@@ -166,8 +168,7 @@ def training_of(world: World, recipe: Path, delivery: Path, launch: Launch) -> L
         subprocess.run(["cp", "-r", str(delivery), str(data)], check=True)
     sets = ("--set", f"launch.devices={launch.devices}", "--set", f"launch.num_nodes={launch.num_nodes}")
     arguments = ("train", str(run_dir / "recipe.yaml"), "--data", str(data), "--run-dir", str(run_dir), *sets)
-    here = {"TRAINING_ASSETS_NODE_ADDRESS": "127.0.0.1"}
-    return LaunchSpec(arguments, run_dir, new_attempt(), launch=launch, project="tests", environment=here)
+    return LaunchSpec(arguments, run_dir, new_attempt(), launch=launch, project="tests", environment=ON_THIS_MACHINE)
 
 
 STEP = """
