@@ -7,7 +7,7 @@ it does not allow is not trained.
 import hashlib
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import dagster as dg
 
@@ -38,15 +38,20 @@ class OutOfBudget(Exception):
     """The sweep's budget does not allow another training; says which cap."""
 
 
+NOTHING = Objective("")
+
+
 @dataclass(frozen=True)
 class Retrained:
-    """An objective of each trial (by its number), a value for each seed; NaN where that training failed.
+    """``objective`` of each trial (by its number), a value for each of ``seeds``; NaN where that training failed.
 
-    ``why_not`` says why not all of it was trained.
+    ``data`` says what they were trained on, ``why_not`` why not all of it was trained.
     """
 
-    metric: str = ""
-    values: dict[int, tuple[float, ...]] | None = None
+    objective: Objective = NOTHING
+    seeds: tuple[int, ...] = ()
+    values: dict[int, tuple[float, ...]] = field(default_factory=dict)
+    data: str = ""
     why_not: str = ""
 
 
@@ -60,13 +65,14 @@ def retrained(closing: Closing, best: list[Contender], asked: Stability) -> Retr
     if objective is None:
         return Retrained(why_not="no objective is one that a training ends with, so no seed changes it")
     work = _Seeds(closing, small_data(closing, asked), objective)
-    values: dict[int, tuple[float, ...]] = {}
+    data = f"{work.data.samples} of {closing.plan.training_set.samples} samples"
+    found = Retrained(objective, seeds(asked.seeds), data=data)
     try:
         for one in best:
-            values[one.id] = tuple(work.value(one, seed) for seed in seeds(asked.seeds))
+            found.values[one.id] = tuple(work.value(one, seed) for seed in found.seeds)
     except OutOfBudget as out:
-        return Retrained(objective.metric, values, f"the budget does not allow it: {out}")
-    return Retrained(objective.metric, values)
+        return replace(found, why_not=f"the budget does not allow it: {out}")
+    return found
 
 
 def small_data(closing: Closing, asked: Stability) -> TrainingSet:

@@ -9,12 +9,13 @@ import dagster as dg
 import pytest
 import yaml
 
-from tests.training_assets.conftest import WITH_ROWS, FakeTrainer, Graph
+from tests.training_assets.conftest import WITH_ROWS, FakeDvc, FakeTrainer, Graph
 from trainer.contract.files import sha256_of
 from trainer.contract.train_config import TrainConfig, read_config
 from training_assets.launchers import LaunchSpec
 from training_assets.records import SweepResult
 from training_assets.starting_sweeps import AskedSweep, start
+from training_assets.stores.registry import Registry
 from training_assets.sweeps.controller import Actions
 from training_assets.sweeps.place import SweepPlace, place_of
 from training_assets.sweeps.trials import Suggestion
@@ -22,6 +23,13 @@ from training_assets.sweeps.under_way import sweeping
 
 IOU, AP = "segmentation/mIoU", "detection/AP50"
 WINDOW = WITH_ROWS[1]
+RATES = [{"optim.lr": rate} for rate in (0.01, 0.03, 0.02)]
+SPACE = {
+    "strategy": "random",
+    "parameters": {"optim.lr": {"min": 0.001, "max": 0.1}},
+    "budget": {"max_trials": 3},
+    "top_k": 2,
+}
 Worth = Callable[[TrainConfig], dict[str, float]]
 
 
@@ -67,6 +75,20 @@ class Swept:
         assert isinstance(self.graph.trainer, Judging)
         return self.graph.trainer
 
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.graph.profile.store)
+
+    @property
+    def check(self) -> Any:
+        """As it was last evaluated."""
+        key = dg.AssetCheckKey(dg.AssetKey(["tiny", "sweep_report"]), "winner_registered")
+        (record,) = self.graph.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+        return record.event.asset_check_evaluation
+
+    def launched(self, what: str) -> int:
+        return len(self.trainer.commands(what))
+
     def report(self) -> dg.ExecuteInProcessResult:
         return self.graph.run(self.key, window=self.place.tune)
 
@@ -89,8 +111,8 @@ class Swept:
         graph.instance.add_dynamic_partitions("tiny_sweeps", [tune])
         return self
 
-    def tried(self, every: Sequence[Mapping[str, Any]]) -> "Swept":
-        """A trial with each of these settings, to its end."""
+    def tried(self, every: Sequence[Mapping[str, Any]], *, ended: bool = True) -> "Swept":
+        """A trial with each of these settings, to its end, which the journal has with ``ended``."""
         graph, place = self.graph, self.place
         numbers = list(range(len(every)))
         keys = [f"{place.tune}-cv{number}" for number in numbers]
@@ -101,6 +123,8 @@ class Swept:
             sweep.prepare(Actions(run=numbers))
         for key in keys:
             assert graph.run("tiny/trial", window=key).success
+        if not ended:
+            return self
         with sweeping(place, graph.places, graph.trainer) as sweep:
             for number, params in zip(numbers, every, strict=True):
                 sweep.journal.reported(number, sweep.sweep.epochs, {IOU: 0.5 + params["optim.lr"]}, 100.0)
@@ -111,8 +135,13 @@ class Swept:
 @pytest.fixture(scope="module")
 def staged_for_sweeps(make_graph: Callable[..., Graph], snapshot: Any) -> Iterator[Any]:
     with dg.DagsterInstance.ephemeral() as instance:
-        graph = make_graph(instance)
-        graph = Graph(graph.profile, instance, launcher=Judging())
+        profile = make_graph(instance).profile
+        pins = profile.store.parent / "pins"
+        pins.mkdir()
+        graph = Graph(profile, instance, launcher=Judging(), dvc=FakeDvc(pins))
+        graph.edit(
+            "slices.yaml", lambda text: text.replace("min_samples: 2", "min_samples: 2\n  safety_critical: true")
+        )
         assert graph.run("dataset_version", "eval_shards").success
         assert graph.run("staged_shards", windows=WITH_ROWS).success
         assert graph.run("tiny/training_set", window=WINDOW).success
@@ -123,4 +152,18 @@ def staged_for_sweeps(make_graph: Callable[..., Graph], snapshot: Any) -> Iterat
 def swept(staged_for_sweeps: Any) -> Swept:
     """Start one with ``started``, and let trials be ``tried``."""
     graph = staged_for_sweeps.restored()
+    return Swept(graph, place_of(graph.places, "t"))
+
+
+@pytest.fixture(scope="module")
+def tried_once(staged_for_sweeps: Any, snapshot: Any) -> Any:
+    graph = staged_for_sweeps.restored()
+    Swept(graph, place_of(graph.places, "t")).started(SPACE).tried(RATES)
+    return snapshot(graph)
+
+
+@pytest.fixture
+def through(tried_once: Any) -> Swept:
+    """``SPACE`` tried with ``RATES``: the second is best, then the third."""
+    graph = tried_once.restored()
     return Swept(graph, place_of(graph.places, "t"))
