@@ -70,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("train", _train, "Train a recipe; run under torchrun. Goes on where RUN_DIR was left.")
     sub.add_argument("config", type=Path, metavar="CONFIG", help="the recipe (train.yaml)")
     _data_argument(sub)
-    sub.add_argument("--run-dir", type=Path, required=True, help="checkpoints, best.pt and result.json go here")
+    places = sub.add_mutually_exclusive_group(required=True)
+    places.add_argument("--run-dir", type=Path, help="checkpoints, best.pt and result.json go here")
+    places.add_argument("--artifact-dir", type=Path, metavar="DIR", help="or into DIR/_runs/NAME-RUN_ID")
     sub.add_argument("--run-id", help="eight characters of a-z and 0-9; chosen at random when not given")
     for label, what in (("name", "name"), ("group", "group (its tune)"), ("job-type", "type (its cross-validation)")):
         sub.add_argument(f"--{label}", help=f"the run's {what} in experiment tracking")
@@ -185,10 +187,26 @@ def _train(arguments: argparse.Namespace) -> int | None:
     from trainer.engine.failure import explained
     from trainer.engine.fork import forked, forks_of
 
+    if arguments.run_dir is None:
+        arguments.run_dir = _place_of_run(arguments)
     with explained(arguments.run_dir):
         config = read_config(arguments.config, arguments.set)
         forks = forks_of(config.launch)
     return forked(forks, lambda: _rank_of(arguments, config)) if forks > 1 else _train_here(arguments, config)
+
+
+def _place_of_run(arguments: argparse.Namespace) -> Path:
+    """As told, or drawn once: before the ranks are forked."""
+    from trainer.contract.errors import Problem
+    from trainer.crossval.place import place_of_run
+
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        problem = Problem("--artifact-dir", "several ranks, which do not know of each other yet", "--run-dir")
+        raise ContractError("the ranks have no run directory in common", [problem])
+    place = place_of_run(arguments.artifact_dir, arguments.name, arguments.run_id)
+    arguments.name, _, arguments.run_id = place.name.rpartition("-")
+    print(f"training in {place}", flush=True)
+    return place
 
 
 def _rank_of(arguments: argparse.Namespace, config: "TrainConfig") -> int:

@@ -17,6 +17,8 @@ examples:
   python -m training_assets train scenes_multitask --window 2026-02-09 --from production --set optim.lr=1e-4
   python -m training_assets sweep start sweeps/scenes.yaml
   python -m training_assets sweep status brisk-harbour-417
+  python -m training_assets tune sweeps/scenes.yaml --recipe recipes/scenes_multitask.yaml \\
+      --data deliveries/scenes --artifact-dir tunes
   python -m training_assets status                       what waits, runs and failed; what each window has
   python -m training_assets runs                         what runs where, at which step, at what cost
   python -m training_assets profile check ecs            what is missing, before anything costs money
@@ -96,6 +98,17 @@ def _parser() -> argparse.ArgumentParser:
 
     _sweep_commands(command("sweep", _sweep, "Search better settings for a recipe, within a budget."))
 
+    sub = command("tune", _tune, "Carry a sweep out on this machine, without Dagster: each trial a cross-validation.")
+    sub.add_argument("file", type=Path, metavar="SWEEP_FILE", help="a sweep.yaml, or any W&B sweep file")
+    sub.add_argument("--recipe", type=Path, required=True, metavar="FILE", help="what is tuned")
+    sub.add_argument("--data", type=Path, required=True, metavar="DIR", help="a delivery or a data directory")
+    where = "everything lies below it: TUNE/TUNE-cvN/…"
+    sub.add_argument("--artifact-dir", type=Path, required=True, metavar="DIR", dest="artifacts", help=where)
+    sub.add_argument("--name", metavar="NAME", help="the tune's; a readable random one when not given")
+    sub.add_argument("--resume", action="store_true", help="go on with the one of this name")
+    side = "tune-parallel: a trial on each of the recipe's devices at a time"
+    sub.add_argument("--parallel", choices=("serial", "tune-parallel"), default="serial", help=side)
+
     sub = command("status", _status, "What waits, runs and failed, and why; what each window, slice and delivery has.")
     sub.add_argument("--json", action="store_true", help="everything, for programs")
 
@@ -155,6 +168,16 @@ def _sweep_commands(parser: argparse.ArgumentParser) -> None:
     sub = actions.add_parser("stop", help="end a sweep: its trials save and end, then its report is made")
     sub.add_argument("name", metavar="SWEEP")
     sub.add_argument("--reason", default="", help="kept with the sweep")
+    sub = actions.add_parser("export", help="the file as a strict W&B sweep file; made in W&B, with agents")
+    sub.set_defaults(run=_sweep_export)
+    sub.add_argument("file", type=Path, metavar="FILE", help="a sweep.yaml")
+    sub.add_argument("--recipe", metavar="NAME", help="what is tuned, where the file does not say it")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="write it there; default: print it")
+    sub.add_argument("--create", action="store_true", help="make the sweep in W&B, with the account that is logged in")
+    sub.add_argument("--project", metavar="NAME", help="W&B's; default: the file's, else the recipe's")
+    sub.add_argument("--entity", metavar="NAME", help="W&B's; default: the file's, else the account's own")
+    sub.add_argument("--agents", type=int, default=0, metavar="N", help="with --create: work on it until it is through")
+    sub.add_argument("--data", type=Path, metavar="DIR", help="a delivery or a data directory, which runs train on")
 
 
 def _reference(parser: argparse.ArgumentParser) -> None:
@@ -196,6 +219,13 @@ def _train(arguments: argparse.Namespace) -> int:
         return 1
 
 
+def _sweep_export(arguments: argparse.Namespace) -> int:
+    from training_assets.commands.sweep_export import Asked, export
+
+    fields = ("file", "recipe", "out", "create", "project", "entity", "agents", "data")
+    return export(Asked(**{name: getattr(arguments, name) for name in fields}))
+
+
 def _sweep(arguments: argparse.Namespace) -> int:
     from training_assets.commands import sweep
     from training_assets.in_process import Stopped
@@ -211,6 +241,13 @@ def _sweep(arguments: argparse.Namespace) -> int:
     except Stopped as stopped:
         print(f"stopped: {stopped}", file=sys.stderr)
         return 1
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    from training_assets.commands.tune import Asked, tune
+
+    fields = ("file", "recipe", "data", "artifacts", "name", "resume", "parallel")
+    return tune(Asked(**{name: getattr(arguments, name) for name in fields}))
 
 
 def _deliver(arguments: argparse.Namespace) -> int:

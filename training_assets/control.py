@@ -156,13 +156,16 @@ def slice_request(name: str, run_key: str, assets: Sequence[dg.AssetKey]) -> dg.
     )
 
 
+def _sweep_tags(because: str, tune: str, partition: str) -> dict[str, str]:
+    return {**run_tags("sweep", because), SWEEP_TAG: tune, PARTITION_NAME_TAG: partition}
+
+
 def trial_request(recipe: str, tune: str, key: str, launch: int) -> dg.RunRequest:
     """Try the trial ``key`` of the sweep ``tune``; ``launch`` counts: one that was paused is launched again."""
     return dg.RunRequest(
         run_key=trial_run_key(key, launch),
         job_name=trial_job_name(recipe),
-        partition_key=key,
-        tags={**run_tags("sweep", f"trial of sweep {tune}"), SWEEP_TAG: tune, LAUNCH_TAG: trial_run_key(key, launch)},
+        tags={**_sweep_tags(f"trial of sweep {tune}", tune, key), LAUNCH_TAG: trial_run_key(key, launch)},
     )
 
 
@@ -175,8 +178,7 @@ def sweep_report_request(recipe: str, tune: str) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=sweep_run_key(tune),
         job_name=sweep_job_name(recipe),
-        partition_key=tune,
-        tags={**run_tags("sweep", f"end of sweep {tune}"), SWEEP_TAG: tune, LAUNCH_TAG: sweep_run_key(tune)},
+        tags={**_sweep_tags(f"end of sweep {tune}", tune, tune), LAUNCH_TAG: sweep_run_key(tune)},
     )
 
 

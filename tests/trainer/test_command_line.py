@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-COMMANDS = ("train", "evaluate", "export", "shard", "scenes", "import", "score")
+COMMANDS = ("train", "crossval", "evaluate", "export", "shard", "scenes", "import", "score")
 
 
 def trainer(*arguments: str) -> subprocess.CompletedProcess[str]:

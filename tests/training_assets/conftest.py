@@ -20,6 +20,7 @@ import yaml
 from trainer.__main__ import main as command_line
 from trainer.contract.charts import Charts, Confusion, Curves, Drawing, Line, Sheet, Shown, SplitCharts
 from trainer.contract.delivery import read_delivery
+from trainer.contract.epochs import EPOCHS_FILE
 from trainer.contract.errors import Problem
 from trainer.contract.eval_report import Change, Comparison, EvalReport, SliceScore, SplitScore
 from trainer.contract.files import digest_of, sha256_of
@@ -159,6 +160,8 @@ class FakeTrainer:
         data = read_data_spec(Path(options["--data"]))
         (spec.run_dir / "best.pt").write_text(f"weights of {options['--run-id']}")
         epoch = Epoch(epoch=1, global_step=4, losses={"total": 1.0}, metrics=dict(self.metrics), seconds=1.0)
+        epochs = tuple(epoch.model_copy(update={"epoch": number}) for number in range(config.training.epochs))
+        (spec.run_dir / EPOCHS_FILE).write_text("".join(f"{one.model_dump_json()}\n" for one in epochs))
         result = TrainResult(
             run_id=options["--run-id"],
             recipe=config.name,

@@ -6,14 +6,18 @@ in which fold, ``folds/f<fold>/`` is the data directory of a fold.
 
 import random
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 from trainer.contract.errors import ContractError, Problem, problems_of
+from trainer.contract.files import write_text
 from trainer.contract.manifest import Sha256
-from trainer.contract.names import RunIdentity, run_directory
+from trainer.contract.names import RunIdentity, new_run_id, run_directory, run_name
 from trainer.contract.scores import Mean
+
+if TYPE_CHECKING:
+    from trainer.contract.train_config import TrainConfig
 
 PLAN_FILE = "cross_validation.json"
 FOLDS_FILE = "folds.json"
@@ -23,6 +27,7 @@ NON_EMPTY = "non-empty"
 
 FoldMethod = Literal["none", "kfold", "stratified", "shuffle", "region", "region-stratified"]
 TestMethod = Literal["none", "random", "region", "sample"]
+Parallel = Literal["serial", "cv-parallel"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -85,9 +90,7 @@ class CrossValidation(_Model):
         default=None, description="How many (42, 21, 69, then drawn), or which ones; none: the recipe's own."
     )
     score: Score = Score()
-    parallel: Literal["serial", "cv-parallel"] = Field(
-        default="serial", description="cv-parallel: a run on each of launch.devices at a time."
-    )
+    parallel: Parallel = Field(default="serial", description="cv-parallel: a run on each of launch.devices at a time.")
 
     @field_validator("pool")
     @classmethod
@@ -139,7 +142,10 @@ class PlannedRun(_Model):
 
 
 class CrossValidationPlan(_Model):
-    """``cross_validation.json``: the runs in the order in which they are trained, and what they are made of."""
+    """``cross_validation.json``: the runs in the order in which they are trained, and what they are made of.
+
+    ``metrics`` are those of the score; without ``folds_digest`` the data is trained on as it is.
+    """
 
     format: Literal[1] = 1
     name: str
@@ -147,7 +153,7 @@ class CrossValidationPlan(_Model):
     recipe: str
     config_digest: Sha256
     data_digest: Sha256
-    folds_digest: Sha256
+    folds_digest: Sha256 | None
     metrics: tuple[str, ...]
     settings: CrossValidation
     runs: tuple[PlannedRun, ...]
@@ -158,6 +164,32 @@ class CrossValidationPlan(_Model):
 
     def identity_of(self, run: PlannedRun) -> RunIdentity:
         return RunIdentity(run.run_id, run.run_name, group=self.tune, job_type=self.name)
+
+
+def plan_of(
+    name: str, tune: str | None, config: "TrainConfig", data_digest: str, folds_digest: str | None = None
+) -> CrossValidationPlan:
+    """The runs of ``config``'s cross-validation, with new ids: seed by seed, and of each seed fold by fold."""
+    settings = config.cross_validation
+    return CrossValidationPlan(
+        name=name,
+        tune=tune,
+        recipe=config.name,
+        config_digest=config.digest,
+        data_digest=data_digest,
+        folds_digest=folds_digest,
+        metrics=config.scoring,
+        settings=settings,
+        runs=tuple(
+            PlannedRun(run_name=run_name(name, fold, seed), run_id=new_run_id(), fold=fold, seed=seed)
+            for seed in settings.seeds_of(config.seed)
+            for fold in range(settings.run_folds or settings.folds)
+        ),
+    )
+
+
+def write_plan(directory: Path, plan: CrossValidationPlan) -> None:
+    write_text(directory / PLAN_FILE, plan.model_dump_json(indent=2) + "\n")
 
 
 def read_plan(directory: Path) -> CrossValidationPlan:

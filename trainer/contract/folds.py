@@ -87,7 +87,8 @@ class _Pool:
             groups = _regions(self.rows, self.together, self.settings.group)
         self._refuse_few(groups)
         strata = self._strata() if method not in ("kfold", "region") else [0] * len(self.rows)
-        splits = _wrapped(self._splitter().split, [0] * len(self.rows), strata, groups)
+        grouped = "region" in method or not self.alone
+        splits = _wrapped(self._splitter().split, [0] * len(self.rows), strata, groups if grouped else None)
         return [val.tolist() for _, val in splits]
 
     def _splitter(self) -> Any:
@@ -149,17 +150,18 @@ def _held_out(rows: Sequence[Row], together: Sequence[int], settings: CrossValid
 def _share(groups: Groups, share: float) -> list[int]:
     from sklearn import model_selection as sk
 
-    kind = sk.ShuffleSplit if len(set(groups)) == len(groups) else sk.GroupShuffleSplit
-    ((_, test),) = _wrapped(kind(1, test_size=share, random_state=RANDOM_STATE).split, [0] * len(groups), None, groups)
+    alone = len(set(groups)) == len(groups)
+    kind = sk.ShuffleSplit if alone else sk.GroupShuffleSplit
+    split = kind(1, test_size=share, random_state=RANDOM_STATE).split
+    ((_, test),) = _wrapped(split, [0] * len(groups), None, None if alone else groups)
     return list(test.tolist())
 
 
 def _named(values: Sequence[str], cut: HeldOut, field: str) -> list[int]:
     missing = sorted(set(cut.values) - set(values))
     if missing:
-        problems = [
-            Problem("cross_validation.test.values", one, f"a {field} of the data", field=field) for one in missing
-        ]
+        expected, place = f"a {field} of the data", "cross_validation.test.values"
+        problems = [Problem("recipe", one, expected, field=place) for one in missing]
         raise ContractError("what is to be held out is not there", problems)
     return [number for number, value in enumerate(values) if value in cut.values]
 

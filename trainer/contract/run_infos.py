@@ -99,6 +99,12 @@ def run_info(directory: Path, plan: CrossValidationPlan, run: PlannedRun) -> Run
     return None
 
 
+def note_failure(directory: Path, plan: CrossValidationPlan, run: PlannedRun, failure: Failure) -> None:
+    """``run`` has ended without a result, whoever launched it; when it is trained again its result will count."""
+    path = directory / plan.directory_of(run) / FAILURE_FILE
+    write_text(path, failure.model_dump_json(indent=2) + "\n")
+
+
 def _ended_well(result: TrainResult, place: str, plan: CrossValidationPlan, run: PlannedRun) -> RunInfo:
     return RunInfo(
         **run.model_dump(),

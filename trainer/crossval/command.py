@@ -6,9 +6,10 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 from trainer.contract.attempts import STOPPED, failure_path
-from trainer.contract.cross_validation import CrossValidation, CrossValidationPlan, FoldMethod, PlannedRun
+from trainer.contract.cross_validation import CrossValidationPlan, FoldMethod, Parallel, PlannedRun
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import write_text
 from trainer.contract.results import Failure
@@ -36,14 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--only", action="append", metavar="RUN", help="train these runs alone (f1s42); of a name given"
     )
     parser.add_argument("--folds", type=int, metavar="N")
-    parser.add_argument("--method", choices=FoldMethod.__args__)  # type: ignore[attr-defined]
+    parser.add_argument("--method", choices=get_args(FoldMethod))
     parser.add_argument("--seeds", metavar="N", help="how many (42, 21, 69, …), or which ones: [7, 8]")
-    parser.add_argument("--parallel", choices=CrossValidation.model_fields["parallel"].annotation.__args__)  # type: ignore[union-attr]
+    parser.add_argument("--parallel", choices=get_args(Parallel))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """The exit code: 0 all runs have a result, 75 stopped, else what the failed runs ended with."""
-    from trainer.crossval.start import place_of
+    from trainer.crossval.place import place_of
     from trainer.engine.callbacks.stopping import Stop
     from trainer.engine.failure import explained
 
@@ -71,11 +72,7 @@ def _cross_validate(arguments: argparse.Namespace, directory: Path, report: Repo
     pool.train(chosen)
     if pool.stopped:
         raise Stop(f"stopped by a signal; {plan.name} goes on when it is started again with --resume", STOPPED)
-    result = summarise(directory)
-    done = (
-        f"no score yet: not all of its {len(plan.runs)} runs have ended" if result is None else _told_of(result, plan)
-    )
-    report.info(done)
+    report.info(_outcome(summarise(directory), plan))
     return _exit_code(directory, pool.failures)
 
 
@@ -97,7 +94,9 @@ def _told(plan: CrossValidationPlan, chosen: list[PlannedRun]) -> str:
     return all_of_them if len(chosen) == len(plan.runs) else f"{len(chosen)} of {all_of_them}"
 
 
-def _told_of(result: CrossValidationResult, plan: CrossValidationPlan) -> str:
+def _outcome(result: CrossValidationResult | None, plan: CrossValidationPlan) -> str:
+    if result is None:
+        return f"no score yet: not all of the {len(plan.runs)} runs have ended"
     of = f"{plan.settings.score.mean} mean of {', '.join(plan.metrics)}" if len(plan.metrics) > 1 else plan.metrics[0]
     unstable = [run.run_name for run in result.runs if run.is_unstable]
     stable = f"unstable: {', '.join(unstable)}" if unstable else "stable"

@@ -18,9 +18,8 @@ from pathlib import Path
 from trainer.contract.attempts import Heartbeat, attempt_dir, failure_path, read_beat
 from trainer.contract.cross_validation import CrossValidationPlan, PlannedRun
 from trainer.contract.errors import ContractError, Problem
-from trainer.contract.files import write_text
 from trainer.contract.results import FAILURE_FILE, RESULT_FILE, Failure
-from trainer.contract.run_infos import run_info
+from trainer.contract.run_infos import note_failure, run_info
 from trainer.contract.train_config import ENVIRONMENT_PREFIX, Launch, TrainConfig
 from trainer.crossval.start import fold_directory
 from trainer.process import die_with_parent
@@ -135,7 +134,7 @@ class Pool:
         elif not self.stopped:
             failure = _failure(place, code)
             self.failures[run.run_name] = code if code > 0 else 1, failure
-            write_text(place / FAILURE_FILE, failure.model_dump_json(indent=2) + "\n")
+            note_failure(self.directory, self.plan, run, failure)
             self.report.info(f"{run.run_name} failed ({failure.kind}): {failure.message.splitlines()[-1]}")
 
     def _beat(self, runs: Sequence[PlannedRun]) -> None:

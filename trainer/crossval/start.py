@@ -1,6 +1,8 @@
 """A cross-validation begins: its place, its folds as data directories, its plan. Everything later only reads them."""
 
 import argparse
+import contextlib
+import fcntl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,22 +12,14 @@ from trainer.contract.cross_validation import (
     PLAN_FILE,
     CrossValidation,
     CrossValidationPlan,
-    PlannedRun,
+    plan_of,
     read_plan,
+    write_plan,
 )
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import write_json, write_text
 from trainer.contract.folds import Folds, folds_of
 from trainer.contract.manifest import LABEL_FIELDS, Row
-from trainer.contract.names import (
-    PLAIN_NAME,
-    cross_validation_directory,
-    cross_validation_name,
-    flaw_of_name,
-    new_run_id,
-    random_name,
-    run_name,
-)
 from trainer.contract.shard_index import DATA_FILE, DataSpec, Selection, read_data_spec, read_index
 from trainer.contract.train_config import LABEL_OF_TASK, TrainConfig
 from trainer.contract.yaml_io import dump_yaml
@@ -34,79 +28,36 @@ from trainer.data.staging import data_directory
 Say = Callable[[str], None]
 
 
-def place_of(arguments: argparse.Namespace) -> Path:
-    """The directory of the cross-validation that is asked for.
-
-    Raises:
-        ContractError: a name is no name, or taken.
-    """
-    root: Path = arguments.artifact_dir
-    name, tune, asked = arguments.name, arguments.tune, arguments.resume or arguments.only
-    problems = [Problem(f"--{field}", flaw, PLAIN_NAME) for field, flaw in _flaws(name=name, tune=tune)]
-    if (tune is None) != (arguments.index is None) or (tune is not None and name is not None):
-        problems.append(Problem("--tune", "not both of --tune and --index", "both of them, without --name; or neither"))
-    if asked and name is None and tune is None:
-        problems.append(Problem("--resume and --only", "no name", "--name, or --tune and --index"))
-    if problems:
-        raise ContractError("the cross-validation has no usable name", problems)
-    if tune is not None:
-        name = cross_validation_name(tune, arguments.index)
-    name = name or random_name(lambda one: (root / cross_validation_directory(one)).exists())
-    directory = root / cross_validation_directory(name, tune)
-    if (directory / PLAN_FILE).exists() and not asked:
-        problem = Problem("--name", f"{name}, which is in {directory}", "a name that is given once")
-        raise ContractError("the name is taken", [problem], "Give --resume to go on with that cross-validation.")
-    return directory
-
-
-def _flaws(**names: str | None) -> Iterator[tuple[str, str]]:
-    for field, name in names.items():
-        if name is not None and (flaw := flaw_of_name(name)):
-            yield field, flaw
-
-
 def started(arguments: argparse.Namespace, config: TrainConfig, directory: Path, say: Say) -> CrossValidationPlan:
     """The plan in ``directory``, made now if there is none; the recipe as it is used lies beside it.
 
     Raises:
         ContractError: the data cannot be cut so, or what is in ``directory`` was planned otherwise.
     """
-    data = data_directory(arguments.data, directory, say)
-    spec = _whole(read_data_spec(data), data)
-    plan = _kept(directory, config, spec) if (directory / PLAN_FILE).exists() else None
-    if plan is None:
-        plan = _planned(arguments.tune, config, directory, spec)
-    # Where and how it is trained may change from one start to the next.
-    write_text(directory / "train.yaml", dump_yaml(config.model_dump(mode="json")))
+    with _planning(directory):
+        data = data_directory(arguments.data, directory, say)
+        spec = _whole(read_data_spec(data), data)
+        if not (directory / PLAN_FILE).exists():
+            folds = _cut(config, directory, spec)
+            # Last: what is planned has its folds.
+            write_plan(directory, plan_of(directory.name, arguments.tune, config, spec.digest, folds.digest))
+        plan = _kept(directory, config, spec)
+        # Where and how it is trained may change from one start to the next.
+        write_text(directory / "train.yaml", dump_yaml(config.model_dump(mode="json")))
     return plan
+
+
+@contextlib.contextmanager
+def _planning(directory: Path) -> Iterator[None]:
+    """Processes that are to train some runs each may be started at once, and must have one plan."""
+    with open(directory / ".planning", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def fold_directory(directory: Path, fold: int) -> Path:
     """The data directory of ``fold``."""
     return directory / "folds" / f"f{fold}"
-
-
-def _planned(tune: str | None, config: TrainConfig, directory: Path, spec: DataSpec) -> CrossValidationPlan:
-    settings = config.cross_validation
-    folds = _cut(config, directory, spec)
-    plan = CrossValidationPlan(
-        name=directory.name,
-        tune=tune,
-        recipe=config.name,
-        config_digest=config.digest,
-        data_digest=spec.digest,
-        folds_digest=folds.digest,
-        metrics=config.scoring,
-        settings=settings,
-        runs=tuple(
-            PlannedRun(run_name=run_name(directory.name, fold, seed), run_id=new_run_id(), fold=fold, seed=seed)
-            for seed in settings.seeds_of(config.seed)
-            for fold in range(settings.run_folds or settings.folds)
-        ),
-    )
-    # Last: what is planned has its folds.
-    write_text(directory / PLAN_FILE, plan.model_dump_json(indent=2) + "\n")
-    return plan
 
 
 def _kept(directory: Path, config: TrainConfig, spec: DataSpec) -> CrossValidationPlan:

@@ -5,7 +5,10 @@ the trial's directory.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import dagster as dg
@@ -16,6 +19,7 @@ from trainer.contract.files import digest_of
 from trainer.contract.train_config import TrainConfig
 from training_assets import metadata, partitions
 from training_assets.assets.evaluation import EVALUATION_SOURCES, evaluate, evaluation_metadata, export
+from training_assets.cross_validated import cross_validate, directory_of, means_of
 from training_assets.launchers import Launcher, LaunchSpec
 from training_assets.launchers.session import HANDLE_FILE, Observer, Spent, spent_on
 from training_assets.observability import Trip
@@ -93,6 +97,8 @@ class TrialWork:
         """
         if stop := self.place.stop:
             return self._record("stopped", stop.reason)
+        if self.folds_or_seeds:
+            return self._cross_validated(context, launcher)
         run = self._training(profile)
         try:
             run.finished(context, launcher, profile, lambda inner, spec: _Watch(self, launcher, spec, inner))
@@ -104,6 +110,33 @@ class TrialWork:
         exported = export(context, launcher, self.places, checkpoint)
         evaluation = self._evaluated(context, launcher, registry, checkpoint)
         return self._record("completed", "", checkpoint, exported, evaluation)
+
+    @property
+    def folds_or_seeds(self) -> bool:
+        """Whether it is several trainings."""
+        return self.sweep.sweep.cross_validation.runs > 1
+
+    @property
+    def directory(self) -> Path:
+        """Of its run, or of all of them."""
+        if self.folds_or_seeds:
+            return directory_of(self.places, self.sweep, self.plan.trial)
+        return run_directory(self.places, self.sweep, self.plan)
+
+    def _cross_validated(self, context: dg.AssetExecutionContext, launcher: Launcher) -> TrialRun:
+        """Its figures are the runs' means; the model of the best settings is for the sweep's end to make."""
+
+        def observe(spec: LaunchSpec) -> Observer:
+            return _Watch(self, launcher, spec, None)
+
+        try:
+            number = self.plan.trial
+            result = cross_validate(context, launcher, self.places, self.sweep, number, self.settings, observe)
+        except Ended as ended:
+            return self._record("stopped", str(ended))
+        finally:
+            self.say_spent(spent_on(self.directory))
+        return self._record("completed", "", metrics=means_of(result))
 
     def _training(self, profile: Profile) -> TrainingRun:
         plan, directory = self.plan, run_directory(self.places, self.sweep, self.plan)
@@ -141,10 +174,9 @@ class TrialWork:
         checkpoint: Checkpoint | None = None,
         exported: ExportedModel | None = None,
         evaluation: Evaluation | None = None,
+        metrics: Mapping[str, float] = MappingProxyType({}),
     ) -> TrialRun:
-        directory = run_directory(self.places, self.sweep, self.plan)
-        spent = spent_on(directory)
-        metrics: dict[str, float] = {}
+        spent = spent_on(self.directory)
         if evaluation and exported:
             compared = compared_by(self.sweep.sweep.goals)
             metrics = trial_metrics(evaluation.report, exported.exports, compared=compared)
@@ -155,8 +187,8 @@ class TrialWork:
             reason=reason,
             params=dict(self.plan.params),
             run_id=self.plan.run_id,
-            directory=self.places.relative(directory),
-            metrics=metrics,
+            directory=self.places.relative(self.directory),
+            metrics=dict(metrics),
             node_seconds=spent.seconds,
             gpu_hours=spent.gpu_hours,
             usd=spent.usd,

@@ -115,7 +115,10 @@ class _Tick:
 
     def _look_of(self, sweep: Sweeping, trial: Trial, run: dg.DagsterRun) -> Look:
         state, final = self._state(sweep, trial, run)  # before its epochs: of what has ended, all are seen
-        return Look(trial.id, state, sweep.epochs_of(trial), final)
+        epochs = sweep.epochs_of(trial)
+        if final and not epochs:  # several trainings: only all of them together say anything
+            epochs = {sweep.sweep.epochs: final}
+        return Look(trial.id, state, epochs, final)
 
     def _state(self, sweep: Sweeping, trial: Trial, run: dg.DagsterRun) -> tuple[Seen, dict[str, float]]:
         if not run.is_finished or run.tags.get(WILL_RETRY_TAG) == "true":

@@ -84,8 +84,8 @@ class SliceRefused(_Event):
 class _Wanted(_Event):
     """Something that a person or another system is to do for a recipe.
 
-    ``slice``, ``production`` (its version) and ``rows`` (the targets that it misses) are there where a mined slice is
-    why.
+    ``slice`` and ``rows`` (the targets that are missed on it) are there where a slice is why, ``production`` (its
+    version) where it is production that misses them.
     """
 
     project: str
@@ -103,7 +103,7 @@ class SweepRequested(_Wanted):
 
 
 class DataRequested(_Wanted):
-    """More data like a mined slice is wanted."""
+    """More data like a slice is wanted."""
 
     type: Literal["data.requested"] = "data.requested"
 

@@ -177,6 +177,20 @@ def wanted_for_slice(
     )
 
 
+def wanted_by_sweep(project: str, recipe: str, sweep: str, name: str, rows: Sequence[GateRow]) -> DataRequested:
+    """More data like the slice ``name``, because every trial of ``sweep`` misses ``rows`` on it."""
+    return DataRequested(
+        id=digest_of(["data_request", recipe, "sweep", sweep, name]),
+        at=datetime.now(UTC),
+        message=f"more data is wanted for {recipe}: all trials of sweep {sweep} are below target on slice {name}",
+        project=project,
+        recipe=recipe,
+        cause="sweep",
+        slice=name,
+        rows=tuple(rows),
+    )
+
+
 def weekly_sweep(recipe: TrainConfig, week: str) -> SweepRequested:
     """The sweep that ``recipe`` wants each week; ``week`` names it, and it is told once."""
     return SweepRequested(

@@ -105,6 +105,8 @@ class Controller:
             if self._resumed():
                 continue
             if refusal := self.purse.refusal(len(trials)):
+                if self._resumed():  # a search that would have let a new trial go first is asked again
+                    continue
                 return refusal
             if self.baseline is not None and not len(trials):
                 trials.asked(0, Suggestion(self.baseline), self.clock())

@@ -111,3 +111,7 @@ class CrossValidation(_Model):
     method: Literal["kfold", "stratified", "shuffle", "region", "region-stratified", "none"] | None = Field(
         default=None, description="How folds are cut; none with one fold, kfold with several."
     )
+
+    @property
+    def runs(self) -> int:
+        return self.folds * self.seeds

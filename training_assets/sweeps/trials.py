@@ -22,7 +22,7 @@ class Decision:
     """What was decided of a trial after an epoch, and by what.
 
     ``rung`` is the epoch that it was compared at, ``threshold`` the value it had to reach (larger is better),
-    ``peers`` how many trials that came from.
+    ``peers`` how many trials that came from. ``parent`` is the trial whose copy takes a stopped one's place.
     """
 
     verdict: Verdict
@@ -31,6 +31,7 @@ class Decision:
     rung: int | None = None
     threshold: float | None = None
     peers: int = 0
+    parent: int | None = None
 
 
 CONTINUE = Decision("continue")

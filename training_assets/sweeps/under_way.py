@@ -23,6 +23,7 @@ from training_assets.sweeps.parameters import overrides
 from training_assets.sweeps.place import StopRequest, SweepPlace, SweepPlan, TrialPlan
 from training_assets.sweeps.purse import SweepPurse
 from training_assets.sweeps.search import search_of
+from training_assets.sweeps.search.base import Search
 from training_assets.sweeps.sweep_file import Settled
 from training_assets.sweeps.trials import Params, Trial, Trials
 
@@ -95,16 +96,7 @@ def sweeping(place: SweepPlace, places: Places, launcher: Launcher) -> Iterator[
     """
     plan, sweep, recipe = place.plan, place.sweep, place.recipe
     with journal_of(place.root) as journal:
-        search = search_of(
-            sweep.space,
-            sweep.goals,
-            sweep.strategy,
-            sweep.early_stop,
-            sweep.pbt,
-            sweep.epochs,
-            journal,
-            time.time,
-        )
+        search = search_for(sweep, journal)
         purse = purse_of(place, journal, launcher)
         controller = Controller(search, purse, sweep.budget.parallelism, time.time, baseline_of(sweep, recipe))
         yield Sweeping(place, places, plan, sweep, recipe, journal, controller)
@@ -121,6 +113,13 @@ def baseline_of(sweep: Settled, recipe: TrainConfig) -> Params | None:
     except ValueError:
         return None
     return own if sweep.baseline == "include" and sweep.strategy.name != "grid" else None
+
+
+def search_for(sweep: Settled, trials: Trials) -> Search:
+    """The search that the sweep asks for, as it stands after ``trials``."""
+    return search_of(
+        sweep.space, sweep.goals, sweep.strategy, sweep.early_stop, sweep.pbt, sweep.epochs, trials, time.time
+    )
 
 
 def purse_of(place: SweepPlace, trials: Trials, launcher: Launcher) -> SweepPurse:

@@ -9,7 +9,8 @@ import pytest
 
 from trainer.contract.delivery import read_delivery
 from trainer.contract.errors import ContractError
-from trainer.contract.shard_index import read_head, read_index
+from trainer.contract.files import digest_of
+from trainer.contract.shard_index import DataSpec, Selection, read_head, read_index
 from trainer.data.loader import read_mask
 from trainer.data.shards import ShardReader, stage
 
@@ -27,6 +28,36 @@ def test_members_read_by_offset_are_the_files_as_delivered(delivery, rows, tmp_p
     for index, row in enumerate(rows):
         assert reader.read(index, "png") == (delivery / row.source_ref).read_bytes()
         assert reader.read(index, "semantic.png") == (delivery / str(row.semantic_ref)).read_bytes()
+
+
+def test_a_selection_has_its_samples_in_its_order_and_no_other(delivery, rows, tmp_path):
+    paths = [shard.path for shard in stage(rows, delivery, tmp_path, samples_per_shard=20)]
+    reader = ShardReader(paths, Selection(samples=(45, 3, 20), labels={"boxes": 3}))
+    assert [reader.row(index) for index in range(len(reader))] == [rows[45], rows[3], rows[20]]
+    assert reader.read(1, "png") == (delivery / rows[3].source_ref).read_bytes()
+    assert rows[20].sample_id in reader.name(2)
+    assert reader.label_counts == {"boxes": 3}
+    with pytest.raises(IndexError):
+        reader.row(3)
+    # Decoded images are kept by sample number: never under the same name as another selection's.
+    assert reader.keys != ShardReader(paths).keys
+    assert reader.keys != ShardReader(paths, Selection(samples=(3, 45, 20), labels={})).keys
+
+
+def test_a_selection_beyond_its_shards_is_refused(delivery, rows, tmp_path):
+    paths = [shard.path for shard in stage(rows, delivery, tmp_path)]
+    with pytest.raises(ContractError, match="sample 48"):
+        ShardReader(paths, Selection(samples=(0, 48), labels={}))
+
+
+def test_a_selection_makes_other_data_and_none_leaves_the_digest_as_it_was():
+    plain = DataSpec(splits={"train": ("shards/ab.json",)})
+    assert plain.digest == digest_of({"train": ["ab"]})
+    assert "selection" not in plain.text
+    some = plain.model_copy(update={"selection": {"train": Selection(samples=(0, 2), labels={})}})
+    other = plain.model_copy(update={"selection": {"train": Selection(samples=(0, 1), labels={})}})
+    assert len({plain.digest, some.digest, other.digest}) == 3
+    assert DataSpec.model_validate_json(some.text) == some
 
 
 def test_the_webdataset_library_reads_the_shards_as_they_are(delivery, rows, tmp_path):

@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.storage.tags import PARTITION_NAME_TAG, RUN_KEY_TAG
 
@@ -56,14 +57,15 @@ class Daemon:
                 dg.DagsterRun(job_name=str(request.job_name), tags=tags, run_config=request.run_config)
             )
             return
-        result = self.defs.resolve_job_def(str(request.job_name)).execute_in_process(
-            instance=self.instance,
-            run_config=dict(request.run_config),
-            asset_selection=list(request.asset_selection) if request.asset_selection else None,
-            partition_key=tags.pop(PARTITION_NAME_TAG, None),
-            tags=tags,
-            raise_on_error=False,
-        )
+        with partition_loading_context(dynamic_partitions_store=self.instance):
+            result = self.defs.resolve_job_def(str(request.job_name)).execute_in_process(
+                instance=self.instance,
+                run_config=dict(request.run_config),
+                asset_selection=list(request.asset_selection) if request.asset_selection else None,
+                partition_key=tags.pop(PARTITION_NAME_TAG, None),
+                tags=tags,
+                raise_on_error=False,
+            )
         self.results.append(result)
 
     def runs(self, job: str | None = None, **tags: str) -> list[dg.DagsterRun]:

@@ -31,6 +31,7 @@ class Launch:
 
     rate: float
     epoch: int = 0
+    begun_after: int = 0
     state: Seen = "running"
     stop: Decision | None = None
 
@@ -47,7 +48,7 @@ class Launch:
             self.state = "completed"
 
     def look(self, trial: int) -> Look:
-        epochs = {one: {METRIC: self.value(one)} for one in range(1, self.epoch + 1)}
+        epochs = {one: {METRIC: self.value(one)} for one in range(self.begun_after + 1, self.epoch + 1)}
         return Look(trial, self.state, epochs, {"latency_p95_ms": 5.0} if self.state == "completed" else {})
 
     def value(self, epoch: int) -> float:
@@ -100,7 +101,9 @@ class World:
     def _controller(self, journal: Journal) -> Controller:
         goals, stopping = Goals((Objective(METRIC),)), EarlyStop(first_rung=3)
         strategy = Strategy.model_validate({"name": self.strategy, "seed": 3})
-        search = search_of(SPACE, goals, strategy, stopping, Pbt(), EPOCHS, journal, lambda: 0.0)
+        search = search_of(
+            SPACE, goals, strategy, stopping, Pbt(population=5, quantile=0.4), EPOCHS, journal, lambda: 0.0
+        )
         return Controller(search, self.purse, self.parallelism, lambda: 0.0, {"optim.lr": 0.5})
 
     def _looks(self, journal: Journal) -> Iterator[Look]:
@@ -115,7 +118,8 @@ class World:
             before = self.launches.get((trial.id, trial.resumed - 1))
             rate = trial.params["optim.lr"]
             assert isinstance(rate, float)
-            self.launches[key] = Launch(rate, before.epoch if before else 0)
+            begun_after = trial.suggestion.epoch
+            self.launches[key] = Launch(rate, before.epoch if before else begun_after, begun_after)
 
     def _kill_at_a_write(self, journal: Journal) -> None:
         write = journal._write
@@ -189,13 +193,13 @@ def test_what_could_not_be_started_is_asked_for_again(tmp_path: Path) -> None:
 
 
 @settings(max_examples=12, deadline=None)
-@given(kills=st.lists(st.integers(0, 40), max_size=8))
+@given(kills=st.lists(st.integers(0, 40), max_size=8), strategy=st.sampled_from(["asha", "hyperband", "pbt"]))
 def test_killed_at_any_write_it_goes_on_as_if_it_had_not_been(
-    kills: list[int], tmp_path_factory: pytest.TempPathFactory
+    kills: list[int], strategy: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    undisturbed = World(tmp_path_factory.mktemp("undisturbed"))
+    undisturbed = World(tmp_path_factory.mktemp("undisturbed"), strategy=strategy)
     expected = undisturbed.to_the_end()
-    world = World(tmp_path_factory.mktemp("killed"))
+    world = World(tmp_path_factory.mktemp("killed"), strategy=strategy)
     for _ in range(500):
         world.writes_left = kills.pop() if kills else math.inf
         try:
@@ -209,3 +213,22 @@ def test_killed_at_any_write_it_goes_on_as_if_it_had_not_been(
     trials = read_trials(world.directory)
     assert repr(list(trials)) == repr(list(expected))
     assert world.started == undisturbed.started, "no trial is started twice, none is lost"
+
+
+@pytest.mark.parametrize("parallelism", [1, 3, 5])
+def test_a_population_trains_side_by_side_whatever_the_places(tmp_path: Path, parallelism: int) -> None:
+    world = World(tmp_path, parallelism=parallelism, strategy="pbt")
+    trials = world.to_the_end()
+    assert {trial.state for trial in trials} <= {"completed", "stopped", "failed"}, "nobody is left resting"
+    copies = [trial for trial in trials if trial.suggestion.parent is not None]
+    assert copies
+    for copy in copies:
+        assert min(copy.curve) == copy.suggestion.epoch + 1
+        assert copy.suggestion.epoch in trials[copy.suggestion.parent].curve
+    assert all(trial.resumed == 0 for trial in trials) == (parallelism == 5), "pauses only where not all have a place"
+
+
+@pytest.mark.parametrize("most", [3, 6])
+def test_members_that_rest_go_on_when_the_budget_has_no_more_trials(tmp_path: Path, most: int) -> None:
+    world = World(tmp_path, parallelism=2, strategy="pbt", purse=Purse(most=most))
+    assert {trial.state for trial in world.to_the_end()} <= {"completed", "stopped", "failed"}

@@ -110,6 +110,7 @@ def _provenance(summary: SweepSummary) -> dict[str, str]:
     found = {
         "recipe": f"{sweep.recipe} of project {sweep.project}",
         **{name: f"{at:%Y-%m-%d %H:%M} {at:%Z}".strip() for name, at in times.items() if at is not None},
+        "window": sweep.window,
         "data": sweep.data_digest,
         "git commit": sweep.git_sha,
         "registered": summary.outcome.registered,

@@ -10,7 +10,7 @@ from trainer.contract.train_config import TrainConfig
 from training_assets.sweeps.goals import Goals
 from training_assets.sweeps.report.defaults import recommended
 from training_assets.sweeps.report.importance import importances, shares
-from training_assets.sweeps.report.leaderboard import leaderboard, standings
+from training_assets.sweeps.report.leaderboard import Standing, leaderboard, standings
 from training_assets.sweeps.report.summary import (
     Axis,
     Baseline,
@@ -39,10 +39,11 @@ def summarise(
 ) -> SweepSummary:
     """All that the report shows. Also of a sweep that still runs, or that came to nothing.
 
-    ``facts`` are those of trials by their number, ``recipe`` is what the trials changed. The winner is
-    ``outcome``'s, else the best that may win.
+    ``facts`` are those of trials by their number, ``recipe`` is what the trials changed. Without a ``baseline`` the
+    trial that is the recipe as it is is one, if there is any. The winner is ``outcome``'s, else the best that may win.
     """
     ordered = standings(trials, facts or {}, goals)
+    baseline = baseline or _unchanged(ordered, goals, recipe)
     rows = leaderboard(ordered, goals, baseline)
     varied = [one for one in space.parameters if one.distribution.size > 1]
     axes = axes_of(varied, recipe)
@@ -65,6 +66,16 @@ def summarise(
         budget=budget or BudgetFacts(),
         outcome=outcome,
     )
+
+
+def _unchanged(ordered: Sequence[Standing], goals: Goals, recipe: TrainConfig | None) -> Baseline | None:
+    values = {} if recipe is None else recipe.model_dump(mode="json")
+    for one in ordered:
+        params = one.trial.params.items()
+        if values and one.eligible and all(value_at(values, name) == plain(value) for name, value in params):
+            names = {objective.metric for objective in goals.objectives}
+            return Baseline(name="recipe", metrics={name: one.metrics[name] for name in sorted(names)})
+    return None
 
 
 def axes_of(parameters: Sequence[Parameter], recipe: TrainConfig | None) -> list[Axis]:

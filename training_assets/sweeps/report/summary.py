@@ -35,7 +35,7 @@ class Axis(_Model):
 
 
 class SweepFacts(_Model):
-    """What the sweep was. Times are None where it has not begun, or not ended."""
+    """What the sweep was, and why it was started (``because``). Times are None where it has not begun, or not ended."""
 
     name: str
     recipe: str
@@ -44,6 +44,8 @@ class SweepFacts(_Model):
     seed: NonNegativeInt = 0
     started_at: AwareDatetime | None = None
     ended_at: AwareDatetime | None = None
+    window: str | None = None
+    because: str = ""
     data_digest: str | None = None
     git_sha: str | None = None
 

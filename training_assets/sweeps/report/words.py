@@ -41,6 +41,8 @@ def told(summary: SweepSummary) -> Iterator[str]:
     """The facts in the order in which they are asked for."""
     outcome, sweep = summary.outcome, summary.sweep
     yield f"{ENDED[outcome.ended]}{f': {outcome.reason}' if outcome.reason else ''}."
+    if sweep.because:
+        yield f"Started because of {sweep.because}."
     yield f"{_states(summary)}; strategy {sweep.strategy}, seed {sweep.seed}, recipe {sweep.recipe}."
     yield (
         "Objective: "

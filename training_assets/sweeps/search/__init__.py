@@ -7,11 +7,15 @@ from training_assets.sweeps.goals import Goals
 from training_assets.sweeps.search.base import Search
 from training_assets.sweeps.search.composed import Clock, Composed, Proposer
 from training_assets.sweeps.search.grid import Grid
+from training_assets.sweeps.search.pbt import PbtSearch, Population
 from training_assets.sweeps.search.random import Random
+from training_assets.sweeps.search.ray import ray_search
 from training_assets.sweeps.settings import EarlyStop, Pbt, Strategy
 from training_assets.sweeps.space import Space
+from training_assets.sweeps.stopping import rules_of
 from training_assets.sweeps.stopping.asha import Asha, rungs_of
 from training_assets.sweeps.stopping.base import Rule
+from training_assets.sweeps.stopping.hyperband import Hyperband
 from training_assets.sweeps.trials import Trials
 
 
@@ -42,9 +46,10 @@ def search_of(
     """
     Raises:
         ValueError: the strategy cannot search this space.
+        ContractError: Ray is asked for and not installed, or does not do what the strategy asks for.
     """
     setup = Setup(space, goals, strategy, early_stop, pbt, epochs, trials, clock)
-    return STRATEGIES[strategy.name](setup)
+    return by_ray(setup) if strategy.backend == "ray" else STRATEGIES[strategy.name](setup)
 
 
 def composed(proposer: Callable[[Setup], Proposer], *rules: Callable[[Setup], Rule]) -> Callable[[Setup], Search]:
@@ -59,7 +64,7 @@ def composed(proposer: Callable[[Setup], Proposer], *rules: Callable[[Setup], Ru
 
 def asked_for(setup: Setup) -> list[Rule]:
     """The rules that ``early_stop`` asks for beside the strategy's own."""
-    return []
+    return rules_of(setup.early_stop, setup.goals)
 
 
 def randomly(setup: Setup) -> Proposer:
@@ -71,12 +76,30 @@ def by_grid(setup: Setup) -> Proposer:
 
 
 def asha(setup: Setup) -> Rule:
-    rungs = rungs_of(setup.early_stop.first_rung, setup.early_stop.eta, setup.epochs)
-    return Asha(setup.goals.first, rungs, setup.early_stop.eta)
+    asked = setup.early_stop
+    if setup.goals.constraints or len(setup.goals.objectives) > 1:
+        return Hyperband(setup.goals, asked.first_rung, asked.eta, setup.epochs, brackets=1)
+    return Asha(setup.goals.first, rungs_of(asked.first_rung, asked.eta, setup.epochs), asked.eta)
+
+
+def hyperband(setup: Setup) -> Rule:
+    return Hyperband(setup.goals, setup.early_stop.first_rung, setup.early_stop.eta, setup.epochs)
+
+
+def by_population(setup: Setup) -> Search:
+    population = Population(setup.space, setup.goals, setup.pbt, setup.epochs, setup.strategy.seed)
+    return PbtSearch(population, asked_for(setup), setup.trials, setup.clock)
+
+
+def by_ray(setup: Setup) -> Search:
+    parts = setup.space, setup.goals, setup.strategy, setup.early_stop, setup.epochs, setup.trials, setup.clock
+    return ray_search(*parts, asked_for(setup))
 
 
 STRATEGIES: Mapping[str, Callable[[Setup], Search]] = {
     "random": composed(randomly),
     "grid": composed(by_grid),
     "asha": composed(randomly, asha),
+    "hyperband": composed(randomly, hyperband),
+    "pbt": by_population,
 }

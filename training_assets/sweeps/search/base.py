@@ -20,7 +20,10 @@ class Search(Protocol):
         ...
 
     def resume(self) -> int | None:
-        """A paused trial whose turn it is to go on, which it thereby does."""
+        """A paused trial whose turn it is to go on, which it thereby does.
+
+        None may mean that a new trial's turn is first: asked again without one, a paused one goes on.
+        """
         ...
 
     def report(self, trial_id: int, epoch: int, metrics: Mapping[str, float]) -> Decision:

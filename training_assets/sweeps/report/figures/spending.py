@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
+from training_assets.sweeps.report.books import TRIAL_HOURS
 from training_assets.sweeps.report.figures.svg import Scale, about, axes, line, of_trial, path, svg, text, tones_of
 from training_assets.sweeps.report.summary import Cap, SweepSummary, TrialRow
 
 WIDTH, HEIGHT = 480, 280
 LEFT, RIGHT, TOP, BOTTOM = 64, 20, 20, 44
-FIELDS = {"USD": "cost_usd", "GPU hours": "gpu_hours", "hours": "seconds"}
+FIELDS = {"USD": "cost_usd", "GPU hours": "gpu_hours", TRIAL_HOURS: "seconds"}
 
 
 def over_time(summary: SweepSummary) -> str:
@@ -59,7 +60,7 @@ def _costs(summary: SweepSummary) -> tuple[str, list[tuple[TrialRow, float]]]:
     """In the budget's unit if that is known of any trial, else in whatever is."""
     rows = sorted(summary.trials, key=lambda row: row.id)
     for unit in (summary.budget.unit, *FIELDS):
-        field, scale = FIELDS.get(unit, ""), 3600.0 if unit == "hours" else 1.0
+        field, scale = FIELDS.get(unit, ""), 3600.0 if FIELDS.get(unit) == "seconds" else 1.0
         found = [(row, value / scale) for row in rows if (value := getattr(row, field, None)) is not None]
         if any(cost > 0 for _, cost in found):
             return unit, found
