@@ -21,15 +21,14 @@ from training_assets.records import SweepResult
 from training_assets.stores.dvc import DvcStore
 from training_assets.stores.events import Outbox
 from training_assets.stores.registry import Registry
+from training_assets.sweep_metadata import sweep_metadata
 from training_assets.sweeps.place import sweep_place
 from training_assets.sweeps.report import tables
 from training_assets.sweeps.report.markdown import sweep_report as report_of
-from training_assets.sweeps.report.words import headline
 from training_assets.versions import code_version
 
 HERE = ("training_assets/assets/sweep.py", "training_assets/finals", "training_assets/sweeps/report")
 REGISTERED = "winner_registered"
-ROWS = 25
 
 
 def sweep_report_asset(recipe: TrainConfig) -> dg.AssetsDefinition:
@@ -102,26 +101,28 @@ def _record(closing: Closing, made: End) -> SweepResult:
 
 
 def _metadata(closing: Closing, made: End) -> dict[str, Any]:
-    summary = made.summary
-    several = len(summary.objectives) > 1
+    summary, seeds = made.summary, made.order.seeds
+    header = ("trial", *map(str, seeds.seeds))
+    retrained = [(summary.trial(trial).name, *values) for trial, values in seeds.values.items()]
     return {
-        "result": headline(summary),
+        **sweep_metadata(summary),
         "winner": made.winner.contender.name if made.winner else "none",
-        "leaderboard": _table(tables.leaderboard_table(summary, ROWS)),
-        **({"pareto_front": _table(tables.front_table(summary))} if several else {}),
-        **{f"importance/{one.metric}": _table(tables.importance_table(one)) for one in summary.importance[:1]},
         "best_judged_again": _table(tables.packages_table(summary)),
-        "budget": dg.MetadataValue.md("\n".join(f"- {one}" for one in closing.purse.ledger().sentences())),
-        "trials": len(summary.trials),
         **(
-            registered_metadata(made.entry, made.registered, made.winner.evaluation.report, closing.registry)
-            if made.entry and made.registered and made.winner
-            else {}
+            {f"seeds/{seeds.objective.metric}": metadata.table(("trial", *seeds.seeds), retrained)} if retrained else {}
         ),
+        "budget_in_words": dg.MetadataValue.md("\n".join(f"- {one}" for one in closing.purse.ledger().sentences())),
+        **_registration(closing, made),
         "report": dg.MetadataValue.md(report_of(summary)),
         "page": dg.MetadataValue.path(str(made.page)),
         "packages": dg.MetadataValue.path(str(closing.place.report / "top")),
-    }  # fmt: skip
+    }
+
+
+def _registration(closing: Closing, made: End) -> dict[str, Any]:
+    if made.entry is None or made.registered is None or made.winner is None:
+        return {}
+    return registered_metadata(made.entry, made.registered, made.winner.evaluation.report, closing.registry)
 
 
 def _table(table: tables.Table) -> dg.MarkdownMetadataValue:

@@ -10,13 +10,16 @@ import dagster as dg
 from pydantic import BaseModel
 
 from trainer.contract.files import write_text
+from trainer.contract.names import cross_validation_name
 from trainer.contract.train_config import TrainConfig
 from training_assets.launchers import Launcher
 from training_assets.places import Places
 from training_assets.policies import reaching_storage
 from training_assets.profiles import Profile
+from training_assets.records import TrialRun
 from training_assets.stores.dvc import DvcStore
 from training_assets.stores.entries import CHECKPOINT, PRODUCTION, RegistryEntry
+from training_assets.stores.record_store import MissingRecord, RecordStore
 from training_assets.stores.registry import Registry
 from training_assets.sweeps.journal import read_trials
 from training_assets.sweeps.place import SweepPlace, SweepPlan
@@ -61,6 +64,19 @@ class Closing:
     @cached_property
     def purse(self) -> SweepPurse:
         return purse_of(self.place, self.trials, self.launcher)
+
+    @cached_property
+    def runs(self) -> dict[int, TrialRun]:
+        """What is on record of each trial; one that failed has none."""
+        store, key = RecordStore(self.places), dg.AssetKey([self.plan.recipe, "trial"])
+        found: dict[int, TrialRun] = {}
+        for trial in self.trials:
+            try:
+                found[trial.id] = store.read(key, cross_validation_name(self.place.tune, trial.id), TrialRun)
+            except MissingRecord as missing:
+                if trial.state == "completed":
+                    self.context.log.warning(f"trial {trial.id} is left out: {missing}")
+        return found
 
     @cached_property
     def production(self) -> RegistryEntry | None:

@@ -7,12 +7,12 @@ from pathlib import Path
 from trainer.contract.files import write_bytes
 from training_assets.assets.release import announced
 from training_assets.finals.closing import Closing
-from training_assets.finals.contenders import Contender, contenders_of, facts_of_trials
+from training_assets.finals.contenders import Contender, contenders_of
 from training_assets.finals.learning import asked_for_data, proposed
 from training_assets.finals.order import Order, ordered
 from training_assets.finals.packages import Package, packages_of
 from training_assets.finals.smoke import SmokeSet, smoke_set
-from training_assets.finals.summary import ending, packaged, summary_of
+from training_assets.finals.summary import ending, packaged, summarised
 from training_assets.policies import reaching_storage
 from training_assets.records import Registered
 from training_assets.stores.entries import CHECKPOINT, RegistryEntry
@@ -43,64 +43,57 @@ def end(closing: Closing, outbox: Outbox) -> End:
     Raises:
         dg.RetryRequested, dg.Failure: as launched commands and the archive do.
     """
-    facts = facts_of_trials(closing)
-    judged = contenders_of(closing, facts)
+    judged = contenders_of(closing)
     order = ordered(closing, [one for one in judged if one.may_win])
-    smoke, no_smoke = _smoke(closing) if order.best else (None, "")
-    packages = packages_of(closing, order.best[: closing.sweep.top_k], smoke)
+    smoke, no_smoke = _smoke(closing) if order.best else (None, [])
+    packages, missing = packages_of(closing, order.best[: closing.sweep.top_k], smoke)
     winner = next((one for one in packages if one.passes), None)
-    outcome = _outcome(closing, judged, order, packages, winner, no_smoke)
-    told = summary_of(closing, facts, judged, outcome)
-    entry, record = (None, None) if winner is None else _registered(closing, outbox, winner, told)
-    outcome = outcome.model_copy(
-        update={
-            "registered": entry and f"{entry.reference} ({', '.join(record.aliases) if record else ''})",
-            "proposal": proposed(closing, told),
-            "data_request": asked_for_data(closing, judged, outbox),
-        }
-    )
-    summary = told.model_copy(update={"outcome": outcome})
+    outcome = _outcome(closing, judged, order, packages, winner)
+    told = outcome.model_copy(update={"notes": (*outcome.notes, *missing, *no_smoke)})
+    summary = summarised(closing, judged, told)
+    entry, record = (None, None) if winner is None else _registered(closing, outbox, winner, summary)
+    proposal, no_proposal = proposed(closing, summary)
+    found = {
+        "registered": entry and record and f"{entry.reference} ({', '.join(record.aliases)})",
+        "proposal": proposal,
+        "data_request": asked_for_data(closing, judged, outbox),
+        "notes": (*told.notes, *filter(None, [no_proposal])),
+    }
+    summary = summary.model_copy(update={"outcome": told.model_copy(update=found)})
     page = write_report(summary, closing.place.report)
     return End(summary, page, packages, order, winner, entry, record, smoke)
 
 
-def _smoke(closing: Closing) -> tuple[SmokeSet | None, str]:
+def _smoke(closing: Closing) -> tuple[SmokeSet | None, list[str]]:
     """The smoke set, or why this sweep's models cannot be judged on it."""
     made = smoke_set(closing)
     misfits = made.misfits(closing)
-    return (None, f"Not judged on the smoke set: {'; '.join(misfits)}.") if misfits else (made, "")
+    return (None, [f"Not judged on the smoke set: {'; '.join(misfits)}."]) if misfits else (made, [])
 
 
 def _outcome(
-    closing: Closing,
-    judged: list[Contender],
-    order: Order,
-    packages: list[Package],
-    winner: Package | None,
-    no_smoke: str,
+    closing: Closing, judged: list[Contender], order: Order, packages: list[Package], winner: Package | None
 ) -> Outcome:
     first = winner.contender if winner else next(iter(order.best), None)
     return ending(closing).model_copy(
         update={
-            "winner": first and first.id,
+            "winner": None if first is None else first.id,
             "stability": order.said,
             "packages": packaged(closing, packages),
-            "notes": tuple(_notes(judged, packages, winner, no_smoke)),
+            "notes": tuple(_notes(judged, order, packages)),
         }
     )
 
 
-def _notes(judged: list[Contender], packages: list[Package], winner: Package | None, no_smoke: str) -> Iterator[str]:
+def _notes(judged: list[Contender], order: Order, packages: list[Package]) -> Iterator[str]:
     for one in judged:
         if one.gate.blocks:
             yield f"{one.name} may not win, {one.gate.name}: {one.gate.failures}."
-    if not packages:
+    if not order.best:
         yield "No trial may win: none ran to its end within all constraints and gates."
     for package in packages:
         if not package.passes:
             yield f"{package.contender.name} is not registered, {package.failures}."
-    if no_smoke:
-        yield no_smoke
 
 
 def _registered(

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import dagster as dg
+
 from trainer.contract.eval_report import EvalReport
 from trainer.contract.files import digest_of, write_text
 from training_assets.assets.evaluation import evaluate
@@ -14,9 +16,11 @@ from training_assets.assets.release import draft_of, refuse_other_model, release
 from training_assets.dashboard import write_dashboard
 from training_assets.facts import facts_of
 from training_assets.finals.closing import Closing, kept
-from training_assets.finals.contenders import Contender
+from training_assets.finals.contenders import Contender, slice_gate
+from training_assets.finals.models import Model, model_of
 from training_assets.finals.smoke import SmokeSet
-from training_assets.gates import JUDGED_SPLIT
+from training_assets.finals.trainings import OutOfBudget
+from training_assets.gates import JUDGED_SPLIT, GateResult
 from training_assets.model_card import model_card
 from training_assets.records import Checkpoint, Evaluation, ExportedModel, ModelCard
 from training_assets.stores.entries import Draft, SweepLineage
@@ -48,21 +52,25 @@ class Package:
         return "; ".join(f"{gate.name}: {gate.failures}" for gate in self.draft.gates if gate.blocks)
 
 
-def packages_of(closing: Closing, best: list[Contender], smoke: SmokeSet | None) -> list[Package]:
-    """``best``, in this order, below ``report/top``; what lay there before is replaced."""
-    top = closing.place.report / "top"
-    made = [_judged(closing, one, top / f"{rank}-{one.name}", smoke) for rank, one in enumerate(best, start=1)]
+def packages_of(closing: Closing, best: list[Contender], smoke: SmokeSet | None) -> tuple[list[Package], list[str]]:
+    """``best``, in this order, below ``report/top``; what lay there before is replaced. And why one is not there."""
+    top, made, missing = closing.place.report / "top", [], []
+    for rank, one in enumerate(best, start=1):
+        try:
+            model = model_of(closing, one)
+        except (OutOfBudget, dg.Failure) as why:
+            missing.append(f"{one.name} is not packaged, its model could not be trained: {why}.")
+            continue
+        made.append(_judged(closing, one, model, top / f"{rank}-{one.name}", smoke))
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(top)
     for package in made:
         _gather(package)
-    return made
+    return made, missing
 
 
-def _judged(closing: Closing, one: Contender, directory: Path, smoke: SmokeSet | None) -> Package:
-    checkpoint, exported = one.record.checkpoint, one.record.exported
-    assert checkpoint is not None, "it ran to its end"
-    assert exported is not None, "it was judged"
+def _judged(closing: Closing, one: Contender, model: Model, directory: Path, smoke: SmokeSet | None) -> Package:
+    checkpoint, exported = model.checkpoint, model.exported
     evaluation = _evaluated(closing, one, checkpoint)
     refuse_other_model(checkpoint, evaluation, exported, closing.places)
     card = _described(closing, checkpoint, evaluation, exported)
@@ -80,9 +88,15 @@ def _judged(closing: Closing, one: Contender, directory: Path, smoke: SmokeSet |
         directory=directory,
         files=released_files(checkpoint, evaluation, exported, card, closing.places),
         evaluation=evaluation,
-        draft=draft,
+        draft=draft.model_copy(update={"gates": (*draft.gates, *_against_today(closing, evaluation))}),
         smoke=None if smoke is None else _smoked(closing, one, checkpoint, smoke),
     )
+
+
+def _against_today(closing: Closing, evaluation: Evaluation) -> list[GateResult]:
+    """The sweep's own gate once more: production may be another than when the trial was judged."""
+    asked = slice_gate(closing, evaluation)
+    return [] if asked is None else [asked]
 
 
 def _evaluated(closing: Closing, one: Contender, checkpoint: Checkpoint) -> Evaluation:

@@ -1,13 +1,17 @@
 """A sweep that is through: ordered, gated, judged again, registered once, reported; killed and asked again."""
 
+import json
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from tests.training_assets.finals.conftest import AP, IOU, RATES, SPACE
 from trainer.contract.train_config import TrainConfig
 from training_assets.launchers import LaunchSpec
 from training_assets.lineage import describe
+from training_assets.records import TrialRun
+from training_assets.sweeps.learning import apply, read_proposal
 from training_assets.sweeps.report import read_summary
 
 
@@ -132,3 +136,45 @@ def test_a_broken_constraint_keeps_a_trial_out(swept: Any) -> None:
     assert swept.report().success
     assert swept.record.winner == "t-cv2"
     assert swept.record.best == ("t-cv2", "t-cv0")
+
+
+def test_a_slice_that_all_trials_fail_asks_for_data_once(swept: Any) -> None:
+    swept.trainer.nights = lambda config: {IOU: 0.3 + config.optim.lr}
+    swept.graph.edit("slices.yaml", lambda text: text + "  targets: {segmentation/mIoU: 0.4}\n")
+    assert swept.graph.run("dataset_version", "eval_shards").success
+    swept.started(SPACE).tried(RATES)
+    assert swept.report().success
+    assert swept.report().success
+    request = json.loads((swept.place.report / "data_request.json").read_text())
+    (wanted,) = request["slices"]
+    assert (wanted["slice"], wanted["metric"], wanted["trials"]) == ("night", IOU, 3)
+    assert (wanted["best_trial"], round(wanted["gap"], 6)) == ("t-cv1", 0.07)
+    assert wanted["frames"]["present"] == 12
+    assert set(wanted["examples"]) == {"val000", "val004"}
+    told = (swept.graph.profile.store / "events.jsonl").read_text()
+    assert told.count('"data.requested"') == 1
+    assert read_summary(swept.place.report).outcome.data_request == "data_request.json"
+
+
+def test_the_winners_settings_are_proposed_for_the_recipe(through: Any) -> None:
+    assert through.report().success
+    proposal = read_proposal(through.place.report / "proposal" / "proposal.json")
+    assert [(one.field, one.before, one.after) for one in proposal.changes] == [("optim.lr", 0.01, 0.03)]
+    assert apply(proposal, through.graph.profile.recipes.parent) == [through.graph.profile.recipes / "tiny.yaml"]
+
+
+def test_the_winner_of_cross_validations_is_trained_on_all_of_the_data_once(swept: Any) -> None:
+    swept.started({**SPACE, "top_k": 1, "max_regression_percent": 5}).tried(RATES)
+    for number in range(3):
+        key = dg.AssetKey(["tiny", "trial"])
+        record = swept.graph.records.read(key, f"t-cv{number}", TrialRun)
+        nothing = dict.fromkeys(("checkpoint", "exported", "evaluation"))
+        swept.graph.records.write(key, f"t-cv{number}", record.model_copy(update=nothing))
+    before = swept.launched("train")
+    assert swept.report().success
+    assert swept.report().success
+    assert swept.launched("train") == before + 1
+    entry = swept.registry.find("tests@1.0.0")
+    assert entry.lineage.sweep.trial == "t-cv1"
+    assert "optim.lr=0.03" in entry.lineage.run.overrides
+    assert [gate.name for gate in entry.gates][-1] == "slices_kept"
