@@ -108,9 +108,7 @@ def _metadata(closing: Closing, made: End) -> dict[str, Any]:
         **sweep_metadata(summary),
         "winner": made.winner.contender.name if made.winner else "none",
         "best_judged_again": _table(tables.packages_table(summary)),
-        **(
-            {f"seeds/{seeds.objective.metric}": metadata.table(("trial", *seeds.seeds), retrained)} if retrained else {}
-        ),
+        **({f"seeds/{seeds.objective.metric}": metadata.table(header, retrained)} if retrained else {}),
         "budget_in_words": dg.MetadataValue.md("\n".join(f"- {one}" for one in closing.purse.ledger().sentences())),
         **_registration(closing, made),
         "report": dg.MetadataValue.md(report_of(summary)),

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from tests.training_assets.finals.conftest import AP, IOU, RATES, SPACE
+from tests.training_assets.finals.conftest import AP, IOU, RATES, SPACE, WINDOW
 from trainer.contract.train_config import TrainConfig
 from training_assets.launchers import LaunchSpec
 from training_assets.lineage import describe
@@ -142,6 +142,7 @@ def test_a_slice_that_all_trials_fail_asks_for_data_once(swept: Any) -> None:
     swept.trainer.nights = lambda config: {IOU: 0.3 + config.optim.lr}
     swept.graph.edit("slices.yaml", lambda text: text + "  targets: {segmentation/mIoU: 0.4}\n")
     assert swept.graph.run("dataset_version", "eval_shards").success
+    assert swept.graph.run("tiny/training_set", window=WINDOW).success
     swept.started(SPACE).tried(RATES)
     assert swept.report().success
     assert swept.report().success
