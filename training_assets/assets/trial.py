@@ -235,7 +235,7 @@ class _Watch:
             self._said = now
             self.work.say_spent(self._spent(now))
             sweep = self.work.sweep
-            if exhausted := purse_of(sweep, read_trials(sweep.root), self.launcher).exhausted():
+            if exhausted := purse_of(sweep, read_trials(sweep.root), self.launcher, HEARTBEAT_SECONDS).exhausted():
                 raise Ended(exhausted)
         return None if self.inner is None else self.inner.poll(now, cost_usd, waiting)
 

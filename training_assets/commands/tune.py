@@ -118,6 +118,7 @@ class _Tune:
     journal: Journal
     launcher: Launcher
     at_work: dict[int, Handle] = field(default_factory=dict)
+    on: dict[int, int | None] = field(default_factory=dict)
 
     def carry_out(self) -> None:
         controller, told = self._controller(), ""
@@ -186,8 +187,8 @@ class _Tune:
             return None
         known = json.loads(kept.read_bytes())
         found = self.launcher.attach(Handle("", self._spec(trial, known["attempt"]), known["at"]))
-        if found is None or self.launcher.poll(found).state == "interrupted":
-            return None
+        if found is None or self.launcher.poll(found).state not in STATES:
+            return None  # it ended with us: it goes on where it was left
         self.at_work[trial.id] = found
         return found
 
@@ -214,7 +215,7 @@ class _Tune:
 
     def _spec(self, trial: Trial, attempt: str | None = None) -> LaunchSpec:
         cv, asked = self.sweep.cross_validation, self.asked
-        directory, device = self._directory(trial), self.devices[trial.id % len(self.devices)]
+        directory, device = self._directory(trial), self._device(trial.id)
         chosen = {"training.eval_every": 1, **trial.params, "training.epochs": self.sweep.epochs}
         settings = overridden(self.recipe, overrides(chosen))
         settings = settings if device is None else _on(settings, device)
@@ -223,17 +224,19 @@ class _Tune:
         arguments = (
             *("crossval", str(recipe), "--data", str(asked.data.resolve())),
             *("--artifact-dir", str(asked.artifacts.resolve()), "--tune", self.place.tune, "--index", str(trial.id)),
-            *(
-                "--resume",
-                "--folds",
-                str(cv.folds),
-                "--seeds",
-                f"[{settings.seed}]" if cv.seeds == 1 else str(cv.seeds),
-            ),
+            *("--resume", "--folds", str(cv.folds)),
+            *("--seeds", f"[{settings.seed}]" if cv.seeds == 1 else str(cv.seeds)),
             *("--method", cv.method or ("kfold" if cv.folds > 1 else "none")),
         )
         launch = settings.launch.model_copy(update={"strategy": "ddp_fork"})
         return LaunchSpec(arguments, directory.resolve(), attempt or new_attempt(), launch=launch)
+
+    def _device(self, number: int) -> int | None:
+        """The one that the trial has, or the first that no other has."""
+        if number not in self.on:
+            taken = {self.on[other] for other in self.at_work}
+            self.on[number] = next(one for one in self.devices if one not in taken)
+        return self.on[number]
 
     def _directory(self, trial: Trial) -> Path:
         cv = cross_validation_name(self.place.tune, trial.id)
@@ -259,8 +262,6 @@ def _say_the_best(place: SweepPlace, sweep: Settled) -> int:
     goal = sweep.goals.first
     done = [trial for trial in read_trials(place.root) if trial.state == "completed" and goal.metric in trial.metrics]
     for trial in sorted(done, key=lambda one: goal.score(one.metrics), reverse=True):
-        settings = ", ".join(overrides(trial.params))
-        say(
-            f"{cross_validation_name(place.tune, trial.id)}  {goal.metric} {trial.metrics[goal.metric]:.4f}  {settings}"
-        )
+        settings, value = ", ".join(overrides(trial.params)), f"{goal.metric} {trial.metrics[goal.metric]:.4f}"
+        say(f"{cross_validation_name(place.tune, trial.id)}  {value}  {settings}")
     return 0 if done else 1

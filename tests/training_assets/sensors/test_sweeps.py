@@ -56,7 +56,7 @@ def begin(graph: Graph, tmp_path: Path) -> Callable[..., SweepPlace]:
         file.write_text(yaml.safe_dump({**SWEEP, **changes}))
         recipe = recipe_named(graph.profile, "tiny")
         asked = AskedSweep(file, recipe, graph.profile.recipes / "tiny.yaml", tune, "manual", "a test")
-        return start(asked, graph.places)
+        return start(asked, graph.places, graph.trainer)
 
     return begin
 

@@ -134,7 +134,8 @@ class Effect(_Model):
 class Importance(_Model):
     """Who says so (``evaluator``), from how many ``trials``, and by which value (``basis``).
 
-    Without ``effects``, ``note`` says why. ``fit`` is the out-of-bag R² of a surrogate.
+    ``fit`` is the out-of-bag R² of a forest fitted to these trials: how much they tell at all. ``note`` says why there
+    are no ``effects``, or that they tell little.
     """
 
     evaluator: str

@@ -17,8 +17,8 @@ from training_assets.sweeps.search.composed import Clock, Composed, Proposer
 from training_assets.sweeps.search.random import Random
 from training_assets.sweeps.settings import EarlyStop, Strategy
 from training_assets.sweeps.space import Space
-from training_assets.sweeps.stopping.asha import rungs_of
 from training_assets.sweeps.stopping.base import Rule
+from training_assets.sweeps.stopping.rungs import rungs_of
 from training_assets.sweeps.stopping.standing import finite_score
 from training_assets.sweeps.trials import CONTINUE, Decision, Suggestion, Trial, Trials
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from training_assets.sweeps.goals import Goals, Objective
-from training_assets.sweeps.stopping.asha import best_until, rungs_of
-from training_assets.sweeps.stopping.standing import Place, ahead_of, objectives_known, place_of
+from training_assets.sweeps.stopping.rungs import best_until, rungs_of
+from training_assets.sweeps.stopping.standing import Place, ahead_of, finite_score, objectives_known, place_of
 from training_assets.sweeps.trials import CONTINUE, Decision, Trial, Trials
 
 
@@ -33,9 +33,9 @@ class Hyperband:
 
     def decide(self, trial: Trial, epoch: int, trials: Trials) -> Decision:
         bracket = self.bracket_of(trial.id)
-        rung = rung_reached(trial, epoch, self.rungs[bracket:])
         objectives = objectives_known(trial, epoch, self.goals)
-        if rung is None or not objectives:
+        rung = rung_reached(trial, epoch, self.rungs[bracket:], objectives) if objectives else None
+        if rung is None:
             return CONTINUE
         if trials is not self._trials:
             self._trials, self._places = trials, {}
@@ -68,7 +68,7 @@ class Hyperband:
         key = (trial.id, rung, objectives)
         if key in self._places:
             return self._places[key]
-        epoch = rung if rung in trial.curve else min((one for one in trial.curve if one > rung), default=None)
+        epoch = first_evaluation(trial, rung, objectives)
         place = self._place_after(trial, epoch, objectives) if epoch else None
         if place and epoch and (trial.epoch > epoch or trial.state not in ("running", "paused")):
             self._places[key] = place
@@ -85,10 +85,13 @@ class Hyperband:
         places, ahead = max(1, count // self.eta), ahead_of(own, peers)
         goes_on = ahead < places
         where = f"rung {rung} of bracket {bracket}" if self.brackets > 1 else f"rung {rung}"
-        goes = "goes" if places == 1 else "go"
-        reason = f"after epoch {epoch} {ahead} of {count} trials are ahead at {where}, where {places} {goes} on"
         threshold = self._threshold(own, peers, places)
+        reason = self._reason(own, epoch, threshold, f"{ahead} of {count}", places, where)
         return Decision("continue" if goes_on else "stop", reason, self.name, rung, threshold, count)
+
+    def _reason(self, own: Place, epoch: int, threshold: float | None, ahead: str, places: int, where: str) -> str:
+        go = "goes" if places == 1 else "go"
+        return f"after epoch {epoch} {ahead} trials are ahead at {where}, where {places} {go} on"
 
     def _threshold(self, own: Place, peers: Sequence[Place], places: int) -> float | None:
         """The score of the last that goes on; None with several objectives, or where none is feasible."""
@@ -96,7 +99,16 @@ class Hyperband:
         return scores[places - 1][0] if len(own.scores) == 1 and len(scores) >= places else None
 
 
-def rung_reached(trial: Trial, epoch: int, rungs: Sequence[int]) -> int | None:
+def rung_reached(trial: Trial, epoch: int, rungs: Sequence[int], objectives: Sequence[Objective]) -> int | None:
     """The last rung that ``epoch`` is the trial's first evaluation at or after."""
-    before = max((one for one in trial.curve if one < epoch), default=trial.suggestion.epoch)
-    return max((rung for rung in rungs if before < rung <= epoch), default=None)
+    rung = max((rung for rung in rungs if rung <= epoch), default=None)
+    if rung is None or trial.suggestion.epoch >= rung:
+        return None
+    return rung if first_evaluation(trial, rung, objectives) == epoch else None
+
+
+def first_evaluation(trial: Trial, rung: int, objectives: Sequence[Objective]) -> int | None:
+    """The first epoch at or after ``rung`` with all the objectives."""
+    later = (epoch for epoch in trial.curve if epoch >= rung)
+    known = (epoch for epoch in later if all(finite_score(trial, epoch, one) is not None for one in objectives))
+    return min(known, default=None)

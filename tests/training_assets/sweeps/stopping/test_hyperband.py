@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training_assets.sweeps.goals import Constraint, Goals, Objective
-from training_assets.sweeps.stopping.asha import Asha
 from training_assets.sweeps.stopping.hyperband import Hyperband
 from training_assets.sweeps.stopping.standing import Place, ahead_of, crowding_distances
 from training_assets.sweeps.trials import Suggestion, Trials
@@ -29,21 +28,6 @@ def test_brackets_keep_their_shares_from_the_start():
     rule = Hyperband(MAP, first_rung=3, eta=3, epochs=52)
     assert [rule.bracket_of(trial_id) for trial_id in range(8)] == [0, 1, 0, 2, 0, 1, 0, 0]
     assert rule.bracket_of(17) == rule.bracket_of(0)
-
-
-@given(
-    curves=st.lists(st.lists(st.floats(0, 1), min_size=9, max_size=9), min_size=1, max_size=12),
-    every=st.sampled_from([1, 2]),
-)
-def test_one_bracket_is_asha(curves: list[list[float]], every: int):
-    rule, asha, trials = Hyperband(MAP, 1, 3, 9, brackets=1), Asha(MAP.first, (1, 3), 3), Trials()
-    for trial_id, curve in enumerate(curves):
-        trials.asked(trial_id, Suggestion({}), 0.0)
-        for epoch, value in list(enumerate(curve, 1))[::every]:
-            trials.reported(trial_id, epoch, {"mAP": value}, 0.0)
-            ours, theirs = (one.decide(trials[trial_id], epoch, trials) for one in (rule, asha))
-            fields = [(one.verdict, one.rule, one.rung, one.threshold, one.peers) for one in (ours, theirs)]
-            assert fields[0] == fields[1]
 
 
 def reported(trials: Trials, trial_id: int, epoch: int, **metrics: float) -> None:
