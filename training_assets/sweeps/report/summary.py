@@ -199,7 +199,10 @@ class Package(_Model):
 
 
 class Outcome(_Model):
-    """How the sweep ended. ``stability`` is what other seeds say of the ranking; the rest names what was made."""
+    """How the sweep ended. ``stability`` is what other seeds say of the ranking; the rest names what was made.
+
+    ``notes`` are sentences on who may not win and why, and on what was not done.
+    """
 
     ended: Literal["completed", "budget", "cancelled", "failed", "running"]
     reason: str = ""
@@ -209,6 +212,7 @@ class Outcome(_Model):
     registered: str | None = None
     proposal: str | None = None
     data_request: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class SweepSummary(_Model):
