@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from training_assets.sweeps.goals import Goals
 from training_assets.sweeps.search.base import Search
+from training_assets.sweeps.search.bayes import Bayes
 from training_assets.sweeps.search.composed import Clock, Composed, Proposer
 from training_assets.sweeps.search.grid import Grid
 from training_assets.sweeps.search.pbt import PbtSearch, Population
@@ -13,9 +14,10 @@ from training_assets.sweeps.search.ray import ray_search
 from training_assets.sweeps.settings import EarlyStop, Pbt, Strategy
 from training_assets.sweeps.space import Space
 from training_assets.sweeps.stopping import rules_of
-from training_assets.sweeps.stopping.asha import Asha, rungs_of
+from training_assets.sweeps.stopping.asha import Asha
 from training_assets.sweeps.stopping.base import Rule
 from training_assets.sweeps.stopping.hyperband import Hyperband
+from training_assets.sweeps.stopping.rungs import rungs_of
 from training_assets.sweeps.trials import Trials
 
 
@@ -56,15 +58,10 @@ def composed(proposer: Callable[[Setup], Proposer], *rules: Callable[[Setup], Ru
     """A strategy of a proposer and its own rules; those that ``early_stop`` asks for come after them."""
 
     def make(setup: Setup) -> Search:
-        own = [rule(setup) for rule in rules]
-        return Composed(proposer(setup), [*own, *asked_for(setup)], setup.goals, setup.trials, setup.clock)
+        every = [*(rule(setup) for rule in rules), *rules_of(setup.early_stop, setup.goals)]
+        return Composed(proposer(setup), every, setup.goals, setup.trials, setup.clock)
 
     return make
-
-
-def asked_for(setup: Setup) -> list[Rule]:
-    """The rules that ``early_stop`` asks for beside the strategy's own."""
-    return rules_of(setup.early_stop, setup.goals)
 
 
 def randomly(setup: Setup) -> Proposer:
@@ -75,11 +72,13 @@ def by_grid(setup: Setup) -> Proposer:
     return Grid(setup.space)
 
 
+def by_model(setup: Setup) -> Proposer:
+    rungs = rungs_of(setup.early_stop.first_rung, setup.early_stop.eta, setup.epochs)
+    return Bayes(setup.space, setup.goals, (*rungs, setup.epochs), setup.strategy.seed)
+
+
 def asha(setup: Setup) -> Rule:
-    asked = setup.early_stop
-    if setup.goals.constraints or len(setup.goals.objectives) > 1:
-        return Hyperband(setup.goals, asked.first_rung, asked.eta, setup.epochs, brackets=1)
-    return Asha(setup.goals.first, rungs_of(asked.first_rung, asked.eta, setup.epochs), asked.eta)
+    return Asha(setup.goals, setup.early_stop.first_rung, setup.early_stop.eta, setup.epochs)
 
 
 def hyperband(setup: Setup) -> Rule:
@@ -88,18 +87,20 @@ def hyperband(setup: Setup) -> Rule:
 
 def by_population(setup: Setup) -> Search:
     population = Population(setup.space, setup.goals, setup.pbt, setup.epochs, setup.strategy.seed)
-    return PbtSearch(population, asked_for(setup), setup.trials, setup.clock)
+    return PbtSearch(population, rules_of(setup.early_stop, setup.goals), setup.trials, setup.clock)
 
 
 def by_ray(setup: Setup) -> Search:
     parts = setup.space, setup.goals, setup.strategy, setup.early_stop, setup.epochs, setup.trials, setup.clock
-    return ray_search(*parts, asked_for(setup))
+    return ray_search(*parts, rules_of(setup.early_stop, setup.goals))
 
 
 STRATEGIES: Mapping[str, Callable[[Setup], Search]] = {
     "random": composed(randomly),
     "grid": composed(by_grid),
+    "bayes": composed(by_model),
     "asha": composed(randomly, asha),
     "hyperband": composed(randomly, hyperband),
+    "bayes+asha": composed(by_model, asha),
     "pbt": by_population,
 }

@@ -9,6 +9,8 @@ from training_assets.sweeps.stopping.base import Rule, verdict_of
 from training_assets.sweeps.trials import Decision, Suggestion, Trial, Trials, TrialState
 
 Clock = Callable[[], float]
+NOT_FINITE = "finite"
+"""The rule that stops a trial whose objective is no finite number."""
 
 
 class Proposer(Protocol):
@@ -65,5 +67,5 @@ def not_finite(trial: Trial, epoch: int, goals: Goals) -> Decision | None:
     for objective in goals.objectives:
         value = trial.curve[epoch].get(objective.metric, 0.0)
         if not math.isfinite(value):
-            return Decision("stop", f"{objective.metric} is {value} after epoch {epoch}", rule="finite")
+            return Decision("stop", f"{objective.metric} is {value} after epoch {epoch}", rule=NOT_FINITE)
     return None

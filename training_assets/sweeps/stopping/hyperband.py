@@ -11,23 +11,24 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from training_assets.sweeps.goals import Goals, Objective
-from training_assets.sweeps.stopping.asha import best_until, rungs_of
+from training_assets.sweeps.stopping.rungs import best_until, rungs_of
 from training_assets.sweeps.stopping.standing import Place, ahead_of, objectives_known, place_of
 from training_assets.sweeps.trials import CONTINUE, Decision, Trial, Trials
 
 
 class Hyperband:
-    """Of the trials of a bracket at a rung the best of every ``eta`` go on; with one bracket this is ASHA.
+    """Of the trials of a bracket at a rung the best of every ``eta`` go on.
 
     With one objective a trial stands by its best up to the rung, with several by what it has there: the bests of
     several may be of no one checkpoint. Where a rung's epoch was not evaluated, the first evaluation after it counts.
     """
 
-    def __init__(self, goals: Goals, first_rung: int, eta: int, epochs: int, brackets: int | None = None) -> None:
+    name = "hyperband"
+
+    def __init__(self, goals: Goals, first_rung: int, eta: int, epochs: int) -> None:
         self.goals, self.eta = goals, eta
         self.rungs = rungs_of(first_rung, eta, epochs)
-        self.brackets = brackets or 1 + max(0, math.floor(math.log(epochs / first_rung, eta) + 1e-9))
-        self.name = "hyperband" if self.brackets > 1 else "asha"
+        self.brackets = 1 + max(0, math.floor(math.log(epochs / first_rung, eta) + 1e-9))
         self._trials: Trials | None = None
         self._places: dict[tuple[int, int, tuple[Objective, ...]], Place] = {}
 
@@ -84,11 +85,13 @@ class Hyperband:
         count = len(peers) + 1
         places, ahead = max(1, count // self.eta), ahead_of(own, peers)
         goes_on = ahead < places
-        where = f"rung {rung} of bracket {bracket}" if self.brackets > 1 else f"rung {rung}"
-        goes = "goes" if places == 1 else "go"
-        reason = f"after epoch {epoch} {ahead} of {count} trials are ahead at {where}, where {places} {goes} on"
         threshold = self._threshold(own, peers, places)
+        reason = self._reason(own, epoch, threshold, f"{ahead} of {count}", places, f"rung {rung} of bracket {bracket}")
         return Decision("continue" if goes_on else "stop", reason, self.name, rung, threshold, count)
+
+    def _reason(self, own: Place, epoch: int, threshold: float | None, ahead: str, places: int, where: str) -> str:
+        go = "goes" if places == 1 else "go"
+        return f"after epoch {epoch} {ahead} trials are ahead at {where}, where {places} {go} on"
 
     def _threshold(self, own: Place, peers: Sequence[Place], places: int) -> float | None:
         """The score of the last that goes on; None with several objectives, or where none is feasible."""

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training_assets.sweeps.goals import Constraint, Goals, Objective
-from training_assets.sweeps.stopping.asha import Asha
 from training_assets.sweeps.stopping.hyperband import Hyperband
 from training_assets.sweeps.stopping.standing import Place, ahead_of, crowding_distances
 from training_assets.sweeps.trials import Suggestion, Trials
@@ -31,41 +30,28 @@ def test_brackets_keep_their_shares_from_the_start():
     assert rule.bracket_of(17) == rule.bracket_of(0)
 
 
-@given(
-    curves=st.lists(st.lists(st.floats(0, 1), min_size=9, max_size=9), min_size=1, max_size=12),
-    every=st.sampled_from([1, 2]),
-)
-def test_one_bracket_is_asha(curves: list[list[float]], every: int):
-    rule, asha, trials = Hyperband(MAP, 1, 3, 9, brackets=1), Asha(MAP.first, (1, 3), 3), Trials()
-    for trial_id, curve in enumerate(curves):
-        trials.asked(trial_id, Suggestion({}), 0.0)
-        for epoch, value in list(enumerate(curve, 1))[::every]:
-            trials.reported(trial_id, epoch, {"mAP": value}, 0.0)
-            ours, theirs = (one.decide(trials[trial_id], epoch, trials) for one in (rule, asha))
-            fields = [(one.verdict, one.rule, one.rung, one.threshold, one.peers) for one in (ours, theirs)]
-            assert fields[0] == fields[1]
-
-
 def reported(trials: Trials, trial_id: int, epoch: int, **metrics: float) -> None:
     trials.asked(trial_id, Suggestion({}), 0.0)
     trials.reported(trial_id, epoch, metrics, 0.0)
 
 
 def test_several_objectives_keep_the_front_and_say_so():
-    rule, trials = Hyperband(TWO, 1, 2, 2, brackets=1), Trials()
+    rule, trials = Hyperband(TWO, 1, 2, 2), Trials()
+    rule.bracket_of = lambda trial_id: 0
     for trial_id, (value, ms) in enumerate([(0.9, 30.0), (0.5, 10.0), (0.4, 12.0)]):
         reported(trials, trial_id, 1, mAP=value, ms=ms)
     reported(trials, 3, 1, mAP=0.8, ms=20.0)
     assert rule.decide(trials[3], 1, trials).verdict == "stop"  # third of the front by crowding: two of four go on
     assert rule.decide(trials[0], 1, trials).verdict == "continue"
     said = rule.decide(trials[2], 1, trials)
-    assert said.reason == "after epoch 1 3 of 4 trials are ahead at rung 1, where 2 go on"
+    assert said.reason == "after epoch 1 3 of 4 trials are ahead at rung 1 of bracket 0, where 2 go on"
     assert (said.verdict, said.rung, said.threshold, said.peers) == ("stop", 1, None, 4)
 
 
 def test_at_a_rung_feasible_trials_go_first():
     goals = Goals(MAP.objectives, (Constraint.parse("ms <= 20"),))
-    rule, trials = Hyperband(goals, 1, 2, 2, brackets=1), Trials()
+    rule, trials = Hyperband(goals, 1, 2, 2), Trials()
+    rule.bracket_of = lambda trial_id: 0
     for trial_id, (value, ms) in enumerate([(0.9, 30.0), (0.95, 25.0), (0.1, 10.0), (0.2, 20.0)]):
         reported(trials, trial_id, 1, mAP=value, ms=ms)
     said = [rule.decide(trials[trial_id], 1, trials) for trial_id in range(4)]

@@ -1,0 +1,117 @@
+"""Where the next trial is expected to improve most: the model behind ``bayes.py``."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy.special import ndtr
+
+from training_assets.sweeps.goals import Goals
+from training_assets.sweeps.search.cube import Cube
+from training_assets.sweeps.search.evidence import Evidence, Gatherer, lifted, ranked, ranked_about_zero
+from training_assets.sweeps.search.gaussian_process import Array, GaussianProcess, learned
+from training_assets.sweeps.space import Space
+from training_assets.sweeps.trials import Trials
+
+REMEMBERED = 200
+"""Values that the model is given: half of them the best, the others drawn."""
+CANDIDATES = 300
+THRIFT = 1.0
+BEST = 5
+"""So many of the best points have their neighbourhood searched."""
+
+Score = Callable[[Array], Array]
+
+
+class Suggester:
+    def __init__(self, space: Space, goals: Goals, rungs: Sequence[int]) -> None:
+        self.cube, self.rungs = Cube(space), rungs
+        self.gatherer = Gatherer(self.cube, goals.first, goals.constraints, rungs)
+        self.groups = np.append(self.cube.groups, len(self.cube))
+
+    def suggest(self, trials: Trials, rng: np.random.Generator) -> list[float]:
+        evidence = self.gatherer.gather(trials)
+        points, epochs, targets = self._observations(evidence, rng)
+        model = learned(self._inputs(points, epochs), ranked(targets), self.groups, rng)
+        waiting = evidence.running & np.isnan(evidence.bests[:, 0])
+        model = model.believing(self._inputs(evidence.points[waiting], self.rungs[0]))
+        at_end = model.mean(self._inputs(points, self.rungs[-1]))
+        improvement = expected_improvement(model, float(at_end.max()), self._at_end)
+        factors = [improvement, *self._feasibility(evidence, rng), self._thrift(evidence, rng)]
+        start = points[np.argsort(-at_end, kind="stable")[:BEST]]
+        chosen = self._best(lambda some: math.prod(factor(some) for factor in factors), start, evidence.points, rng)
+        return self.cube.full(chosen)
+
+    def _observations(self, evidence: Evidence, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+        """Points, epochs and values of all that reached a rung; of many the best half and some others."""
+        values = lifted(evidence.bests)
+        trial, rung = np.nonzero(~np.isnan(values))
+        values = values[trial, rung]
+        if len(values) > REMEMBERED:
+            order = np.argsort(-values, kind="stable")
+            half = REMEMBERED // 2
+            kept = np.concatenate([order[:half], rng.choice(order[half:], half, replace=False)])
+            trial, rung, values = trial[kept], rung[kept], values[kept]
+        return evidence.points[trial], np.array(self.rungs)[rung], values
+
+    def _inputs(self, points: Array, epochs: Array | float) -> Array:
+        """Columns of the model: the encoded points, and the logarithm of the epochs, 1 for a whole training."""
+        share = np.log(1 + np.broadcast_to(epochs, len(points))) / np.log(1 + self.rungs[-1])
+        return np.column_stack([self.cube.encoded(points), share])
+
+    def _at_end(self, points: Array) -> Array:
+        return self._inputs(points, self.rungs[-1])
+
+    def _feasibility(self, evidence: Evidence, rng: np.random.Generator) -> list[Score]:
+        """Of each constraint that something is known of the probability that it is kept."""
+        models = [self._violation_model(evidence, place, rng) for place in range(evidence.violations.shape[1])]
+        return [self._kept(model) for model in models if model is not None]
+
+    def _kept(self, model: GaussianProcess) -> Score:
+        def probability(points: Array) -> Array:
+            mean, deviation = model.mean_and_deviation(self._at_end(points))
+            return np.asarray(ndtr(-mean / deviation))
+
+        return probability
+
+    def _thrift(self, evidence: Evidence, rng: np.random.Generator) -> Score:
+        """What one second gets, by the time that an epoch is expected to take (Snoek et al., 2012)."""
+        known = np.flatnonzero(np.isfinite(evidence.seconds))[-REMEMBERED:]
+        if len(known) < 2:
+            return lambda points: np.ones(len(points))
+        logs = np.log(evidence.seconds[known])
+        mean, deviation = logs.mean(), logs.std() + 1e-9
+        points = self.cube.encoded(evidence.points[known])
+        model = learned(points, (logs - mean) / deviation, self.cube.groups, rng)
+        return lambda points: np.exp(-THRIFT * deviation * model.mean(self.cube.encoded(points)))
+
+    def _violation_model(self, evidence: Evidence, place: int, rng: np.random.Generator) -> GaussianProcess | None:
+        known = np.flatnonzero(np.isfinite(evidence.violations[:, place]))[-REMEMBERED:]
+        if not len(known):
+            return None
+        targets = ranked_about_zero(evidence.violations[known, place])
+        return learned(self._inputs(evidence.points[known], evidence.epochs[known]), targets, self.groups, rng)
+
+    def _best(self, score: Score, start: Array, tried: Array, rng: np.random.Generator) -> Array:
+        """The best of points anywhere and near ``start``, and then of neighbours of the best of those."""
+        half = CANDIDATES // 2
+        first = np.vstack([self.cube.anywhere(half, rng), self.cube.near(start, half, rng)])
+        best = first[np.argsort(-score(first), kind="stable")[:BEST]]
+        second = np.vstack([best, self.cube.near(best, CANDIDATES - half, rng)])
+        new = second[~_among(second, tried)]
+        if not len(new):
+            return self.cube.anywhere(1, rng)[0]
+        return np.asarray(new[np.argmax(score(new))])
+
+
+def _among(points: Array, tried: Array) -> Array:
+    return (np.abs(points[:, None] - tried[None]) < 1e-9).all(2).any(1)
+
+
+def expected_improvement(model: GaussianProcess, best: float, inputs: Callable[[Array], Array]) -> Score:
+    def score(points: Array) -> Array:
+        mean, deviation = model.mean_and_deviation(inputs(points))
+        lead = (mean - best) / deviation
+        return np.asarray(deviation * (lead * ndtr(lead) + np.exp(-(lead**2) / 2) / np.sqrt(2 * np.pi)))
+
+    return score
