@@ -29,7 +29,7 @@ def ordered(closing: Closing, able: list[Contender]) -> Order:
     asked = closing.sweep.stability
     few = [] if asked is None else able[: asked.best]
     if asked is None or len(few) < 2:
-        return Order(able, "" if asked is None else "not asked: fewer than two trials may win")
+        return Order(able, "" if asked is None else "not asked: there are no two trials to compare")
     return _by_seeds(able, retrained(closing, few, asked), asked)
 
 
@@ -40,7 +40,7 @@ def _by_seeds(able: list[Contender], found: Retrained, asked: Stability) -> Orde
         return Order(able, f"not decided: {found.why_not}", found)
     if not any(map(_sound, scores.values())):
         return Order(able, "not decided: no trial has a value with every seed", found)
-    told = stability(scores, least_effect=asked.min_effect).sentence.removesuffix(".")
+    told = stability(scores, min_effect=asked.min_effect).sentence.removesuffix(".")
     means = {trial: fmean(values) if _sound(values) else -math.inf for trial, values in scores.items()}
     again = sorted((one for one in able if one.id in means), key=lambda one: -means[one.id])
     said = f"{told} ({found.objective.metric}, {found.data})"
