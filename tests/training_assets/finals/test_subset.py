@@ -7,9 +7,7 @@ from training_assets.finals.subset import spread
 
 
 @given(total=st.integers(1, 500), data=st.data())
-def test_what_is_chosen_is_rising_and_no_gap_is_more_than_one_longer_than_another(
-    total: int, data: st.DataObject
-) -> None:
+def test_what_is_chosen_rises_in_steps_that_differ_by_one_at_most(total: int, data: st.DataObject) -> None:
     number = data.draw(st.integers(1, total))
     chosen = spread(range(total), number)
     gaps = [after - before for before, after in zip(chosen, [*chosen[1:], total], strict=True)]
