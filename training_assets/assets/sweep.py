@@ -13,6 +13,7 @@ from training_assets.assets.evaluation import EVALUATION_SOURCES
 from training_assets.assets.release import ENTRY_SOURCES, registered_metadata
 from training_assets.finals.closing import Closing
 from training_assets.finals.end import End, end
+from training_assets.finals.summary import books_of
 from training_assets.launchers import Launcher
 from training_assets.places import Places
 from training_assets.policies import GPU_POOL
@@ -109,7 +110,7 @@ def _metadata(closing: Closing, made: End) -> dict[str, Any]:
         "winner": made.winner.contender.name if made.winner else "none",
         "best_judged_again": _table(tables.packages_table(summary)),
         **({f"seeds/{seeds.objective.metric}": metadata.table(header, retrained)} if retrained else {}),
-        "budget_in_words": dg.MetadataValue.md("\n".join(f"- {one}" for one in closing.purse.ledger().sentences())),
+        "budget_in_words": dg.MetadataValue.md("\n".join(f"- {one}" for one in books_of(closing).sentences())),
         **_registration(closing, made),
         "report": dg.MetadataValue.md(report_of(summary)),
         "page": dg.MetadataValue.path(str(made.page)),

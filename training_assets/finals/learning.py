@@ -38,7 +38,7 @@ def proposed(closing: Closing, summary: SweepSummary) -> tuple[str | None, str]:
             recipe_sha256=closing.plan.recipe_sha256,
         )
     except ContractError as error:
-        return None, f"No change of the recipe is proposed: {error}"
+        return None, f"No change of the recipe is proposed: {' '.join(str(error).split())}"
     if not made.files:
         return None, "The winner is the recipe as it is: no change of it is proposed."
     path = write_proposal(made, closing.place.report / PROPOSAL)

@@ -29,7 +29,7 @@ def ordered(closing: Closing, able: list[Contender]) -> Order:
     asked = closing.sweep.stability
     few = [] if asked is None else able[: asked.best]
     if asked is None or len(few) < 2:
-        return Order(able, "" if asked is None else "not asked: fewer than two trials may win")
+        return Order(able, "" if asked is None else "not asked: there are no two trials to compare")
     return _by_seeds(able, retrained(closing, few, asked), asked)
 
 

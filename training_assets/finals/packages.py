@@ -59,7 +59,7 @@ def packages_of(closing: Closing, best: list[Contender], smoke: SmokeSet | None)
         try:
             model = model_of(closing, one)
         except (OutOfBudget, dg.Failure) as why:
-            missing.append(f"{one.name} is not packaged, its model could not be trained: {why}.")
+            missing.append(f"{one.name} is not packaged, its model could not be made: {_why(why)}.")
             continue
         made.append(_judged(closing, one, model, top / f"{rank}-{one.name}", smoke))
     with contextlib.suppress(FileNotFoundError):
@@ -67,6 +67,10 @@ def packages_of(closing: Closing, best: list[Contender], smoke: SmokeSet | None)
     for package in made:
         _gather(package)
     return made, missing
+
+
+def _why(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _judged(closing: Closing, one: Contender, model: Model, directory: Path, smoke: SmokeSet | None) -> Package:
@@ -120,7 +124,8 @@ def _evaluated(closing: Closing, one: Contender, checkpoint: Checkpoint) -> Eval
     return kept(out / EVALUATION_FILE, Evaluation, make)
 
 
-def _smoked(closing: Closing, one: Contender, checkpoint: Checkpoint, smoke: SmokeSet) -> EvalReport:
+def _smoked(closing: Closing, one: Contender, checkpoint: Checkpoint, smoke: SmokeSet) -> EvalReport | None:
+    """No gate goes by it: where it fails, the model is released without."""
     production = closing.production
     out = _named(closing, one, "smoke", checkpoint, [smoke.shards.digest, production.reference if production else None])
 
@@ -137,7 +142,11 @@ def _smoked(closing: Closing, one: Contender, checkpoint: Checkpoint, smoke: Smo
             overrides=checkpoint.overrides,
         )
 
-    return kept(out / EVALUATION_FILE, Evaluation, make).report
+    try:
+        return kept(out / EVALUATION_FILE, Evaluation, make).report
+    except dg.Failure as failure:
+        closing.context.log.warning(f"{one.name} is not judged on the smoke set: {failure.description}")
+        return None
 
 
 def _named(closing: Closing, one: Contender, what: str, checkpoint: Checkpoint, asked: list[str | None]) -> Path:
@@ -150,9 +159,7 @@ def _weights(closing: Closing, checkpoint: Checkpoint) -> Path:
 
 
 def _described(closing: Closing, checkpoint: Checkpoint, evaluation: Evaluation, exported: ExportedModel) -> ModelCard:
-    facts = facts_of(
-        closing.recipe, checkpoint, evaluation, exported.exports, closing.places, closing.registry
-    )  # fmt: skip
+    facts = facts_of(closing.recipe, checkpoint, evaluation, exported.exports, closing.places, closing.registry)
     write_dashboard(facts)
     path = closing.places.absolute(evaluation.directory) / "model_card.md"
     write_text(path, model_card(facts))

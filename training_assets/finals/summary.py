@@ -4,16 +4,19 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from trainer.contract.eval_report import OVERALL
+from training_assets.cross_validated import directory_of
 from training_assets.finals.closing import Closing
 from training_assets.finals.contenders import Contender
 from training_assets.finals.packages import Package
 from training_assets.gates import JUDGED_SPLIT
 from training_assets.launchers.session import OUTCOME_FILE
 from training_assets.stores.entries import CHECKPOINT
-from training_assets.sweeps.place import Ended
+from training_assets.sweeps.budget import Ledger
+from training_assets.sweeps.place import Ended, TrialPlan
 from training_assets.sweeps.regression import SPLIT
 from training_assets.sweeps.report import SweepSummary
 from training_assets.sweeps.report import summary as report
@@ -41,8 +44,12 @@ def ending(closing: Closing) -> report.Outcome:
     ended = ended_of(closing)
     if closing.place.stop:
         return report.Outcome(ended="cancelled", reason=ended.reason)
-    books = replace(closing.purse.ledger(), now=ended.ended_at.timestamp())
-    return report.Outcome(ended="budget" if books.exceeded() else "completed", reason=ended.reason)
+    return report.Outcome(ended="budget" if books_of(closing).exceeded() else "completed", reason=ended.reason)
+
+
+def books_of(closing: Closing) -> Ledger:
+    """As they stood when the sweep ended."""
+    return replace(closing.purse.ledger(), now=ended_of(closing).ended_at.timestamp())
 
 
 def ended_of(closing: Closing) -> Ended:
@@ -93,10 +100,15 @@ def _errors(closing: Closing) -> dict[int, str]:
 
 
 def _outcomes(closing: Closing) -> Iterator[dict[str, Any]]:
-    """What became of each attempt at a trial that was one training."""
+    """What became of each attempt at a trial."""
     for trial in closing.trials:
         plan = closing.place.trial(trial.id).plan
         if plan is not None:
-            directory = run_directory(closing.places, closing.place, plan)
-            for path in directory.glob(f"attempts/*/{OUTCOME_FILE}"):
+            for path in _directory(closing, plan).glob(f"attempts/*/{OUTCOME_FILE}"):
                 yield {**json.loads(path.read_bytes()), "trial": trial.id}
+
+
+def _directory(closing: Closing, plan: TrialPlan) -> Path:
+    if closing.sweep.cross_validation.runs > 1:
+        return directory_of(closing.places, closing.place, plan.trial)
+    return run_directory(closing.places, closing.place, plan)

@@ -106,7 +106,7 @@ class Swept:
         recipe_file = graph.profile.recipes / "tiny.yaml"
         recipe = read_config(recipe_file, environment={})
         start(AskedSweep(file=file, recipe=recipe, recipe_file=recipe_file, tune=tune, cause="manual", because="a test",
-                         window=WINDOW), graph.places)  # fmt: skip
+                         window=WINDOW), graph.places, graph.trainer)  # fmt: skip
         self.place = place_of(graph.places, tune)
         graph.instance.add_dynamic_partitions("tiny_sweeps", [tune])
         return self

@@ -11,6 +11,7 @@ from trainer.contract.train_config import TrainConfig
 from training_assets.launchers import LaunchSpec
 from training_assets.lineage import describe
 from training_assets.records import TrialRun
+from training_assets.stores.entries import RegistryEntry
 from training_assets.sweeps.learning import apply, read_proposal
 from training_assets.sweeps.report import read_summary
 
@@ -36,6 +37,13 @@ def test_the_best_trial_is_registered_with_its_sweep(through: Any) -> None:
     assert [row.name for row in summary.trials] == ["t-cv1", "t-cv2", "t-cv0"]
     assert through.check.passed
     assert through.shown["winner"] == "t-cv1"
+
+
+def test_an_entry_of_a_time_without_sweeps_is_still_read(through: Any) -> None:
+    assert through.report().success
+    entry = through.registry.find("tests@1.0.0").model_dump(mode="json")
+    del entry["lineage"]["sweep"]
+    assert RegistryEntry.model_validate(entry).lineage.sweep is None
 
 
 def test_the_best_few_are_packaged_and_judged_on_what_no_trial_has_seen(through: Any) -> None:

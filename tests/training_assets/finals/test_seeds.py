@@ -59,4 +59,4 @@ def test_what_the_budget_does_not_allow_is_not_trained_and_said(swept: Any) -> N
 def test_with_one_that_may_win_there_is_nothing_to_compare(swept: Any, seeds: int) -> None:
     swept.started({**ASKED, "stability": {"seeds": seeds}}).tried(RATES[:1])
     assert swept.report().success
-    assert "Stability: not asked: fewer than two trials may win" in swept.shown["report"]
+    assert "Stability: not asked: there are no two trials to compare" in swept.shown["report"]
