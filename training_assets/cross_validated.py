@@ -12,6 +12,7 @@ from trainer.contract.run_infos import CrossValidationResult, read_score
 from trainer.contract.train_config import TrainConfig
 from trainer.contract.yaml_io import dump_yaml
 from training_assets.launchers import Launcher, LaunchSpec
+from training_assets.launchers.base import DEADLINE_GRACE
 from training_assets.launchers.session import Observe, new_attempt, run_to_end
 from training_assets.places import Places
 from training_assets.sweeps.place import SweepPlace
@@ -67,7 +68,12 @@ def _spec(places: Places, sweep: SweepPlace, number: int, settings: TrainConfig,
         *("crossval", str(recipe), "--data", str(places.absolute(sweep.plan.training_set.directory))),
         *("--artifact-dir", str(places.root / "runs"), "--tune", sweep.tune, "--index", str(number), "--resume"),
         *("--folds", str(asked.folds), "--method", method, "--seeds", str(asked.seeds)),
+        *("--set", "cross_validation.run_folds=null"),
     )
     # One process, which trains the runs itself: by ddp_fork where a run has several ranks.
     launch = settings.launch.model_copy(update={"strategy": "ddp_fork"})
-    return LaunchSpec(arguments, directory, new_attempt(), launch=launch, project=settings.project)
+    # Its wall is each run's own, one after the other.
+    grace = DEADLINE_GRACE + (asked.runs - 1) * (launch.max_run_seconds or 0.0)
+    return LaunchSpec(
+        arguments, directory, new_attempt(), launch=launch, project=settings.project, deadline_grace=grace
+    )

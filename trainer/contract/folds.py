@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainer.contract.cross_validation import NON_EMPTY, CrossValidation, HeldOut
+from trainer.contract.cross_validation_settings import NON_EMPTY, CrossValidation, HeldOut
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import digest_of
 from trainer.contract.manifest import LABEL_FIELDS, Row

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
-from trainer.contract.cross_validation import CrossValidation
+from trainer.contract.cross_validation_settings import CrossValidation
 from trainer.contract.errors import ContractError, Problem, problems_of
 from trainer.contract.files import digest_of
 from trainer.contract.scores import metric_of

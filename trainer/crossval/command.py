@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import get_args
 
 from trainer.contract.attempts import STOPPED, failure_path
-from trainer.contract.cross_validation import CrossValidationPlan, FoldMethod, Parallel, PlannedRun
+from trainer.contract.cross_validation import CrossValidationPlan, PlannedRun
+from trainer.contract.cross_validation_settings import FoldMethod, Parallel
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import write_text
 from trainer.contract.results import Failure

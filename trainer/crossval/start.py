@@ -10,12 +10,12 @@ from pathlib import Path
 from trainer.contract.cross_validation import (
     FOLDS_FILE,
     PLAN_FILE,
-    CrossValidation,
     CrossValidationPlan,
     plan_of,
     read_plan,
     write_plan,
 )
+from trainer.contract.cross_validation_settings import CrossValidation
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import write_json, write_text
 from trainer.contract.folds import Folds, folds_of

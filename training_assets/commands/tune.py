@@ -232,6 +232,7 @@ class _Tune:
             *("--resume", "--folds", str(cv.folds)),
             *("--seeds", f"[{settings.seed}]" if cv.seeds == 1 else str(cv.seeds)),
             *("--method", cv.method or ("kfold" if cv.folds > 1 else "none")),
+            *("--set", "cross_validation.run_folds=null"),
         )
         launch = settings.launch.model_copy(update={"strategy": "ddp_fork"})
         return LaunchSpec(arguments, directory.resolve(), attempt or new_attempt(), launch=launch)

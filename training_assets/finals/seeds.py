@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import dagster as dg
 
-from trainer.contract.cross_validation import seeds
+from trainer.contract.cross_validation_settings import seeds
 from trainer.contract.results import RESULT_FILE, TrainResult
 from training_assets.finals.closing import Closing
 from training_assets.finals.contenders import Contender

@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from trainer.contract.cross_validation import CrossValidation, plan_of, read_plan, seeds, write_plan
+from trainer.contract.cross_validation import plan_of, read_plan, write_plan
+from trainer.contract.cross_validation_settings import CrossValidation, seeds
 from trainer.contract.errors import ContractError
 from trainer.contract.names import RUN_ID
 from trainer.contract.train_config import read_config

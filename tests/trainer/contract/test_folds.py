@@ -15,7 +15,7 @@ from sklearn.model_selection import (
     StratifiedShuffleSplit,
 )
 
-from trainer.contract.cross_validation import CrossValidation
+from trainer.contract.cross_validation_settings import CrossValidation
 from trainer.contract.errors import ContractError
 from trainer.contract.folds import folds_of, is_non_empty
 from trainer.contract.manifest import Row
