@@ -1,5 +1,6 @@
 """Names and places: tunes, cross-validations, runs and their ids and directories, released models."""
 
+import hashlib
 import random
 import re
 import string
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from trainer.contract.files import digest_of
 from trainer.contract.yaml_io import read_yaml
 
 RUN_ID = re.compile(r"^[a-z0-9]{8}$")
@@ -36,6 +38,13 @@ NOUNS = (
 def new_run_id() -> str:
     """Eight characters of ``[a-z0-9]``, also the run's id in experiment tracking."""
     return "".join(random.SystemRandom().choices(string.ascii_lowercase + string.digits, k=8))
+
+
+def derived_run_id(*parts: object) -> str:
+    """The run id that ``parts`` always give: nothing has to be kept that a killed process could fail to write."""
+    digest = hashlib.sha256(digest_of(parts).encode()).digest()
+    number, alphabet = int.from_bytes(digest[:8], "big"), string.ascii_lowercase + string.digits
+    return "".join(alphabet[number // 36**place % 36] for place in range(8))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 What it is trained on is decided in ``training.py``, how good it is, is asked in ``evaluation.py``.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +14,7 @@ from dagster._core.definitions.data_version import CODE_VERSION_TAG
 from pydantic import Field
 
 from trainer.contract.errors import ContractError
-from trainer.contract.files import digest_of
+from trainer.contract.names import derived_run_id
 from trainer.contract.train_config import TrainConfig
 from training_assets import metadata, run_gates, telemetry
 from training_assets.launchers import Launcher, launcher_for
@@ -31,8 +30,6 @@ from training_assets.stores.fast_storage import FastStorage
 from training_assets.stores.registry import Registry
 from training_assets.training_run import refuse_ranks_that_do_not_divide, training_run, training_version
 from training_assets.warm_start import warm_start
-
-BASE36 = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 class TrainingConfig(dg.Config):
@@ -160,9 +157,7 @@ def run_id_of(run: dg.DagsterRun, recipe: TrainConfig, training_set: TrainingSet
     Derived rather than drawn: there is nothing to keep that a killed process could fail to write.
     """
     root = run.root_run_id or run.run_id
-    identity = digest_of([root, recipe.digest, training_set.window, training_set.digest])
-    number = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big")
-    return "".join(BASE36[number // 36**place % 36] for place in range(8))
+    return derived_run_id(root, recipe.digest, training_set.window, training_set.digest)
 
 
 def _spent(spent: Spent, directory: Path) -> dict[str, Any]:

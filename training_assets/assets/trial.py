@@ -4,7 +4,6 @@ Which settings, and when it is to end early, the sweep's controller says (``swee
 the trial's directory.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from training_assets import metadata, partitions
 from training_assets.assets.evaluation import EVALUATION_SOURCES, evaluate, evaluation_metadata, export
 from training_assets.cross_validated import cross_validate, directory_of, means_of
 from training_assets.launchers import Launcher, LaunchSpec
-from training_assets.launchers.session import HANDLE_FILE, Observer, Spent, spent_on
+from training_assets.launchers.session import Observer, Spent, spent_by_now, spent_on
 from training_assets.observability import Trip
 from training_assets.places import Places
 from training_assets.policies import GPU_POOL, reaching_storage
@@ -235,18 +234,12 @@ class _Watch:
             raise Ended(stop.reason)
         if now - self._said >= HEARTBEAT_SECONDS:
             self._said = now
-            self.work.say_spent(self._spent(now))
+            so_far = spent_by_now(self.launcher, self.spec, now) + spent_on(self.spec.run_dir)
+            self.work.say_spent(so_far)
             sweep = self.work.sweep
             if exhausted := purse_of(sweep, read_trials(sweep.root), self.launcher, HEARTBEAT_SECONDS).exhausted():
                 raise Ended(exhausted)
         return None if self.inner is None else self.inner.poll(now, cost_usd, waiting)
-
-    def _spent(self, now: float) -> Spent:
-        """All attempts, also the one that is under way."""
-        started = json.loads((self.spec.attempt_dir / HANDLE_FILE).read_bytes())["started_at"]
-        estimate, seconds = self.launcher.estimate(self.spec), now - started
-        own = Spent(seconds * estimate.nodes, estimate.gpu_hours(seconds), estimate.cost(seconds))
-        return own + spent_on(self.spec.run_dir)
 
 
 def _metadata(record: TrialRun, work: TrialWork) -> dict[str, Any]:

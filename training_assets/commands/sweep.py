@@ -12,13 +12,14 @@ from trainer.contract.errors import ContractError, Problem
 from trainer.contract.names import random_name
 from trainer.contract.train_config import TrainConfig
 from training_assets.definitions import build_defs
+from training_assets.finals.learning import PROPOSAL
 from training_assets.home import instance
 from training_assets.in_process import refresh, say, stage_windows
 from training_assets.jobs import job_name
 from training_assets.launchers import launcher_for
 from training_assets.places import Places
 from training_assets.planning import chosen_window, dataset_of
-from training_assets.profiles import REPOSITORY, Profile, load_profile
+from training_assets.profiles import Profile, load_profile
 from training_assets.queue import daemon_is_alive
 from training_assets.recipes import recipe_named
 from training_assets.refresh import Refresher
@@ -93,17 +94,18 @@ def staged(profile: Profile, recipe: TrainConfig, asked: str | None) -> str:
     return window
 
 
-def apply_proposal(name: str, root: Path = REPOSITORY) -> int:
+def apply_proposal(name: str) -> int:
     """Change the recipe and the library as the sweep's report proposes, after a person has read its diff.
 
     Raises:
         ContractError: there is no proposal, or the recipe is not the one that it was made against any more.
     """
-    path = sweep_place(Places(load_profile().store), name).report / PROPOSAL_FILE
+    profile = load_profile()
+    path = sweep_place(Places(profile.store), name).report / PROPOSAL / PROPOSAL_FILE
     if not path.is_file():
         problem = Problem(str(path), "nothing", "the proposal of a sweep whose winner is better than the recipe")
         raise ContractError(f"sweep {name} proposes nothing", [problem])
-    changed = apply(read_proposal(path), root)
+    changed = apply(read_proposal(path), profile.recipes.parent)
     for one in changed:
         say(f"changed {one}")
     if not changed:

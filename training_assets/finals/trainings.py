@@ -1,22 +1,18 @@
 """Trainings at a sweep's end: launched like trials, within the same budget, and not again once they have ended well."""
 
-import hashlib
-import json
 import math
 from dataclasses import dataclass, replace
 
-from trainer.contract.files import digest_of
-from trainer.contract.names import run_name
+from trainer.contract.names import derived_run_id, run_name
 from trainer.contract.results import RESULT_FILE
 from training_assets.finals.closing import Closing
 from training_assets.finals.contenders import Contender
 from training_assets.launchers.base import LaunchSpec
-from training_assets.launchers.session import HANDLE_FILE, Observer, Spent, spent_on
+from training_assets.launchers.session import Observer, Spent, spent_by_now, spent_on
 from training_assets.observability import Trip
 from training_assets.recipes import overridden
 from training_assets.records import TrainingSet
 from training_assets.sweeps.budget import Ledger, Refusal, TrialCost
-from training_assets.sweeps.under_way import BASE36
 from training_assets.training_run import TrainingRun, training_run
 
 BOOKED = -1
@@ -32,8 +28,9 @@ def prepared(closing: Closing, one: Contender, seed: int, data: TrainingSet, wha
     plan = closing.place.trial(one.id).plan
     assert plan is not None, "it was launched"
     settings = overridden(closing.place.recipe, (*plan.overrides, f"seed={seed}"))
-    identity = digest_of([closing.plan.tune, closing.plan.started_at.isoformat(), one.id, seed, data.digest, what])
-    name, run_id = run_name(one.name, 0, seed), _run_id(identity)
+    begun = closing.plan.started_at.isoformat()
+    run_id = derived_run_id(closing.plan.tune, begun, one.id, seed, data.digest, what)
+    name = run_name(one.name, 0, seed)
     weights = () if plan.weights is None else ("--warm-start", plan.weights)
     directory = closing.directory(one.name) / what / f"{name}-{run_id}"
     image = closing.profile.image.trainer if closing.profile.image else None
@@ -76,14 +73,7 @@ class _Cap:
     inner: Observer | None
 
     def poll(self, now: float, cost_usd: float | None, waiting: bool) -> Trip | None:
-        started = json.loads((self.spec.attempt_dir / HANDLE_FILE).read_bytes())["started_at"]
-        estimate, seconds = self.closing.launcher.estimate(self.spec), now - started
-        own = Spent(seconds * estimate.nodes, estimate.gpu_hours(seconds), estimate.cost(seconds))
+        own = spent_by_now(self.closing.launcher, self.spec, now)
         for excess in _books(self.closing, own).exceeded():
             raise OutOfBudget(str(excess))
         return None if self.inner is None else self.inner.poll(now, cost_usd, waiting)
-
-
-def _run_id(digest: str) -> str:
-    number = int.from_bytes(hashlib.sha256(digest.encode()).digest()[:8], "big")
-    return "".join(BASE36[number // 36**place % 36] for place in range(8))

@@ -145,6 +145,12 @@ def spent_on(run_dir: Path) -> Spent:
     return sum((Spent(**outcome["spent"]) for outcome in outcomes), Spent())
 
 
+def spent_by_now(launcher: Launcher, spec: LaunchSpec, now: float) -> Spent:
+    """What the attempt that is under way took so far."""
+    seconds, estimate = now - json.loads(_handle_path(spec).read_bytes())["started_at"], launcher.estimate(spec)
+    return Spent(seconds * estimate.nodes, estimate.gpu_hours(seconds), estimate.cost(seconds))
+
+
 def _launched(context: dg.AssetExecutionContext, launcher: Launcher, spec: LaunchSpec) -> Handle:
     estimate = launcher.estimate(spec)
     price = "" if estimate.usd_per_hour is None else f", {estimate.usd_per_hour:.2f} US dollars an hour"

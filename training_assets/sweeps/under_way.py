@@ -4,15 +4,13 @@ The sensor and the command line both go through here; what differs is how a tria
 """
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.contract.epochs import read_epochs
-from trainer.contract.files import digest_of
-from trainer.contract.names import cross_validation_name, run_name
+from trainer.contract.names import cross_validation_name, derived_run_id, run_name
 from trainer.contract.train_config import TrainConfig
 from training_assets.launchers.base import Launcher, LaunchSpec
 from training_assets.places import Places
@@ -26,8 +24,6 @@ from training_assets.sweeps.search import search_of
 from training_assets.sweeps.search.base import Search
 from training_assets.sweeps.sweep_file import Settled
 from training_assets.sweeps.trials import Params, Trial, Trials
-
-BASE36 = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ class Sweeping:
         return TrialPlan(
             trial=trial.id,
             run_name=run_name(cv, 0, self.recipe.seed),
-            run_id=_run_id(self.plan, trial.id),
+            run_id=derived_run_id(self.plan.tune, self.plan.started_at.isoformat(), trial.id),
             params=dict(suggestion.params),
             overrides=tuple(overrides(settings)),
             parent=suggestion.parent,
@@ -132,10 +128,3 @@ def purse_of(place: SweepPlace, trials: Trials, launcher: Launcher, ahead: float
 
 def run_directory(places: Places, place: SweepPlace, plan: TrialPlan) -> Path:
     return places.trial_run(place.tune, cross_validation_name(place.tune, plan.trial), plan.run_name, plan.run_id)
-
-
-def _run_id(plan: SweepPlan, trial: int) -> str:
-    """The same whenever it is asked for: a trial that is launched again goes on in its directory."""
-    identity = digest_of([plan.tune, plan.started_at.isoformat(), trial])
-    number = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big")
-    return "".join(BASE36[number // 36**place % 36] for place in range(8))

@@ -1,6 +1,6 @@
 """The sweep sensor: trials as partitions, started and ended as the controller says, whatever happens between ticks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,11 +64,12 @@ class LearningTrainer(FakeTrainer):
 
 
 @pytest.fixture
-def graph(staged: Graph) -> Graph:
+def graph(staged: Graph) -> Iterator[Graph]:
     assert staged.run("tiny/training_set", window="2026-01-12").success
-    vars(staged.trainer).update(vars(LearningTrainer()))
-    staged.trainer.__class__ = LearningTrainer
-    return staged
+    trainer, kind = staged.trainer, type(staged.trainer)
+    trainer.__class__ = LearningTrainer
+    yield staged
+    trainer.__class__ = kind  # the graph is of other tests too
 
 
 @pytest.fixture
