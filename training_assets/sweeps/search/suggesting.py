@@ -14,7 +14,8 @@ from training_assets.sweeps.trials import Trials
 
 REMEMBERED = 200
 """Values that the model is given: half of them the best, the others drawn."""
-CANDIDATES = 300
+ANYWHERE, NEARBY, ROUNDS = 150, 80, 3
+"""Candidates drawn from the whole space, and near the best ones in each round of a local search."""
 BEST = 5
 """So many of the best points have their neighbourhood searched."""
 
@@ -86,14 +87,14 @@ class Suggester:
         return learned(self._inputs(evidence.points[known], evidence.epochs[known]), targets, self.groups, rng)
 
     def _best(self, score: Score, merits: Array, evidence: Evidence, rng: np.random.Generator) -> list[float]:
-        """The best of points anywhere and near those of most merit, and then of neighbours of the best of those."""
+        """The best of points anywhere and near those of most merit, after some rounds among neighbours of the best."""
         seen = evidence.points[~np.isnan(evidence.bests[:, 0])]
         start = seen[np.argsort(-merits, kind="stable")[:BEST]]
-        half = CANDIDATES // 2
-        first = np.vstack([self.cube.anywhere(half, rng), self.cube.near(start, half, rng)])
-        best = first[np.argsort(-score(first), kind="stable")[:BEST]]
-        second = np.vstack([best, self.cube.near(best, CANDIDATES - half, rng)])
-        new = second[~_among(second, evidence.points)]
+        points = np.vstack([self.cube.anywhere(ANYWHERE, rng), self.cube.near(start, NEARBY, rng)])
+        for _ in range(ROUNDS):
+            best = points[np.argsort(-score(points), kind="stable")[:BEST]]
+            points = np.vstack([best, self.cube.near(best, NEARBY, rng)])
+        new = points[~_among(points, evidence.points)]
         chosen = new[np.argmax(score(new))] if len(new) else self.cube.anywhere(1, rng)[0]
         return self.cube.full(chosen)
 
