@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("scenes", _scenes, "Make the synthetic driving delivery.")
     sub.add_argument("--out", type=Path, required=True)
     sub.add_argument("--seed", type=int, default=42)
+    sub.add_argument("--rare", type=_at_least_1, metavar="N", help="N frames of rare conditions, test alone, instead")
 
     _import_command(command("import", _import, "Turn a public data set into a delivery."))
     _score_command(command("score", _score, "Score files in standard formats, made by anybody; prints JSON."))
@@ -165,6 +166,13 @@ def _score_command(parser: argparse.ArgumentParser) -> None:
     from trainer.evaluation.score import add_arguments
 
     add_arguments(parser)
+
+
+def _at_least_1(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
 
 
 def _at_least_2(text: str) -> int:
@@ -288,9 +296,12 @@ def _shard(arguments: argparse.Namespace) -> None:
 
 
 def _scenes(arguments: argparse.Namespace) -> None:
-    from trainer.data.scenes import make_scenes
+    from trainer.data.scenes import make_rare_scenes, make_scenes
 
-    make_scenes(arguments.out, seed=arguments.seed, progress=_counted("scenes"))
+    if arguments.rare:
+        make_rare_scenes(arguments.out, frames=arguments.rare, seed=arguments.seed, progress=_counted("scenes"))
+    else:
+        make_scenes(arguments.out, seed=arguments.seed, progress=_counted("scenes"))
 
 
 def _import(arguments: argparse.Namespace) -> None:

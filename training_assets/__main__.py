@@ -168,6 +168,8 @@ def _sweep_commands(parser: argparse.ArgumentParser) -> None:
     sub = actions.add_parser("stop", help="end a sweep: its trials save and end, then its report is made")
     sub.add_argument("name", metavar="SWEEP")
     sub.add_argument("--reason", default="", help="kept with the sweep")
+    sub = actions.add_parser("apply", help="change the recipe and the library as the sweep's report proposes")
+    sub.add_argument("name", metavar="SWEEP")
     sub = actions.add_parser("export", help="the file as a strict W&B sweep file; made in W&B, with agents")
     sub.set_defaults(run=_sweep_export)
     sub.add_argument("file", type=Path, metavar="FILE", help="a sweep.yaml")
@@ -235,6 +237,8 @@ def _sweep(arguments: argparse.Namespace) -> int:
             fields = ("file", "recipe", "name", "window")
             sweep.start_sweep(sweep.Asked(**{name: getattr(arguments, name) for name in fields}))
             return 0
+        if arguments.action == "apply":
+            return sweep.apply_proposal(arguments.name)
         if arguments.action == "stop":
             return sweep.stop_sweep(arguments.name, arguments.reason)
         return sweep.sweep_status(arguments.name, arguments.json)

@@ -193,12 +193,13 @@ def _tally(verdicts: Iterable[bool | None]) -> str:
 
 
 def _run(entry: RegistryEntry) -> list[str]:
-    run = entry.lineage.run
+    run, sweep = entry.lineage.run, entry.lineage.sweep
     optional = {
         "Dagster run": run.dagster_run_id,
         "launched with profile": run.profile,
         "set for this run alone:": ", ".join(run.overrides),
         "warm started from": run.warm_started_from,
+        "winner of": sweep and f"sweep {sweep.tune}, as trial {sweep.trial}",
     }
     return [
         f"id {run.run_id}, {run.world_size} ranks, seeds {', '.join(map(str, run.seeds))}",

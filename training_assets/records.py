@@ -191,3 +191,19 @@ class TrialRun(Record):
     checkpoint: Checkpoint | None = None
     exported: ExportedModel | None = None
     evaluation: Evaluation | None = None
+
+
+class SweepResult(Record):
+    """What a sweep of so many ``trials`` came to; ``directory`` holds its report.
+
+    ``best`` are the trials that were judged again, in order, ``winner`` the one of them that is registered. ``smoke``
+    are the simulated scenes that they were judged on.
+    """
+
+    tune: str
+    directory: str
+    trials: int
+    best: tuple[str, ...]
+    winner: str | None
+    registered: Registered | None
+    smoke: ShardList | None

@@ -12,10 +12,12 @@ from trainer.contract.files import sha256_of, write_bytes, write_text
 from trainer.contract.names import PLAIN_NAME, flaw_of_name
 from trainer.contract.train_config import TrainConfig
 from trainer.contract.yaml_io import dump_yaml
+from training_assets.launchers import Launcher, LaunchSpec, launcher_for
 from training_assets.places import Places
 from training_assets.profiles import Profile
 from training_assets.records import EvalShards, TrainingSet
 from training_assets.stores.record_store import WHOLE, MissingRecord, RecordStore
+from training_assets.sweeps.budget import budget_problems
 from training_assets.sweeps.fitting import settled
 from training_assets.sweeps.place import (
     PLAN_FILE,
@@ -46,7 +48,7 @@ class AskedSweep:
     window: str | None = None
 
 
-def start(asked: AskedSweep, places: Places) -> SweepPlace:
+def start(asked: AskedSweep, places: Places, launcher: Launcher) -> SweepPlace:
     """Write the sweep down, so that it is gone on with.
 
     Raises:
@@ -54,6 +56,9 @@ def start(asked: AskedSweep, places: Places) -> SweepPlace:
     """
     sweep = settled(read_sweep(asked.file), asked.recipe, str(asked.file))
     place = _free(places, asked.tune)
+    estimate = launcher.estimate(LaunchSpec((), place.root, "estimate", launch=asked.recipe.launch))
+    if problems := list(budget_problems(sweep.budget, estimate, str(asked.file))):
+        raise ContractError("a cap of the budget could not be kept", problems)
     training_set, eval_shards = data_of(places, asked.recipe, asked.window or sweep.window)
     plan = SweepPlan(
         tune=asked.tune,
@@ -90,7 +95,8 @@ def start_wanted(
         return
     file, recipe_file = profile.sweeps / recipe.automation.sweep, profile.recipes / f"{recipe.name}.yaml"
     try:
-        place = start(AskedSweep(file, recipe, recipe_file, tune, cause, because), places)
+        asked = AskedSweep(file, recipe, recipe_file, tune, cause, because)
+        place = start(asked, places, launcher_for(profile))
     except (ContractError, OSError) as error:
         say(f"no sweep of {recipe.name} was started: {error}")
     else:

@@ -152,6 +152,7 @@ def alarms_are_the_ones_that_were_asked_for(found: Resources) -> None:
     asked = {
         "training-assets-scenes-gpu-idle": ("gpu_utilisation", 10.0, 10),
         "training-assets-scenes-spend": ("cost_usd", 200.0, 1),
+        "training-assets-scenes-sweep-budget": ("sweep_budget_used", 0.9, 1),
     }
     stalled = alarms.pop("training-assets-scenes-no-progress")
     assert (stalled["threshold"], stalled["evaluation_periods"]) == (1, 20)

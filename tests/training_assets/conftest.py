@@ -149,6 +149,11 @@ class FakeTrainer:
     def shard(self, spec: LaunchSpec) -> None:
         assert command_line(list(spec.arguments)) == 0
 
+    def scenes(self, spec: LaunchSpec) -> None:
+        """Few of them: painting takes its time."""
+        arguments = list(spec.arguments)
+        assert command_line([*arguments[: arguments.index("--rare") + 1], "6"]) == 0
+
     def train(self, spec: LaunchSpec) -> None:
         options = _options(spec)
         config = read_config(Path(spec.arguments[1]), environment={})

@@ -30,7 +30,7 @@ FULL = Plan(
 
 def test_a_manual_run_goes_before_a_slices_before_a_deliverys_before_the_schedules_and_backfills_last() -> None:
     ordered = sorted(PRIORITIES, key=lambda cause: -PRIORITIES[cause])
-    assert ordered == ["manual", "slice", "delivery", "nightly", "weekly", "backfill"]
+    assert ordered == ["manual", "slice", "delivery", "nightly", "weekly", "sweep", "backfill"]
     assert run_tags("manual", "engineer")["dagster/priority"] == "30"
 
 

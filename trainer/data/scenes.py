@@ -40,6 +40,20 @@ DRIVES = (
 )
 """What val and test drive through, one a window: every value of every attribute at least twice."""
 
+RARE = (
+    Conditions("fog", "night", "urban", "west"),
+    Conditions("rain", "night", "highway", "east"),
+    Conditions("fog", "night", "highway", "south"),
+    Conditions("rain", "night", "residential", "south"),
+    Conditions("fog", "dusk", "urban", "north"),
+    Conditions("rain", "dusk", "residential", "west"),
+)
+"""What a fleet seldom meets, and a delivery's val and test hardly hold: weather and dark at once."""
+RARE_SLICES = ("fog_night", "rain_night", "fog_dusk", "rain_dusk")
+RARE_MINUTES = 5
+RARE_WINDOW = 99
+"""In the names and the random numbers of their frames, so that none is a frame of the delivery."""
+
 SHARES: dict[str, dict[str, float]] = {
     "weather": {"clear": 0.5, "rain": 0.25, "fog": 0.25},
     "time_of_day": {"day": 0.4, "dusk": 0.25, "night": 0.35},
@@ -113,6 +127,37 @@ def make_scenes(
         if progress is not None:
             progress(done, len(frames))
     writer.finish(rows, SLICES)
+
+
+def make_rare_scenes(
+    out: Path, *, frames: int = 48, seed: int = 42, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Write a delivery to ``out`` that has a test split alone: ``frames`` frames that go through ``RARE`` in turn.
+
+    Raises:
+        ContractError: ``out`` holds something else.
+        ValueError: no frames.
+    """
+    if frames < 1:
+        raise ValueError(f"{frames} frames: at least 1")
+    writer, rows = DeliveryWriter(out), []
+    for number in range(frames):
+        rows.append(_make_frame(_rare(number), seed, writer))
+        if progress is not None:
+            progress(number + 1, frames)
+    writer.finish({"train": [], "val": [], "test": rows}, {**SLICES, "slices": list(map(_rare_slice, RARE_SLICES))})
+
+
+def _rare(number: int) -> Frame:
+    conditions = RARE[number % len(RARE)]
+    first = datetime.combine(START, time(HOURS[conditions.time_of_day]), UTC)
+    moment = first + timedelta(minutes=RARE_MINUTES * (number // len(RARE)))
+    return Frame(RARE_WINDOW, number, "test", moment, conditions)
+
+
+def _rare_slice(name: str) -> dict[str, Any]:
+    weather, hour = name.split("_")
+    return {"name": name, "where": {"attributes.weather": weather, "attributes.time_of_day": hour}, "min_samples": 1}
 
 
 def plan(windows: int, frames_per_window: int, seed: int, start: date) -> Iterator[Frame]:

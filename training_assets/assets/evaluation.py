@@ -13,7 +13,7 @@ from trainer.contract.shard_index import DataSpec
 from trainer.contract.train_config import TrainConfig
 from training_assets import metadata
 from training_assets.assets.dataset import golden_key
-from training_assets.assets.training import write_data_directory
+from training_assets.assets.training import Sliced, write_data_directory
 from training_assets.dashboard import write_dashboard
 from training_assets.facts import facts_of
 from training_assets.intervals import changed, with_interval
@@ -21,7 +21,7 @@ from training_assets.launchers import Launcher, LaunchSpec
 from training_assets.launchers.session import new_attempt, run_to_end
 from training_assets.places import Places
 from training_assets.policies import reaching_storage
-from training_assets.records import Checkpoint, DatasetVersion, EvalShards, Evaluation, ExportedModel, ShardList
+from training_assets.records import Checkpoint, EvalShards, Evaluation, ExportedModel, ShardList
 from training_assets.stores.entries import CHECKPOINT, PRODUCTION
 from training_assets.stores.record_store import RecordStore
 from training_assets.stores.registry import Registry
@@ -135,7 +135,7 @@ def evaluate(
     context: dg.AssetExecutionContext,
     launcher: Launcher,
     places: Places,
-    dataset: DatasetVersion,
+    dataset: Sliced,
     *,
     checkpoint: Path,
     splits: dict[str, ShardList],
@@ -143,7 +143,7 @@ def evaluate(
     against: Path | None = None,
     overrides: tuple[str, ...] = (),
 ) -> Evaluation:
-    """Launch ``trainer evaluate`` on ``splits``, with the pinned slices, beside the checkpoint ``against``."""
+    """Launch ``trainer evaluate`` on ``splits``, with the slices of ``dataset``, beside the checkpoint ``against``."""
     data = out / "data"
     spec = DataSpec(splits={name: tuple(f"{s.key}.json" for s in part.shards) for name, part in splits.items()})
     write_data_directory(spec, places, data, dataset)

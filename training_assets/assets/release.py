@@ -4,8 +4,9 @@ Promotion is not here: a person does it (``python -m training_assets promote``).
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -31,6 +32,7 @@ from training_assets.stores.entries import (
     Lineage,
     RegistryEntry,
     RunLineage,
+    SweepLineage,
     TrainingSetLineage,
 )
 from training_assets.stores.events import Outbox, Subject, gate_events, promotion_events, registration_events
@@ -122,19 +124,42 @@ def _registry_entry(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinit
         subject = Subject.of(recipe, context.partition_key, report.run_id, report.checkpoint_sha256)
         outbox.emit(gate_events(draft.gates, subject), context.log.warning)
         files = released_files(checkpoint, eval_report, exported_model, model_card, places)
-        today = datetime.now(UTC).date().isoformat()
-        aliases = tuple(f"candidate/{task}/{today}" for task in recipe.tasks)
-        by, reason = f"dagster run {context.run.run_id}", f"registered from window {context.partition_key}"
+        reason = f"registered from window {context.partition_key}"
         with reaching_storage():
             entry = registry.register(draft, files)
-            for alias in aliases:
-                registry.follow(entry.project, entry.version, alias, by=by, reason=reason)
-        told = (*registration_events(registry, entry.project), *promotion_events(registry, entry.project))
-        outbox.emit(told, context.log.warning)
-        context.log.info(f"registered {entry.reference} as {', '.join(aliases)}")
-        return _registered(entry, aliases, eval_report.report, registry)
+        record = announced(context, entry, registry, outbox, reason, datetime.now(UTC).date())
+        return dg.MaterializeResult(
+            value=record,
+            data_version=dg.DataVersion(entry.reference),
+            metadata=registered_metadata(entry, record, report, registry),
+        )
 
     return registry_entry
+
+
+def announced(
+    context: dg.AssetExecutionContext,
+    entry: RegistryEntry,
+    registry: Registry,
+    outbox: Outbox,
+    reason: str,
+    day: date,
+) -> Registered:
+    """Call ``entry`` ``candidate/<task>/<day>`` for each of its tasks, and tell others of it.
+
+    Raises:
+        dg.RetryRequested, dg.Failure: the archive cannot be reached.
+    """
+    aliases = tuple(f"candidate/{task}/{day.isoformat()}" for task in entry.lineage.run.config["tasks"])
+    with reaching_storage():
+        for alias in aliases:
+            by = f"dagster run {context.run.run_id}"
+            registry.follow(entry.project, entry.version, alias, by=by, reason=reason)
+        told = (*registration_events(registry, entry.project), *promotion_events(registry, entry.project))
+    outbox.emit(told, context.log.warning)
+    context.log.info(f"registered {entry.reference} as {', '.join(aliases)}")
+    directory = str(model_directory(entry.project, entry.version))
+    return Registered(project=entry.project, version=entry.version, directory=directory, aliases=aliases)
 
 
 def refuse_other_model(checkpoint: Checkpoint, evaluation: Evaluation, exported: ExportedModel, places: Places) -> None:
@@ -164,18 +189,25 @@ def draft_of(
     exported: ExportedModel,
     places: Places,
     registry: Registry,
+    sweep: SweepLineage | None = None,
 ) -> Draft:
     exports = Exports.model_validate_json((places.absolute(exported.directory) / EXPORTS_FILE).read_bytes())
     return Draft(
         project=recipe.project,
         recipe=recipe.name,
-        lineage=lineage_of(recipe, checkpoint, evaluation, places),
+        lineage=lineage_of(recipe, checkpoint, evaluation, places, sweep),
         metrics={split: scores.metrics for split, scores in evaluation.report.splits.items()},
         gates=tuple(judge(recipe, evaluation, exports, places, registry)),
     )
 
 
-def lineage_of(recipe: TrainConfig, checkpoint: Checkpoint, evaluation: Evaluation, places: Places) -> Lineage:
+def lineage_of(
+    recipe: TrainConfig,
+    checkpoint: Checkpoint,
+    evaluation: Evaluation,
+    places: Places,
+    sweep: SweepLineage | None = None,
+) -> Lineage:
     used, result = checkpoint.training_set, checkpoint.result
     return Lineage(
         dataset=DatasetLineage(
@@ -201,6 +233,7 @@ def lineage_of(recipe: TrainConfig, checkpoint: Checkpoint, evaluation: Evaluati
             overrides=checkpoint.overrides,
             profile=checkpoint.profile or None,
         ),
+        sweep=sweep,
     )
 
 
@@ -229,23 +262,18 @@ def released_files(
     }
 
 
-def _registered(
-    entry: RegistryEntry, aliases: tuple[str, ...], report: EvalReport, registry: Registry
-) -> dg.MaterializeResult[Registered]:
-    directory, where = str(model_directory(entry.project, entry.version)), registry.where(entry)
-    record = Registered(project=entry.project, version=entry.version, directory=directory, aliases=aliases)
+def registered_metadata(
+    entry: RegistryEntry, record: Registered, report: EvalReport, registry: Registry
+) -> dict[str, Any]:
+    where = registry.where(entry)
     files = [(name, found.bytes, found.sha256[:12]) for name, found in entry.files.items()]
-    return dg.MaterializeResult(
-        value=record,
-        data_version=dg.DataVersion(entry.reference),
-        metadata={
-            "version": entry.reference,
-            "aliases": ", ".join(aliases),
-            **metadata.numbers(overall(report.splits[gates.JUDGED_SPLIT]), "test/"),
-            "gates": dg.MetadataValue.md(gates.markdown(entry.gates)),
-            "files": metadata.table(("file", "bytes", "sha256"), files),
-            "directory": dg.MetadataValue.path(where),
-            "dashboard": dg.MetadataValue.path(f"{where}/{DASHBOARD_FILE}"),
-            "next": f"python -m training_assets promote {entry.reference}",
-        },
-    )
+    return {
+        "version": entry.reference,
+        "aliases": ", ".join(record.aliases),
+        **metadata.numbers(overall(report.splits[gates.JUDGED_SPLIT]), "test/"),
+        "gates": dg.MetadataValue.md(gates.markdown(entry.gates)),
+        "files": metadata.table(("file", "bytes", "sha256"), files),
+        "directory": dg.MetadataValue.path(where),
+        "dashboard": dg.MetadataValue.path(f"{where}/{DASHBOARD_FILE}"),
+        "next": f"python -m training_assets promote {entry.reference}",
+    }

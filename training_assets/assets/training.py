@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import dagster as dg
 from pydantic import Field
@@ -17,7 +17,7 @@ from training_assets.assets.checkpoint import checkpoint_asset
 from training_assets.assets.dataset import pinned_dataset
 from training_assets.launchers import Launcher
 from training_assets.places import Places
-from training_assets.records import DatasetVersion, EvalShards, ShardList, TrainingSet
+from training_assets.records import EvalShards, ShardList, TrainingSet
 from training_assets.selection import Selection, refuse_lacking, refuse_misfit, select
 from training_assets.staging import Stager
 from training_assets.stores.dvc import DvcStore
@@ -104,8 +104,15 @@ def _training_set(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinitio
     return training_set
 
 
-def write_data_directory(spec: DataSpec, places: Places, directory: Path, dataset: DatasetVersion) -> None:
-    """A directory that the trainer takes as ``--data``: ``data.json`` and the pinned ``slices.yaml``.
+class Sliced(Protocol):
+    """What has a ``slices.yaml`` in its directory below the store: a pinned dataset version, say."""
+
+    @property
+    def directory(self) -> str: ...
+
+
+def write_data_directory(spec: DataSpec, places: Places, directory: Path, dataset: Sliced) -> None:
+    """A directory that the trainer takes as ``--data``: ``data.json`` and the ``slices.yaml`` of ``dataset``.
 
     ``spec`` names indexes by their path in the shard directory; in the file they are relative to it.
     """

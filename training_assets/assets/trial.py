@@ -45,6 +45,8 @@ def trial_asset(recipe: TrainConfig) -> dg.AssetsDefinition:
     @dg.asset(
         key=[recipe.name, "trial"],
         partitions_def=partitions.trials(recipe.name),
+        # Which of them a sweep trains on is frozen at its start.
+        deps=[dg.AssetDep([recipe.name, "training_set"], partition_mapping=dg.AllPartitionMapping())],
         code_version=f"{training_version(recipe)}-{code_version(*EVALUATION_SOURCES, HERE)}",
         pool=GPU_POOL,
         description="Settings that a sweep chose, trained and judged on val. Asked for by `sweep_sensor`.",
@@ -235,7 +237,7 @@ class _Watch:
             self._said = now
             self.work.say_spent(self._spent(now))
             sweep = self.work.sweep
-            if exhausted := purse_of(sweep, read_trials(sweep.root), self.launcher).exhausted():
+            if exhausted := purse_of(sweep, read_trials(sweep.root), self.launcher, HEARTBEAT_SECONDS).exhausted():
                 raise Ended(exhausted)
         return None if self.inner is None else self.inner.poll(now, cost_usd, waiting)
 

@@ -1,4 +1,4 @@
-"""``sweep``: start one, look at it, end it, take over what it learnt; and its file as W&B has it."""
+"""``sweep``: start one, look at it, end it, take over what it learnt."""
 
 import getpass
 import json
@@ -18,7 +18,7 @@ from training_assets.jobs import job_name
 from training_assets.launchers import launcher_for
 from training_assets.places import Places
 from training_assets.planning import chosen_window, dataset_of
-from training_assets.profiles import Profile, load_profile
+from training_assets.profiles import REPOSITORY, Profile, load_profile
 from training_assets.queue import daemon_is_alive
 from training_assets.recipes import recipe_named
 from training_assets.refresh import Refresher
@@ -26,6 +26,7 @@ from training_assets.starting_sweeps import AskedSweep, start
 from training_assets.stores.dvc import DvcStore
 from training_assets.sweeps.fitting import settled
 from training_assets.sweeps.journal import read_trials
+from training_assets.sweeps.learning import PROPOSAL_FILE, apply, read_proposal
 from training_assets.sweeps.place import STOP_FILE, StopRequest, SweepPlace, all_sweeps, sweep_place
 from training_assets.sweeps.sweep_file import Sweep, read_sweep
 from training_assets.sweeps.under_way import purse_of
@@ -63,6 +64,7 @@ def start_sweep(asked: Asked) -> str:
             window=window,
         ),
         Places(profile.store),
+        launcher_for(profile),
     )
     say(f"sweep {place.tune} of {recipe.name}, window {window}: {place.root}")
     with instance() as dagster_instance:
@@ -89,6 +91,24 @@ def staged(profile: Profile, recipe: TrainConfig, asked: str | None) -> str:
         stage_windows(refresher, profile, [recipe], window)
         refresh(refresher, job_name(recipe.name), [[dg.AssetKey([recipe.name, "training_set"])]], window)
     return window
+
+
+def apply_proposal(name: str, root: Path = REPOSITORY) -> int:
+    """Change the recipe and the library as the sweep's report proposes, after a person has read its diff.
+
+    Raises:
+        ContractError: there is no proposal, or the recipe is not the one that it was made against any more.
+    """
+    path = sweep_place(Places(load_profile().store), name).report / PROPOSAL_FILE
+    if not path.is_file():
+        problem = Problem(str(path), "nothing", "the proposal of a sweep whose winner is better than the recipe")
+        raise ContractError(f"sweep {name} proposes nothing", [problem])
+    changed = apply(read_proposal(path), root)
+    for one in changed:
+        say(f"changed {one}")
+    if not changed:
+        say("everything is as proposed already")
+    return 0
 
 
 def stop_sweep(name: str, reason: str) -> int:

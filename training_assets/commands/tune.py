@@ -61,7 +61,7 @@ def tune(asked: Asked) -> int:
     Raises:
         ContractError: what was asked for does not go together; before anything is started.
     """
-    place, sweep, recipe = _begun(asked)
+    place, sweep, recipe = begun(asked)
     say(f"tune {place.tune}: {asked.artifacts / place.tune}")
     with journal_of(place.root) as journal:
         work = _Tune(asked, place, sweep, recipe, journal, LocalLauncher())
@@ -72,7 +72,12 @@ def tune(asked: Asked) -> int:
     return _say_the_best(place, sweep)
 
 
-def _begun(asked: Asked) -> tuple[SweepPlace, Settled, TrainConfig]:
+def begun(asked: Asked) -> tuple[SweepPlace, Settled, TrainConfig]:
+    """Where the tune keeps its own, written down now if there is nothing yet; its sweep and recipe.
+
+    Raises:
+        ContractError: the name is taken, or it goes on with another sweep.
+    """
     name = asked.name or random_name(lambda one: (asked.artifacts / one).exists())
     if flaw := flaw_of_name(name):
         raise ContractError("not a name of a tune", [Problem("--name", flaw, PLAIN_NAME)])

@@ -3,8 +3,8 @@
 Nothing here is needed for a training to run, and nothing here can fail it but a limit that it has passed.
 """
 
-from training_assets.observability.cloudwatch import CloudWatchMetrics, Labels
+from training_assets.observability.cloudwatch import CloudWatchMetrics, Labels, SweepLabels
 from training_assets.observability.observer import Observer, observer_of
 from training_assets.observability.watchdogs import Trip
 
-__all__ = ["CloudWatchMetrics", "Labels", "Observer", "Trip", "observer_of"]
+__all__ = ["CloudWatchMetrics", "Labels", "Observer", "SweepLabels", "Trip", "observer_of"]

@@ -1,7 +1,7 @@
 """Amazon CloudWatch gets the figures of running trainings: at most once a minute, and it may be away."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,19 @@ class Labels:
         yield [{"Name": name, "Value": getattr(self, name)} for name in ("project", "recipe", "run")]
 
 
+@dataclass(frozen=True)
+class SweepLabels:
+    """Whose budget it is. Alarms are set on the project's."""
+
+    project: str
+    recipe: str
+    sweep: str
+
+    def dimensions(self) -> Iterator[list[dict[str, str]]]:
+        yield [{"Name": "project", "Value": self.project}]
+        yield [{"Name": name, "Value": getattr(self, name)} for name in ("project", "recipe", "sweep")]
+
+
 @dataclass
 class CloudWatchMetrics:
     """One namespace. What is told within a minute goes out together; ``warn`` hears of what CloudWatch did not take.
@@ -45,20 +58,29 @@ class CloudWatchMetrics:
     namespace: str
     warn: Callable[[str], None]
     _waiting: list[dict[str, Any]] = field(default_factory=list)
-    _told: dict[Labels, float] = field(default_factory=dict)
+    _told: dict[Labels | SweepLabels, float] = field(default_factory=dict)
     _sent: float | None = None
     _failing: bool = False
 
-    def due(self, now: float, labels: Labels) -> bool:
+    def due(self, now: float, labels: Labels | SweepLabels) -> bool:
         """Whether figures of ``labels`` would be taken now: once a minute."""
         told = self._told.get(labels)
         return told is None or now - told >= MINUTE
 
     def publish(self, now: float, labels: Labels, figures: Figures) -> None:
         """Take ``figures`` if they are due, and send what waits if a minute has passed. Never raises."""
+        self._publish(now, labels, _data(labels, figures))
+
+    def publish_budget(self, now: float, labels: SweepLabels, used: float, cost_usd: float | None) -> None:
+        """As :meth:`publish`, of a sweep: ``used`` is the share of the cap that is nearest."""
+        figures = {"sweep_budget_used": used, **({} if cost_usd is None else {"sweep_cost_usd": cost_usd})}
+        data = [point for name, value in figures.items() for point in _points(labels, now, name, value, "None")]
+        self._publish(now, labels, data)
+
+    def _publish(self, now: float, labels: Labels | SweepLabels, data: Iterable[dict[str, Any]]) -> None:
         if self.due(now, labels):
             self._told[labels] = now
-            self._waiting += _data(labels, figures)
+            self._waiting += data
         if self._waiting and (self._sent is None or now - self._sent >= MINUTE):
             self._sent = now
             self.flush()
@@ -86,11 +108,9 @@ def _data(labels: Labels, figures: Figures) -> Iterator[dict[str, Any]]:
     for name, (metric, unit) in UNITS.items():
         value = getattr(figures, name)
         if value is not None:
-            for dimensions in labels.dimensions():
-                yield {
-                    "MetricName": metric,
-                    "Dimensions": dimensions,
-                    "Timestamp": figures.at,
-                    "Value": float(value),
-                    "Unit": unit,
-                }
+            yield from _points(labels, figures.at, metric, float(value), unit)
+
+
+def _points(labels: Labels | SweepLabels, at: float, metric: str, value: float, unit: str) -> Iterator[dict[str, Any]]:
+    for dimensions in labels.dimensions():
+        yield {"MetricName": metric, "Dimensions": dimensions, "Timestamp": at, "Value": value, "Unit": unit}

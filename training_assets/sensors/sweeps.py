@@ -3,6 +3,7 @@
 Nothing is remembered between ticks: a trial's run has a key, and is asked for until it is there.
 """
 
+import functools
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,14 +23,16 @@ from training_assets.control import (
     trial_run_key,
 )
 from training_assets.launchers import Launcher
+from training_assets.observability import CloudWatchMetrics, SweepLabels
 from training_assets.places import Places
+from training_assets.profiles import Profile
 from training_assets.records import TrialRun
 from training_assets.stores.record_store import MissingRecord, RecordStore
 from training_assets.sweeps.controller import Look, Seen
 from training_assets.sweeps.journal import Busy
 from training_assets.sweeps.place import ENDED_FILE, Ended, SweepPlace, all_sweeps
 from training_assets.sweeps.trials import Trial
-from training_assets.sweeps.under_way import Sweeping, sweeping
+from training_assets.sweeps.under_way import Sweeping, purse_of, sweeping
 
 Request = dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest
 
@@ -46,9 +49,12 @@ def sweep_sensor(jobs: Sequence[UnresolvedAssetJobDefinition], seconds: int) -> 
         " keeps the budget, and has the report made when nothing is left to try.",
     )
     def sensor(
-        context: dg.SensorEvaluationContext, places: dg.ResourceParam[Places], launcher: dg.ResourceParam[Launcher]
+        context: dg.SensorEvaluationContext,
+        profile: dg.ResourceParam[Profile],
+        places: dg.ResourceParam[Places],
+        launcher: dg.ResourceParam[Launcher],
     ) -> dg.SensorResult:
-        tick = _Tick(context.instance, places, launcher, context.log)
+        tick = _Tick(context.instance, places, launcher, profile, context.log)
         for place in all_sweeps(places):
             if place.ended is None:
                 tick.go_on_with(place)
@@ -62,11 +68,18 @@ def sweep_sensor(jobs: Sequence[UnresolvedAssetJobDefinition], seconds: int) -> 
     return sensor
 
 
+@functools.cache
+def _cloudwatch(namespace: str) -> CloudWatchMetrics:
+    """One for all ticks of a process: it is told at most once a minute."""
+    return CloudWatchMetrics(namespace, logging.getLogger(__name__).warning)
+
+
 @dataclass
 class _Tick:
     instance: dg.DagsterInstance
     places: Places
     launcher: Launcher
+    profile: Profile
     log: logging.Logger
     requests: list[dg.RunRequest] = field(default_factory=list)
     partitions: list[Request] = field(default_factory=list)
@@ -98,6 +111,15 @@ class _Tick:
             self.partitions.append(partitions.sweeps(recipe).build_add_request([tune]))
         if actions.said:
             self.notes.append(f"{tune}: {actions.said}")
+        self._publish(sweep)
+
+    def _publish(self, sweep: Sweeping) -> None:
+        if self.profile.cloudwatch is not None:
+            ledger = purse_of(sweep.place, sweep.journal, self.launcher).ledger()
+            cost = None if ledger.estimate.usd_per_hour is None else ledger.spent("max_cost_usd")
+            labels = SweepLabels(sweep.recipe.project, sweep.plan.recipe, sweep.place.tune)
+            cloudwatch = _cloudwatch(self.profile.cloudwatch.namespace)
+            cloudwatch.publish_budget(ledger.now, labels, ledger.used(), cost)
 
     def _looks(self, sweep: Sweeping) -> list[Look]:
         """Of each trial that runs by the journal, its newest launch, if there is any."""

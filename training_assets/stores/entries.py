@@ -82,13 +82,21 @@ class RunLineage(_Model):
     profile: str | None = None
 
 
+class SweepLineage(_Model):
+    """The sweep whose winner it is: the name of its ``tune``, and of the ``trial`` (``<tune>-cv<number>``)."""
+
+    tune: Text
+    trial: Text
+
+
 class Lineage(_Model):
-    """Which frames, which code, which settings."""
+    """Which frames, which code, which settings. ``sweep`` is None where the settings were not searched."""
 
     dataset: DatasetLineage
     training_set: TrainingSetLineage
     code: CodeVersion
     run: RunLineage
+    sweep: SweepLineage | None = None
 
 
 class Draft(_Model):

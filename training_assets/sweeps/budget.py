@@ -109,6 +109,11 @@ class Ledger:
         found = ((cap, later.spent(cap), limit) for cap, limit in self.limits().items() if cap != "max_trials")
         return tuple(Excess(cap, spent, limit) for cap, spent, limit in found if spent >= limit - ROUNDING)
 
+    def used(self) -> float:
+        """The share of the cap that is nearest to its end, 1: reached; 0 without caps. Trials do not count as spent."""
+        caps = ((cap, limit) for cap, limit in self.limits().items() if cap != "max_trials")
+        return max((self.spent(cap) / limit for cap, limit in caps), default=0.0)
+
     def limits(self) -> dict[Cap, float]:
         """The caps that there are, wall time in seconds."""
         caps: tuple[Cap, ...] = ("max_trials", "gpu_hours", "wall_time", "max_cost_usd")

@@ -22,7 +22,7 @@ from training_assets.stores.event_types import DataRequested
 from training_assets.stores.events import wanted_by_sweep
 
 DATA_REQUEST_FILE = "data_request.json"
-SLICE_GATES = ("targets_met", "no_regression", "slice_targets_met")
+SLICE_GATES = ("targets_met", "no_regression", "slice_targets_met", "slices_kept")
 """Gates whose rows are about slices of the data; others name files there."""
 FORMULA = "frames · ((error / wanted error)^(1/b) - 1); b = 1/2 for low, 1/4 for high; error is 1 - value of a score"
 OPTIMISTIC, CAUTIOUS = 0.5, 0.25

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, FiniteFloat, Strict, ValidationError
 
 from trainer.contract.errors import BRIEF, ContractError, Problem, problems_of
-from training_assets.sweeps.space import DISTRIBUTIONS, Parameter, Space
+from training_assets.sweeps.space import DISTRIBUTIONS, Distribution, Parameter, Space
 from training_assets.sweeps.trials import Params, Value
 
 Number = Annotated[FiniteFloat, Strict()]
@@ -35,21 +35,21 @@ OPTIONAL: Mapping[str, tuple[str, ...]] = {
 
 
 class Written(BaseModel):
-    """One parameter as it is written, whatever its distribution."""
+    """One parameter as it is written, whatever its distribution; ``model_fields_set`` are the keys that it has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    distribution: Literal[tuple(DISTRIBUTIONS)] | None = None  # type: ignore[valid-type]
+    distribution: Literal[tuple(DISTRIBUTIONS)] = "constant"  # type: ignore[valid-type]
     value: Any = None
-    values: tuple[Any, ...] | None = None
-    probabilities: tuple[Number, ...] | None = None
-    min: Number | None = None
-    max: Number | None = None
-    mu: Number | None = None
-    sigma: Number | None = None
-    a: Number | None = None
-    b: Number | None = None
-    q: Number | None = None
+    values: tuple[Any, ...] = ()
+    probabilities: tuple[Number, ...] = ()
+    min: Number = 0.0
+    max: Number = 0.0
+    mu: Number = 0.0
+    sigma: Number = 0.0
+    a: Number = 0.0
+    b: Number = 0.0
+    q: Number = 0.0
 
 
 def space_of(parameters: Mapping[str, Any], file: str) -> Space:
@@ -61,10 +61,10 @@ def space_of(parameters: Mapping[str, Any], file: str) -> Space:
     found, problems = [], []
     for name, written in flattened(parameters):
         try:
-            found.append(Parameter(name, DISTRIBUTIONS[distribution_of(written)](**_keys(written))))
+            found.append(Parameter(name, _tried(DISTRIBUTIONS[distribution_of(written)](**_keys(written)))))
         except ValidationError as error:
             problems += [_within(name, problem) for problem in problems_of(error, file)]
-        except ValueError as error:
+        except (ValueError, ArithmeticError) as error:
             problems.append(Problem(file, BRIEF.repr(written), str(error), field=f"{NESTED}.{name}"))
     names = [parameter.name for parameter in found]
     for name in sorted({name for name in names if names.count(name) > 1}):
@@ -72,6 +72,14 @@ def space_of(parameters: Mapping[str, Any], file: str) -> Space:
     if problems:
         raise ContractError(f"the parameters of {file} cannot be searched", problems)
     return Space(tuple(found))
+
+
+def _tried(distribution: Distribution) -> Distribution:
+    """What has values at its ends and in its middle: a number's bounds may lie beyond what a float can be."""
+    values = [distribution.at(unit) for unit in (0.0, 0.5, 1.0)]
+    if any(isinstance(value, float) and not math.isfinite(value) for value in values):
+        raise ValueError("values that are finite numbers")
+    return distribution
 
 
 def flattened(parameters: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -91,8 +99,8 @@ def distribution_of(written: Any) -> str:
         ValueError: keys that make none, or not the one that is named.
     """
     one = Written.model_validate(written)
-    name = one.distribution or _implied(one.model_fields_set, written)
     given = one.model_fields_set - {"distribution"}
+    name = one.distribution if "distribution" in one.model_fields_set else _implied(given, written)
     if missing := [key for key in REQUIRED.get(name, ()) if key not in given]:
         raise ValueError(f"{' and '.join(missing)}, without which there is no distribution {name}")
     if extra := sorted(given - {*REQUIRED.get(name, ()), *OPTIONAL.get(name, ())}):

@@ -12,7 +12,10 @@ from training_assets.sweeps.trials import Trial, Trials
 
 @dataclass(frozen=True)
 class SweepPurse:
-    """``estimate`` is of one trial, ``started_at`` in seconds of ``clock``, ``longest`` a trial's hard wall."""
+    """``estimate`` is of one trial, ``started_at`` in seconds of ``clock``, ``longest`` a trial's hard wall.
+
+    With ``ahead``, the seconds till it is asked again, it is exhausted before a cap is passed.
+    """
 
     place: SweepPlace
     sweep: Settled
@@ -21,11 +24,12 @@ class SweepPurse:
     started_at: float
     clock: Callable[[], float]
     longest: float | None = None
+    ahead: float = 0.0
 
     def exhausted(self) -> str | None:
         if stop := self.place.stop:
             return stop.reason
-        if excess := self.ledger().exceeded():
+        if excess := self.ledger().exceeded(self.ahead):
             return str(excess[0])
         return self._reached()
 

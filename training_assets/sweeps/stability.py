@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 
 from trainer.contract.errors import ContractError, Problem
 
-LARGE_EFFECT = 0.8
+MEDIUM_EFFECT = 0.5
 """Cohen, "Statistical Power Analysis for the Behavioral Sciences", 1988: 0.2 is small, 0.5 medium, 0.8 large."""
 
 
@@ -22,7 +22,8 @@ class Comparison:
     """The winner against another trial, seed by seed: larger is better for the winner.
 
     ``difference`` is the mean over seeds, ``low`` and ``high`` its t interval, ``effect`` Cohen's d of paired samples
-    (the mean difference in standard deviations of the differences; infinite where they are all the same).
+    (the mean difference in standard deviations of the differences; infinite where they are all the same). ``distinct``:
+    the effect is large enough; ``certain``: the interval lies above 0 too, for which few seeds are seldom enough.
     """
 
     other: int
@@ -31,17 +32,19 @@ class Comparison:
     high: float
     effect: float
     distinct: bool
+    certain: bool
 
 
 @dataclass(frozen=True)
 class Stability:
-    """``winner`` has the best mean; ``changed``: it is not who won before. ``distinct``: ahead of every other."""
+    """``winner`` has the best mean, ``changed`` if it is not who won before; the rest is of it against every other."""
 
     winner: int
     before: int
     seeds: int
     comparisons: tuple[Comparison, ...]
     distinct: bool
+    certain: bool
     sentence: str
 
     @property
@@ -53,7 +56,7 @@ def stability(
     scores: Mapping[int, Sequence[float]],
     before: int | None = None,
     confidence: float = 0.95,
-    least_effect: float = LARGE_EFFECT,
+    min_effect: float = MEDIUM_EFFECT,
 ) -> Stability:
     """Compare trials by their scores under the same seeds.
 
@@ -62,7 +65,7 @@ def stability(
             order for all, larger is better. A score that is not finite is a training that failed: its trial cannot win.
         before: who won so far; the first of ``scores`` unless given.
         confidence: of each interval, shared out among the comparisons (Bonferroni), so that all hold together.
-        least_effect: what a difference must have besides an interval above 0.
+        min_effect: the effect size from which on a winner is distinct.
 
     Raises:
         ContractError: fewer than two trials or seeds, trials with different numbers of seeds, or none that is finite.
@@ -74,19 +77,19 @@ def stability(
     others = [trial for trial in sound if trial != winner]
     level = 1 - (1 - confidence) / max(1, len(others))
     pairs = [(other, [a - b for a, b in zip(sound[winner], sound[other], strict=True)]) for other in others]
-    comparisons = tuple(_comparison(other, differences, level, least_effect) for other, differences in pairs)
+    comparisons = tuple(_comparison(other, differences, level, min_effect) for other, differences in pairs)
     distinct = all(comparison.distinct for comparison in comparisons)
+    certain = all(comparison.certain for comparison in comparisons)
     seeds = len(sound[winner])
     sentence = _sentence(winner, before, seeds, comparisons, sorted(set(scores) - set(sound)))
-    return Stability(winner, before, seeds, comparisons, distinct, sentence)
+    return Stability(winner, before, seeds, comparisons, distinct, certain, sentence)
 
 
-def _comparison(other: int, differences: Sequence[float], level: float, least_effect: float) -> Comparison:
+def _comparison(other: int, differences: Sequence[float], level: float, min_effect: float) -> Comparison:
     mean, spread = fmean(differences), stdev(differences)
     half = _t_quantile((1 + level) / 2, len(differences) - 1) * spread / math.sqrt(len(differences))
     effect = mean / spread if spread else math.copysign(math.inf, mean) if mean else 0.0
-    distinct = mean - half > 0 and effect >= least_effect
-    return Comparison(other, mean, mean - half, mean + half, effect, distinct)
+    return Comparison(other, mean, mean - half, mean + half, effect, effect >= min_effect, mean - half > 0)
 
 
 def _t_quantile(probability: float, freedom: int) -> float:
@@ -106,7 +109,9 @@ def _sentence(winner: int, before: int, seeds: int, comparisons: Sequence[Compar
         )
     elif comparisons:
         least = min(comparisons, key=lambda one: one.effect)
-        said += f" and is distinct from every other: an effect of {least.effect:.2g} at least"
+        said += f" and is distinct from every other, by an effect of {least.effect:.2g} at least"
+        if unsure := [comparison.other for comparison in comparisons if not comparison.certain]:
+            said += f"; more seeds are needed to be certain of {_listed(unsure)}"
     return said + (f"; {_listed(failed)} failed under a seed." if failed else ".")
 
 

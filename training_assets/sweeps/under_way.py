@@ -122,12 +122,12 @@ def search_for(sweep: Settled, trials: Trials) -> Search:
     )
 
 
-def purse_of(place: SweepPlace, trials: Trials, launcher: Launcher) -> SweepPurse:
+def purse_of(place: SweepPlace, trials: Trials, launcher: Launcher, ahead: float = 0.0) -> SweepPurse:
     """The budget of the sweep, by what one of its trials costs on ``launcher``."""
     launch = place.recipe.launch
     estimate = launcher.estimate(LaunchSpec((), place.root, "estimate", launch=launch))
     started_at = place.plan.started_at.timestamp()
-    return SweepPurse(place, place.sweep, trials, estimate, started_at, time.time, launch.max_run_seconds)
+    return SweepPurse(place, place.sweep, trials, estimate, started_at, time.time, launch.max_run_seconds, ahead)
 
 
 def run_directory(places: Places, place: SweepPlace, plan: TrialPlan) -> Path:

@@ -19,7 +19,7 @@ from trainer.data.staging import data_directory
 pytestmark = pytest.mark.slow
 
 SHORT = (
-    "training.epochs=2", "training.checkpoint_every=2", "data.workers=0", "launch.devices=1",
+    "training.epochs=3", "training.checkpoint_every=2", "data.workers=0", "launch.devices=1",
     "guards.determinism.enabled=false", "telemetry.enabled=false",
 )  # fmt: skip
 KFOLD = ("--folds", "2", "--method", "kfold", "--seeds", "1", "--name", "cv")
@@ -86,30 +86,37 @@ def test_one_fold_with_one_seed_is_a_plain_run(recipe, data, command, tmp_path):
     assert result.data_digest == alone.data_digest
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
-def test_ended_midway_and_started_again_it_trains_what_is_missing_to_the_same_end(
-    command, undisturbed, tmp_path, number
-):
-    directory = tmp_path / "_cross_validations" / "cv"
-    with subprocess.Popen(command(tmp_path, *KFOLD), stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if line.startswith("[f1s42] epoch 1/"):
+def interrupted(command: list[str], line: str, number: signal.Signals) -> int:
+    """The exit code of ``command`` after it got the signal when it had said what begins with ``line``."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for said in process.stdout:
+            if said.startswith(line):
                 os.kill(process.pid, number)
                 break
         process.stdout.read()
-    assert process.returncode == (75 if number == signal.SIGTERM else -signal.SIGKILL)
+    return process.returncode
+
+
+def test_ended_midway_and_started_again_it_trains_what_is_missing_to_the_same_end(command, undisturbed, tmp_path):
+    directory = tmp_path / "_cross_validations" / "cv"
+    assert interrupted(command(tmp_path, *KFOLD), "[f0s42] epoch 2/", signal.SIGTERM) == 75
+    assert Failure.model_validate_json((directory / "failure.json").read_bytes()).kind == "stopped"
+    assert results(directory) == {}
+    again = command(tmp_path, *KFOLD, "--resume")
+    assert interrupted(again, "[f1s42] epoch 2/", signal.SIGKILL) == -signal.SIGKILL
     assert list(results(directory)) == ["f0s42"]
     assert read_score(directory) is None
-    if number == signal.SIGTERM:
-        assert Failure.model_validate_json((directory / "failure.json").read_bytes()).kind == "stopped"
-    said = run(command(tmp_path, *KFOLD, "--resume"))
+    said = run(again)
     assert "cv-run-f0s42 has its result already" in said
     assert "[f0s42]" not in said
-    assert results(directory)["f1s42"].resumed_from_step
-    assert not (directory / "failure.json").exists()
-    states = {key: result.state_sha256 for key, result in results(directory).items()}
-    assert states == {key: result.state_sha256 for key, result in results(undisturbed).items()}
+    ended = results(directory)
+    assert all(result.resumed_from_step for result in ended.values())
+    whole = results(undisturbed)
+    assert {key: result.state_sha256 for key, result in ended.items()} == {
+        key: result.state_sha256 for key, result in whole.items()
+    }
     assert read_score(directory).score == read_score(undisturbed).score
+    assert not (directory / "failure.json").exists()
 
 
 def test_a_run_that_fails_beside_others_is_named_and_can_be_trained_alone(command, undisturbed, tmp_path):

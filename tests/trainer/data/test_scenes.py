@@ -1,5 +1,6 @@
 """The synthetic delivery: deterministic, accepted by the contract, and drawn as its labels say."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 from trainer.contract.delivery import Delivery, read_delivery
 from trainer.contract.errors import ContractError
 from trainer.contract.files import sha256_of
+from trainer.contract.manifest import Row
+from trainer.contract.slices import read_slices
 from trainer.contract.windows import window_of
 from trainer.data.scene_light import light
 from trainer.data.scene_painting import AGENTS, CLASSES, HEIGHT, IGNORE, WIDTH, project
 from trainer.data.scene_world import Conditions
-from trainer.data.scenes import SHARES, START, make_scenes, plan
+from trainer.data.scenes import SHARES, START, make_rare_scenes, make_scenes, plan
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -207,3 +210,16 @@ def test_the_delivery_of_the_demo_holds_enough_of_every_slice(tmp_path):
             assert sum(map(one.holds, delivery.rows[split])) >= one.min_samples >= 10, (one.name, split)
     sides = [min(box.bbox[2:]) for _, row in delivery.all_rows() for box in row.boxes if not box.ignore]
     assert np.median(sides) >= 10
+
+
+def test_rare_scenes_are_weather_in_the_dark_in_test_alone(tmp_path):
+    make_rare_scenes(tmp_path / "rare", frames=12)
+    rows = [json.loads(line) for line in (tmp_path / "rare" / "golden_test.manifest").read_text().splitlines()]
+    met = Counter((row["attributes"]["weather"], row["attributes"]["time_of_day"]) for row in rows)
+    assert met == {("fog", "night"): 4, ("rain", "night"): 4, ("fog", "dusk"): 2, ("rain", "dusk"): 2}
+    assert (tmp_path / "rare" / "golden_train.manifest").read_text() == ""
+    slices = read_slices(tmp_path / "rare" / "slices.yaml").slices
+    parsed = [Row.model_validate(row) for row in rows]
+    assert {one.name: sum(map(one.holds, parsed)) for one in slices} == {
+        "fog_night": 4, "rain_night": 4, "fog_dusk": 2, "rain_dusk": 2,
+    }  # fmt: skip

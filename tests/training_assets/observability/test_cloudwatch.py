@@ -10,7 +10,7 @@ import pytest
 
 from tests.emulators.ministack import ministack
 from trainer.contract.attempts import Heartbeat
-from training_assets.observability import CloudWatchMetrics, Labels, Observer, observer_of
+from training_assets.observability import CloudWatchMetrics, Labels, Observer, SweepLabels, observer_of
 from training_assets.observability.figures import Figures
 from training_assets.profiles import parse_profile
 from training_assets.profiles.watching import Watch
@@ -49,6 +49,18 @@ def maximum(metric: str, labels: list[dict[str, str]], at: datetime) -> tuple[fl
     points = boto3.client("cloudwatch").get_metric_statistics(**asked, **window, Statistics=["Maximum"])["Datapoints"]
     (point,) = points
     return point["Maximum"], point["Unit"]
+
+
+def test_what_a_sweep_has_used_of_its_budget_is_a_metric_of_the_project_and_of_the_sweep(
+    server: str, request: pytest.FixtureRequest
+) -> None:
+    said: list[str] = []
+    now, sweep = datetime.now(UTC), SweepLabels("scenes", "scenes_multitask", request.node.name)
+    CloudWatchMetrics("TrainingAssets", said.append).publish_budget(now.timestamp(), sweep, 0.75, 15.0)
+    assert not said
+    own = [{"Name": name, "Value": getattr(sweep, name)} for name in ("project", "recipe", "sweep")]
+    assert maximum("sweep_budget_used", own, now) == (0.75, "None")
+    assert maximum("sweep_cost_usd", own, now) == (15.0, "None")
 
 
 def test_every_figure_is_a_metric_of_the_project_and_of_the_run(server: str, labels: Labels) -> None:

@@ -9,8 +9,9 @@ import dagster as dg
 import pytest
 import yaml
 
-from tests.training_assets.conftest import FakeTrainer, Graph
+from tests.training_assets.conftest import FakeTrainer, Graph, failure_of
 from trainer.contract.errors import ContractError
+from trainer.contract.run_infos import SCORE_FILE, CrossValidationResult, RunInfo
 from trainer.contract.train_config import read_config
 from training_assets import partitions
 from training_assets.launchers import Handle, LaunchSpec
@@ -40,6 +41,27 @@ class LearningTrainer(FakeTrainer):
             self.metrics[METRIC] = 0.01 / (0.01 + abs(read_config(Path(spec.arguments[1])).optim.lr - 0.01))
         return super().launch(spec)
 
+    def crossval(self, spec: LaunchSpec) -> None:
+        """Two folds, the second a little better; at a high rate the second is lost."""
+        rate = read_config(Path(spec.arguments[1])).optim.lr
+        runs = tuple(
+            RunInfo(
+                run_name=f"{spec.run_dir.name}-run-f{fold}s42",
+                run_id=f"abcdefg{fold}",
+                fold=fold,
+                seed=42,
+                duration=1.0,
+                checkpoint="best.pt",
+                metrics={METRIC: 0.5 + 0.1 * fold},
+                is_unstable=bool(fold and rate > 0.05),
+            )
+            for fold in (0, 1)
+        )
+        unstable = any(run.is_unstable for run in runs)
+        name = spec.run_dir.name
+        result = CrossValidationResult(name=name, tune="t", score=0.55, score_is_unstable=unstable, runs=runs)
+        (spec.run_dir / SCORE_FILE).write_text(result.model_dump_json())
+
 
 @pytest.fixture
 def graph(staged: Graph) -> Graph:
@@ -56,7 +78,7 @@ def begin(graph: Graph, tmp_path: Path) -> Callable[..., SweepPlace]:
         file.write_text(yaml.safe_dump({**SWEEP, **changes}))
         recipe = recipe_named(graph.profile, "tiny")
         asked = AskedSweep(file, recipe, graph.profile.recipes / "tiny.yaml", tune, "manual", "a test")
-        return start(asked, graph.places)
+        return start(asked, graph.places, graph.trainer)
 
     return begin
 
@@ -112,6 +134,39 @@ def test_a_tick_that_was_killed_before_its_runs_were_started_is_made_up_for(
     again = [request.run_key for request in daemon.tick(SENSOR).run_requests or ()]
     assert lost == again == ["trial:quick-fox-1-cv0:0", "trial:quick-fox-1-cv1:0"]
     assert not daemon.tick(SENSOR).run_requests, "what runs is not asked for again"
+
+
+def test_a_trial_of_several_folds_is_one_launched_cross_validation(
+    graph: Graph, begin: Callable[..., SweepPlace], daemon_of: Callable
+) -> None:
+    place = begin(cross_validation={"folds": 2}, budget={"max_trials": 2, "parallelism": 2})
+    daemon = daemon_of(graph.defs, graph.instance, execute=True)
+    for _ in range(3):
+        daemon.tick(SENSOR)
+    (first, second) = read_trials(place.root)
+    assert first.curve == {3: {METRIC: pytest.approx(0.55), "score": 0.55}}
+    assert first.state == "completed"
+    (spec, *_) = graph.trainer.commands("crossval")
+    options = " ".join(spec.arguments)
+    assert "--tune quick-fox-1 --index 0 --resume --folds 2 --method kfold --seeds 1" in options
+    assert spec.run_dir == graph.places.root / "runs" / "quick-fox-1" / "quick-fox-1-cv0"
+    assert spec.launch is not None
+    assert spec.launch.strategy == "ddp_fork", "one process, which starts the runs itself"
+    assert second.state in ("completed", "failed")
+
+
+def test_a_fold_that_is_lost_makes_its_trial_fail_by_name(
+    graph: Graph, begin: Callable[..., SweepPlace], daemon_of: Callable
+) -> None:
+    high = {"optim.lr": {"distribution": "uniform", "min": 0.06, "max": 0.09}}
+    settings = {"cross_validation": {"folds": 2}, "baseline": "exclude", "parameters": high}
+    place = begin(**settings, budget={"max_trials": 1})
+    daemon = daemon_of(graph.defs, graph.instance, execute=True)
+    daemon.tick(SENSOR)
+    daemon.tick(SENSOR)
+    assert [trial.state for trial in read_trials(place.root)] == ["failed"]
+    said = failure_of(daemon.results[0])
+    assert "unstable: quick-fox-1-cv0-run-f1s42" in said
 
 
 def test_a_run_that_failed_is_a_failed_trial_and_its_place_is_free(

@@ -125,13 +125,14 @@ def test_of_very_many_trials_some_are_drawn_and_it_is_said(monkeypatch: pytest.M
         assert found.basis.endswith("; drawn from 20")
 
 
-def test_a_surrogate_that_knows_nothing_says_so() -> None:
+def test_trials_that_tell_nothing_are_said_to_and_decide_nothing() -> None:
     noise = np.random.default_rng(5)
-    ordered = made(12, lambda number, value: {3: {AP: float(noise.random())}})
-    _, found = importances(ordered, PARAMETERS, GOALS.objectives)
-    assert found.fit is not None
-    assert found.fit < 0
-    assert "does not predict trials it has not seen" in found.note
+    found = importances(made(12, lambda number, value: {3: {AP: float(noise.random())}}), PARAMETERS, GOALS.objectives)
+    for one in found:
+        assert one.fit is not None
+        assert one.fit < 0
+        assert "does not predict those it has not seen" in one.note
+    assert shares(found, GOALS.first) == {}
 
 
 def test_nothing_varied_and_nothing_different_have_no_importance() -> None:

@@ -22,6 +22,7 @@ from training_assets.sweeps.report.page import page
 from training_assets.sweeps.report.summary import Axis, BudgetFacts, Outcome, SweepFacts, TrialRow
 from training_assets.sweeps.trials import Trials
 
+GOLDEN = Path(__file__).with_name("golden_summary.json")
 VOID = {"meta", "link", "br"}
 SECTIONS = (
     "leaderboard", "parallel", "curves", "trade-offs", "importance", "defaults", "budget", "packages", "failures",
@@ -73,6 +74,14 @@ def test_the_summary_is_the_same_after_writing_and_reading(summary: SweepSummary
     write_report(summary, tmp_path)
     assert read_summary(tmp_path) == summary
     assert json.loads((tmp_path / SUMMARY_FILE).read_text())["format"] == 1
+
+
+def test_the_summarys_form_is_kept_or_has_another_number() -> None:
+    """``golden_summary.json`` is what others read; where it has to change, so has ``format``. To renew it::
+
+    write_text(GOLDEN, simulated.summary(5, simulated.ONE).model_dump_json(indent=1) + "\\n")
+    """
+    assert json.loads(GOLDEN.read_text()) == json.loads(simulated.summary(5, simulated.ONE).model_dump_json())
 
 
 def test_the_same_summary_makes_the_same_page_and_text(summary: SweepSummary) -> None:
@@ -267,6 +276,7 @@ document.title = "all is well";
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium")
 def test_a_browser_shows_the_page_and_its_script_does_what_it_says(summary: SweepSummary, tmp_path: Path) -> None:
     source = page(summary)

@@ -23,7 +23,7 @@ def test_students_sleep_data_give_the_published_interval():
     assert (comparison.low, comparison.high) == (pytest.approx(0.70, abs=0.005), pytest.approx(2.46, abs=0.005))
     assert comparison.effect == pytest.approx(4.0621 / math.sqrt(10), abs=1e-4)  # t / sqrt(n)
     assert found.sentence == (
-        "Trial 2 wins, not trial 1, over 10 seeds and is distinct from every other: an effect of 1.3 at least."
+        "Trial 2 wins, not trial 1, over 10 seeds and is distinct from every other, by an effect of 1.3 at least."
     )
 
 
@@ -55,9 +55,15 @@ def test_a_certain_but_small_effect_is_not_distinct():
         0: [0.5 + 0.01 * (n % 10) + 0.001 for n in range(200)],
         1: [0.5 + 0.01 * (n * 3 % 10) for n in range(200)],
     }
-    (comparison,) = stability(scores, confidence=0.5, least_effect=0.2).comparisons
+    (comparison,) = stability(scores, confidence=0.5, min_effect=0.2).comparisons
     assert comparison.effect < 0.2
     assert not comparison.distinct
+
+
+def test_what_few_seeds_leave_open_is_said():
+    found = stability({0: (0.50, 0.40, 0.60), 1: (0.45, 0.41, 0.52)})
+    assert (found.distinct, found.certain) == (True, False)
+    assert found.sentence.endswith("; more seeds are needed to be certain of trial 1.")
 
 
 def test_the_winner_of_one_seed_loses_where_the_others_say_so():

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trainer.contract.errors import ContractError
@@ -13,9 +13,18 @@ from trainer.contract.train_config import TrainConfig, read_config, with_overrid
 from trainer.contract.yaml_io import dump_yaml
 from training_assets.sweeps.fitting import DEFAULT_TRIALS, baseline, settled
 from training_assets.sweeps.goals import Constraint, Objective
-from training_assets.sweeps.parameters import overrides, space_of
+from training_assets.sweeps.parameters import OPTIONAL, REQUIRED, Written, overrides, space_of
 from training_assets.sweeps.settings import Budget
-from training_assets.sweeps.space import Beta, Categorical, Constant, IntUniform, LogNormal, LogUniform, Uniform
+from training_assets.sweeps.space import (
+    DISTRIBUTIONS,
+    Beta,
+    Categorical,
+    Constant,
+    IntUniform,
+    LogNormal,
+    LogUniform,
+    Uniform,
+)
 from training_assets.sweeps.sweep_file import Sweep, read_sweep
 
 REPOSITORY = Path(__file__).parents[3]
@@ -336,6 +345,42 @@ def test_any_value_reaches_the_recipe_as_it_was_written(value: Any, open_recipe:
     (text,) = overrides({one.name: one.distribution.at(0.5)})
     found = with_overrides(open_recipe, [text]).tasks["detection"].options["x"]
     assert json.dumps(found, sort_keys=True) == json.dumps(value, sort_keys=True)
+
+
+KEYS = st.sampled_from([*Sweep.model_fields, "x", "name", "goal", "type", "min_iter"])
+PARAMETER_KEYS = st.sampled_from([*Written.model_fields, "parameters", "x"])
+NUMBERS = st.sampled_from(
+    [0, -1, 1, 2.5, 1e-320, 1e308, -1e308, 10**400, 1e-5, True, None, "1", "uniform", float("inf")]
+)
+ANYTHING = st.one_of(NUMBERS, st.sampled_from(sorted(DISTRIBUTIONS)), VALUES)
+PARAMETERS = st.dictionaries(PARAMETER_KEYS, st.one_of(NUMBERS, st.sampled_from(sorted(DISTRIBUTIONS)), VALUES))
+
+
+@given(written=st.dictionaries(KEYS, ANYTHING, max_size=6), parameters=st.dictionaries(st.text(max_size=4), PARAMETERS))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_file_says_it_is_a_sweep_or_an_error_that_says_why(
+    written: dict[str, Any], parameters: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(dump_yaml({**written, "parameters": parameters}))
+    try:
+        found = read_sweep(path)
+    except ContractError:
+        return
+    assert len(found.space.at([0.5] * len(found.space))) == len(found.space)
+    assert len(found.digest) == 64
+
+
+@given(distribution=st.sampled_from(sorted(DISTRIBUTIONS)), numbers=st.lists(NUMBERS, min_size=5, max_size=5))
+@settings(deadline=None)
+def test_whatever_bounds_a_distribution_has_it_is_one_or_an_error(distribution: str, numbers: list[Any]) -> None:
+    keys = dict(zip(("min", "max", "mu", "sigma", "q"), numbers, strict=True))
+    wanted = {*REQUIRED.get(distribution, ()), *OPTIONAL.get(distribution, ())} & keys.keys()
+    try:
+        (one,) = space_of({"x": {"distribution": distribution, **{key: keys[key] for key in wanted}}}, "f").parameters
+    except ContractError:
+        return
+    assert one.distribution.at(0.5) is not None
 
 
 def test_a_curriculum_may_be_searched(recipe: TrainConfig) -> None:

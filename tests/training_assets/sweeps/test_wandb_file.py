@@ -256,6 +256,7 @@ def test_without_an_account_it_is_said_so(server: WandbServer) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_sweep_is_made_and_its_agent_trains_what_it_is_told(
     server: WandbServer, delivery: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,7 +280,7 @@ def test_a_sweep_is_made_and_its_agent_trains_what_it_is_told(
     launcher = LocalLauncher()
     environment = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "a" * 40, "PYTHONPATH": str(REPOSITORY)}
     (agent,) = start_agents(path, launcher, tmp_path / "agents", environment=environment | {"HOME": str(tmp_path)})
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 280
     while (status := launcher.poll(agent)).state == "running" and time.monotonic() < deadline:
         time.sleep(0.5)
     launcher.stop(agent)

@@ -109,7 +109,7 @@ def _set(tree: Any, path: list[str], value: Any) -> bool:
     return True
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(
     st.dictionaries(KEYS, TREES, min_size=1),
     st.lists(KEYS, min_size=1, max_size=3),

@@ -9,7 +9,7 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from training_assets.sweeps.goals import Objective
 from training_assets.sweeps.report.leaderboard import Standing
@@ -29,6 +29,7 @@ MOST = 200
 """Trials that are looked at, drawn by chance: fANOVA takes ten seconds for so many, and more than in proportion."""
 MOST_BACKGROUND = 64
 MEANINGFUL_FIT = 0.0
+MEANINGLESS = "a forest fitted to these trials does not predict those it has not seen: do not read much into it"
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,9 @@ def importances(
 
 
 def shares(found: Sequence[Importance], objective: Objective) -> dict[str, float]:
-    """By fANOVA, of each parameter in ``objective``; empty where it could not be said."""
-    effects = [one.effects for one in found if (one.evaluator, one.metric) == (FANOVA, objective.metric)]
-    return {effect.parameter: effect.share for of_one in effects for effect in of_one}
+    """By fANOVA, of each parameter in ``objective``; empty where it could not be said, or hardly."""
+    told = [one for one in found if (one.evaluator, one.metric) == (FANOVA, objective.metric) and not one.note]
+    return {effect.parameter: effect.share for one in told for effect in one.effects}
 
 
 def _of(objective: Objective, ordered: Sequence[Standing], parameters: Sequence[Parameter]) -> Iterator[Importance]:
@@ -59,14 +60,19 @@ def _of(objective: Objective, ordered: Sequence[Standing], parameters: Sequence[
     complete = {one.trial.id: one.trial.params for one in ordered if _is_complete(one, basis, parameters)}
     usable = _drawn(complete)
     words = basis.words + ("" if usable == complete else f"; drawn from {len(complete)}")
-    for evaluator in (FANOVA, SHAP):
-        told = Importance(evaluator=evaluator, metric=objective.metric, basis=words, trials=len(usable))
-        if reason := _why_not(len(usable), parameters, [basis.values[one] for one in usable]):
-            yield told.model_copy(update={"note": reason})
-        elif evaluator == FANOVA:
-            yield told.model_copy(update={"effects": tuple(_fanova(usable, basis, parameters))})
-        else:
-            yield _shap(told, usable, basis, parameters)
+    told = Importance(evaluator=FANOVA, metric=objective.metric, basis=words, trials=len(usable))
+    values = [basis.values[one] for one in usable]
+    if reason := _why_not(len(usable), parameters, values):
+        yield told.model_copy(update={"note": reason})
+        yield told.model_copy(update={"evaluator": SHAP, "note": reason})
+        return
+    rows, groups = _columns(usable, parameters)
+    forest = _forest(rows, values)
+    fit = float(forest.oob_score_)
+    told = told.model_copy(update={"fit": fit, "note": "" if fit > MEANINGFUL_FIT else MEANINGLESS})
+    yield told.model_copy(update={"effects": tuple(_fanova(usable, values, parameters))})
+    effects = _shap(forest, rows, groups, list(usable), parameters)
+    yield told.model_copy(update={"evaluator": SHAP, "effects": tuple(effects)})
 
 
 def _drawn(params: Mapping[int, Params]) -> dict[int, Params]:
@@ -110,19 +116,18 @@ def _why_not(trials: int, parameters: Sequence[Parameter], values: Sequence[floa
     return "" if len(set(values)) > 1 else "all trials have the same value"
 
 
-def _fanova(usable: Mapping[int, Params], basis: Basis, parameters: Sequence[Parameter]) -> Iterator[Effect]:
+def _fanova(usable: Mapping[int, Params], values: Sequence[float], parameters: Sequence[Parameter]) -> Iterator[Effect]:
     """Over the declared distributions, by handing Optuna their coordinates: it takes a log range for a linear one."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     ranges = {one.name: _optunas(one) for one in parameters}
-    study = optuna.create_study(direction="maximize")
-    for trial_id, params in usable.items():
+    study = optuna.create_study()
+    for params, value in zip(usable.values(), values, strict=True):
         point = {one.name: _place(one, params) for one in parameters}
-        study.add_trial(optuna.create_trial(params=point, distributions=ranges, value=basis.values[trial_id]))
+        study.add_trial(optuna.create_trial(params=point, distributions=ranges, value=value))
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    for name, share in found.items():
+    for name, share in optuna.importance.get_param_importances(study, evaluator=evaluator).items():
         yield Effect(parameter=name, share=min(share, 1.0))
 
 
@@ -140,32 +145,27 @@ def _place(one: Parameter, params: Params) -> float | int:
     return one.distribution.index(value) if isinstance(one.distribution, Categorical) else one.distribution.unit(value)
 
 
-def _shap(told: Importance, usable: Mapping[int, Params], basis: Basis, parameters: Sequence[Parameter]) -> Importance:
-    import numpy as np
+def _forest(rows: "np.ndarray", values: Sequence[float]) -> Any:
     from sklearn.ensemble import ExtraTreesRegressor
 
-    rows, groups = _columns(usable, parameters)
-    values = np.array([basis.values[one] for one in usable])
-    forest = ExtraTreesRegressor(
+    return ExtraTreesRegressor(
         100, min_samples_leaf=2, max_leaf_nodes=64, bootstrap=True, oob_score=True, random_state=0
     ).fit(rows, values)
-    background = np.random.default_rng(0).permutation(rows)[:MOST_BACKGROUND]
-    found = shapley_values(forest, rows, background, groups)
-    sizes, ids = np.abs(found).mean(axis=0), list(usable)
+
+
+def _shap(
+    forest: Any, rows: "np.ndarray", groups: "np.ndarray", trials: Sequence[int], parameters: Sequence[Parameter]
+) -> list[Effect]:
+    import numpy as np
+
+    found = shapley_values(forest, rows, np.random.default_rng(0).permutation(rows)[:MOST_BACKGROUND], groups)
+    sizes = np.abs(found).mean(axis=0)
     shares = sizes / (sizes.sum() or 1.0)
     effects = [
-        Effect(
-            parameter=one.name, share=float(shares[place]), shap=dict(zip(ids, found[:, place].tolist(), strict=True))
-        )
-        for place, one in enumerate(parameters)
+        Effect(parameter=one.name, share=share, shap=dict(zip(trials, values, strict=True)))
+        for one, share, values in zip(parameters, shares.tolist(), found.T.tolist(), strict=True)
     ]
-    fit = float(forest.oob_score_)
-    note = (
-        "" if fit > MEANINGFUL_FIT else "the forest does not predict trials it has not seen: do not read much into it"
-    )
-    return told.model_copy(
-        update={"effects": tuple(sorted(effects, key=lambda one: -one.share)), "fit": fit, "note": note}
-    )
+    return sorted(effects, key=lambda one: -one.share)
 
 
 def _columns(usable: Mapping[int, Params], parameters: Sequence[Parameter]) -> "tuple[np.ndarray, np.ndarray]":

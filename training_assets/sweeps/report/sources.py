@@ -22,12 +22,14 @@ def summary_of(
     errors: Mapping[int, str] | None = None,
     baseline: Baseline | None = None,
     outcome: Outcome | None = None,
+    ended: Ended | None = None,
 ) -> SweepSummary:
-    """``runs`` are the records of trials by their number, ``errors`` say of others why they failed.
+    """``runs`` are the records of trials by their number, ``errors`` say of others why they failed. ``ended``: by
+    default what the sweep's place says of it.
 
     Of a trial without a record the ledger has what it took.
     """
-    ended = place.ended
+    ended = ended or place.ended
     if ended is not None:
         ledger = replace(ledger, now=ended.ended_at.timestamp())
     return summarise(

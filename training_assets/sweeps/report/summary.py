@@ -134,7 +134,8 @@ class Effect(_Model):
 class Importance(_Model):
     """Who says so (``evaluator``), from how many ``trials``, and by which value (``basis``).
 
-    Without ``effects``, ``note`` says why. ``fit`` is the out-of-bag R² of a surrogate.
+    ``fit`` is the out-of-bag R² of a forest fitted to these trials: how much they tell at all. ``note`` says why there
+    are no ``effects``, or that they tell little.
     """
 
     evaluator: str
@@ -198,7 +199,10 @@ class Package(_Model):
 
 
 class Outcome(_Model):
-    """How the sweep ended. ``stability`` is what other seeds say of the ranking; the rest names what was made."""
+    """How the sweep ended. ``stability`` is what other seeds say of the ranking; the rest names what was made.
+
+    ``notes`` are sentences on who may not win and why, and on what was not done.
+    """
 
     ended: Literal["completed", "budget", "cancelled", "failed", "running"]
     reason: str = ""
@@ -208,6 +212,7 @@ class Outcome(_Model):
     registered: str | None = None
     proposal: str | None = None
     data_request: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class SweepSummary(_Model):

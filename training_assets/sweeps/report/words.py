@@ -58,6 +58,7 @@ def told(summary: SweepSummary) -> Iterator[str]:
         yield f"Stability: {outcome.stability}."
     if outcome.registered:
         yield f"Registered as {outcome.registered}."
+    yield from outcome.notes
     if outcome.proposal:
         yield f"A change of the recipe is proposed in {outcome.proposal}."
     if outcome.data_request:

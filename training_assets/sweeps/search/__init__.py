@@ -59,15 +59,10 @@ def composed(proposer: Callable[[Setup], Proposer], *rules: Callable[[Setup], Ru
     """A strategy of a proposer and its own rules; those that ``early_stop`` asks for come after them."""
 
     def make(setup: Setup) -> Search:
-        every = [*(rule(setup) for rule in rules), *asked_for(setup)]
+        every = [*(rule(setup) for rule in rules), *rules_of(setup.early_stop, setup.goals)]
         return Composed(proposer(setup), every, setup.goals, setup.trials, setup.clock)
 
     return make
-
-
-def asked_for(setup: Setup) -> list[Rule]:
-    """The rules that ``early_stop`` asks for beside the strategy's own."""
-    return rules_of(setup.early_stop, setup.goals)
 
 
 def randomly(setup: Setup) -> Proposer:
@@ -95,12 +90,12 @@ def hyperband(setup: Setup) -> Rule:
 
 def by_population(setup: Setup) -> Search:
     population = Population(setup.space, setup.goals, setup.pbt, setup.epochs, setup.strategy.seed)
-    return PbtSearch(population, asked_for(setup), setup.trials, setup.clock)
+    return PbtSearch(population, rules_of(setup.early_stop, setup.goals), setup.trials, setup.clock)
 
 
 def by_ray(setup: Setup) -> Search:
     parts = setup.space, setup.goals, setup.strategy, setup.early_stop, setup.epochs, setup.trials, setup.clock
-    return ray_search(*parts, asked_for(setup))
+    return ray_search(*parts, rules_of(setup.early_stop, setup.goals))
 
 
 STRATEGIES: Mapping[str, Callable[[Setup], Search]] = {

@@ -15,7 +15,7 @@ from training_assets.sweeps.search.random import rng_of
 from training_assets.sweeps.settings import Pbt
 from training_assets.sweeps.space import Space
 from training_assets.sweeps.stopping.base import Rule
-from training_assets.sweeps.stopping.standing import Place, ahead_of, place_of
+from training_assets.sweeps.stopping.standing import Place, objectives_known, place_of, ranks_of
 from training_assets.sweeps.trials import CONTINUE, Decision, Params, Suggestion, Trial, Trials
 
 
@@ -122,9 +122,8 @@ class Population:
     def _ranked(self, trials: Trials, until: int) -> list[Member]:
         """The members, best first, of equals the older; none by what it reached after ``until``."""
         members = [member for one in trials if (member := self._member(one, trials, until))]
-        places = [member.place for member in members]
-        ahead = [ahead_of(place, places[:index] + places[index + 1 :]) for index, place in enumerate(places)]
-        return [member for _, member in sorted(zip(ahead, members, strict=True), key=lambda pair: pair[0])]
+        ranks = ranks_of([member.place for member in members])
+        return [member for _, member in sorted(zip(ranks, members, strict=True), key=lambda pair: pair[0])]
 
     def _member(self, trial: Trial, trials: Trials, until: int) -> Member | None:
         if trial.state in ("failed", "stopped") or (trial.ending and trial.ending.verdict == "stop"):
@@ -136,7 +135,7 @@ class Population:
 
     def _comparisons(self, trial: Trial) -> list[int]:
         """The epochs after which the trial was compared."""
-        epochs = sorted(one for one in trial.curve if place_of(trial, one, self.goals.objectives, ()))
+        epochs = sorted(one for one in trial.curve if objectives_known(trial, one, self.goals) == self.goals.objectives)
         before = [trial.suggestion.epoch, *epochs]
         return [
             epoch
@@ -165,6 +164,6 @@ class Population:
 
 
 def _exploit_of(trial: Trial) -> tuple[int, int] | None:
-    """By whom a trial was exploited, and after which epoch."""
-    found = ((one.parent, epoch) for epoch, one in trial.decisions.items() if one.parent is not None)
-    return next(((parent, epoch) for parent, epoch in found if parent is not None), None)
+    """By whom a trial was exploited, and after which epoch: nothing is decided of it after that."""
+    epoch, last = next(reversed(trial.decisions.items()), (0, CONTINUE))
+    return None if last.parent is None else (last.parent, epoch)

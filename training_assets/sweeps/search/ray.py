@@ -88,13 +88,21 @@ class Bohb:
 
     def _tell(self, searcher: Any, budget: int, trials: Trials) -> None:
         """All scores after ``budget`` epochs. The model of a budget is made once, with the last of them."""
-        scores = {trial.id: finite_score(trial, budget, self.objective) for trial in trials}
-        known = {trial_id: score for trial_id, score in scores.items() if score is not None}
-        for place, (trial_id, score) in enumerate(known.items(), 1):
-            units = self.space.units(trials[trial_id].params)
-            searcher.trial_to_params[str(trial_id)] = dict(zip(self._names, units, strict=True))
+        known = [
+            (trial, score) for trial in trials if (score := finite_score(trial, budget, self.objective)) is not None
+        ]
+        points = [(point, score) for trial, score in known if (point := self._point(trial))]
+        for place, (point, score) in enumerate(points, 1):
+            searcher.trial_to_params["told"] = point
             result = {"score": score, "hyperband_info": {"budget": budget}}
-            searcher.bohber.new_result(searcher.to_wrapper(str(trial_id), result), update_model=place == len(known))
+            searcher.bohber.new_result(searcher.to_wrapper("told", result), update_model=place == len(points))
+
+    def _point(self, trial: Trial) -> dict[str, float] | None:
+        """None of a trial whose values are not of the space, as the recipe's own may be."""
+        try:
+            return dict(zip(self._names, self.space.units(trial.params), strict=True))
+        except (KeyError, ValueError):
+            return None
 
 
 class AsyncHyperband:

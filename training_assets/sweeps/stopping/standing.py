@@ -8,6 +8,9 @@ from typing import NamedTuple
 from training_assets.sweeps.goals import Constraint, Goals, Objective
 from training_assets.sweeps.trials import Trial
 
+Rank = tuple[int, float, float]
+"""Infeasible or not, the violation or the front, and minus the score or the crowding distance."""
+
 
 class Standing(NamedTuple):
     """In one objective. Larger is better, and whoever keeps the constraints is above whoever does not (Deb, 2000).
@@ -61,37 +64,51 @@ def objectives_known(trial: Trial, epoch: int, goals: Goals) -> tuple[Objective,
 
 
 def ahead_of(own: Place, peers: Sequence[Place]) -> int:
-    """How many of ``peers`` rank before ``own``; equal ones do not.
+    """How many of ``peers`` rank before ``own``, by ``ranks_of``; equal ones do not."""
+    if len(own.scores) > 1 and not own.violation > 0:
+        ranks = ranks_of([own, *peers])
+        return sum(rank < ranks[0] for rank in ranks[1:])
+    mine = _rank_of_one(own)
+    return sum(_rank_of_one(peer) < mine for peer in peers)
+
+
+def ranks_of(places: Sequence[Place]) -> list[Rank]:
+    """What to sort places by, the best first.
 
     Feasible before infeasible, which go by their violation (constrained domination: Deb et al., NSGA-II, 2002). With
     one objective the better score; with several the front of the non-dominated sorting and within a front the larger
     crowding distance, by which NSGA-II selects and Schmucker et al. (Multi-objective asynchronous successive halving,
     2021) select at a rung.
     """
-    feasible = [peer for peer in peers if not peer.violation > 0]
-    if own.violation > 0:
-        return len(feasible) + sum(0 < peer.violation < own.violation for peer in peers)
-    if len(own.scores) == 1:
-        return sum(peer.scores > own.scores for peer in feasible)
-    return _ahead_by_fronts([own.scores, *(peer.scores for peer in feasible)])
+    feasible = [place.scores for place in places if not place.violation > 0]
+    if not feasible or len(feasible[0]) == 1:
+        return [_rank_of_one(place) for place in places]
+    by_fronts = iter(_ranks_by_fronts(feasible))
+    return [_rank_of_one(place) if place.violation > 0 else next(by_fronts) for place in places]
 
 
-def _ahead_by_fronts(points: Sequence[tuple[float, ...]]) -> int:
-    """Points that rank before the first one."""
+def _rank_of_one(place: Place) -> Rank:
+    return (1, place.violation, 0.0) if place.violation > 0 else (0, 0.0, -place.scores[0])
+
+
+def _ranks_by_fronts(points: Sequence[tuple[float, ...]]) -> list[Rank]:
     import numpy as np
 
     weakly = np.ones((len(points), len(points)), dtype=bool)
     for scores in np.asarray(points).T:
         weakly &= scores[:, None] >= scores[None, :]
     dominates = weakly & ~weakly.T
-    dominators, ahead = dominates.sum(axis=0), 0
-    while dominators[0]:
-        front = dominators == 0
-        ahead += int(front.sum())
-        dominators = np.where(front, -1, dominators - dominates[front].sum(axis=0))
-    own_front = [point for point, count in zip(points, dominators, strict=True) if count == 0]
-    distances = crowding_distances(set(own_front))
-    return ahead + sum(distances[point] > distances[points[0]] for point in own_front)
+    dominators, ranks = dominates.sum(axis=0), [(0, 0.0, 0.0)] * len(points)
+    for front in range(len(points)):
+        members = np.flatnonzero(dominators == 0).tolist()
+        distances = crowding_distances({points[member] for member in members})
+        for member in members:
+            ranks[member] = (0, float(front), -distances[points[member]])
+        dominators = dominators - dominates[members].sum(axis=0)
+        dominators[members] = -1
+        if (dominators < 0).all():
+            break
+    return ranks
 
 
 def crowding_distances(front: Collection[tuple[float, ...]]) -> dict[tuple[float, ...], float]:

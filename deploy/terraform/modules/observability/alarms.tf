@@ -13,6 +13,11 @@ locals {
       threshold = limits.run_cap_usd, minutes = 1
       says      = "A run has cost more than its cap. The launcher stops it by itself; see that it has."
     }
+    "${project}-sweep-budget" = {
+      project   = project, metric = "sweep_budget_used", statistic = "Maximum", operator = "GreaterThanThreshold"
+      threshold = 0.9, minutes = 1
+      says      = "A sweep has used nine tenths of a cap of its budget; at the cap its trials are stopped."
+    }
   }]...)
 }
 

@@ -12,7 +12,7 @@ from training_assets.sweeps.search.composed import Composed
 from training_assets.sweeps.search.ray import NEEDED, ray_search
 from training_assets.sweeps.settings import EarlyStop, Strategy
 from training_assets.sweeps.space import Categorical, LogUniform, Parameter, Space
-from training_assets.sweeps.trials import Decision, Trials
+from training_assets.sweeps.trials import Decision, Suggestion, Trials
 
 EPOCHS = 27
 GOALS = Goals((Objective("loss", "minimize"),))
@@ -97,6 +97,13 @@ def test_bohb_comes_nearer_than_random_draws(ray):
         trained(search, trial_id)
     distances = [abs(math.log10(float(one.params["lr"])) + 2) for one in search.trials]
     assert np.median(distances[15:]) < 0.5 * np.median(distances[:8])
+
+
+def test_values_that_the_space_does_not_know_are_left_out(ray):
+    trials = Trials()
+    trials.asked(0, Suggestion({"lr": 0.1, "optimizer": "rprop"}), 0.0)
+    trials.reported(0, EPOCHS, {"loss": 0.1}, 0.0)
+    assert search_over(trials, "bayes").suggest(1).params["optimizer"] in ("sgd", "adam")
 
 
 def test_nothing_is_told_to_rays_makers(ray, monkeypatch):

@@ -36,20 +36,22 @@ def reported(trials: Trials, trial_id: int, epoch: int, **metrics: float) -> Non
 
 
 def test_several_objectives_keep_the_front_and_say_so():
-    rule, trials = Hyperband(TWO, 1, 2, 2, brackets=1), Trials()
+    rule, trials = Hyperband(TWO, 1, 2, 2), Trials()
+    rule.bracket_of = lambda trial_id: 0
     for trial_id, (value, ms) in enumerate([(0.9, 30.0), (0.5, 10.0), (0.4, 12.0)]):
         reported(trials, trial_id, 1, mAP=value, ms=ms)
     reported(trials, 3, 1, mAP=0.8, ms=20.0)
     assert rule.decide(trials[3], 1, trials).verdict == "stop"  # third of the front by crowding: two of four go on
     assert rule.decide(trials[0], 1, trials).verdict == "continue"
     said = rule.decide(trials[2], 1, trials)
-    assert said.reason == "after epoch 1 3 of 4 trials are ahead at rung 1, where 2 go on"
+    assert said.reason == "after epoch 1 3 of 4 trials are ahead at rung 1 of bracket 0, where 2 go on"
     assert (said.verdict, said.rung, said.threshold, said.peers) == ("stop", 1, None, 4)
 
 
 def test_at_a_rung_feasible_trials_go_first():
     goals = Goals(MAP.objectives, (Constraint.parse("ms <= 20"),))
-    rule, trials = Hyperband(goals, 1, 2, 2, brackets=1), Trials()
+    rule, trials = Hyperband(goals, 1, 2, 2), Trials()
+    rule.bracket_of = lambda trial_id: 0
     for trial_id, (value, ms) in enumerate([(0.9, 30.0), (0.95, 25.0), (0.1, 10.0), (0.2, 20.0)]):
         reported(trials, trial_id, 1, mAP=value, ms=ms)
     said = [rule.decide(trials[trial_id], 1, trials) for trial_id in range(4)]

@@ -3,7 +3,18 @@
 from collections.abc import Iterator
 
 from training_assets.sweeps.goals import Objective
-from training_assets.sweeps.report.figures.svg import Scale, about, axes, line, of_trial, path, svg, text, tones_of
+from training_assets.sweeps.report.figures.svg import (
+    Scale,
+    about,
+    axes,
+    dense,
+    line,
+    of_trial,
+    path,
+    svg,
+    text,
+    tones_of,
+)
 from training_assets.sweeps.report.summary import SweepSummary, TrialRow
 
 HEIGHT = 360
@@ -27,7 +38,7 @@ def learning_curves(summary: SweepSummary, objective: Objective) -> str:
         *_baseline(summary, objective, x, y),
         *_trials(summary, rows, objective, x, y),
     ]
-    return svg(f"learning curves of {objective.metric}", width, HEIGHT, parts, "curves")
+    return svg(f"learning curves of {objective.metric}", width, HEIGHT, parts, f"curves{dense(rows)}")
 
 
 def _rungs(rows: list[TrialRow], x: Scale, y: Scale) -> Iterator[str]:
@@ -41,7 +52,7 @@ def _baseline(summary: SweepSummary, objective: Objective, x: Scale, y: Scale) -
     value = None if summary.baseline is None else summary.baseline.metrics.get(objective.metric)
     if summary.baseline is not None and value is not None and y.low <= value <= y.high:
         yield line(x.start, y(value), x.end, y(value), "limit")
-        yield text(x.end, y(value) - 4, summary.baseline.name, "end", "tick")
+        yield text(x.start + 4, y(value) - 4, summary.baseline.name, name="tick halo")
 
 
 def _trials(summary: SweepSummary, rows: list[TrialRow], objective: Objective, x: Scale, y: Scale) -> Iterator[str]:

@@ -6,7 +6,7 @@ from html import escape
 
 from pydantic import JsonValue
 
-from training_assets.sweeps.report.figures.svg import Scale, about, line, of_trial, path, svg, text, tones_of
+from training_assets.sweeps.report.figures.svg import Scale, about, dense, line, of_trial, path, svg, text, tones_of
 from training_assets.sweeps.report.summary import Axis, SweepSummary, TrialRow
 from training_assets.sweeps.report.values import choices_of, key, number, shown
 
@@ -61,7 +61,7 @@ def parallel_coordinates(summary: SweepSummary) -> str:
         *_lines(summary, rows, columns),
         *(part for place, one in enumerate(columns) for part in _axis(place, one)),
     ]
-    return svg("parallel coordinates", width, HEIGHT, parts, "parallel")
+    return svg("parallel coordinates", width, HEIGHT, parts, f"parallel{dense(rows)}")
 
 
 def _parameter(axis: Axis, x: float, summary: SweepSummary) -> _Column:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from training_assets.sweeps.goals import Constraint, Objective
+from training_assets.sweeps.goals import Constraint, Direction, Objective
 from training_assets.sweeps.report.figures.svg import Scale, about, axes, line, of_trial, svg, text, tones_of
 from training_assets.sweeps.report.summary import SweepSummary, TrialRow
 
@@ -31,26 +31,18 @@ def _objectives(summary: SweepSummary, first: Objective, other: Objective) -> st
     ]
     x, y = _scales(points)
     front = sorted((x(a), y(b)) for row, a, b in points if row.on_front)
-    stairs = (
-        _stairs(front, _towards_better(other, x), _towards_better(first, y)) if len(summary.objectives) == 2 else ""
-    )
+    stairs = _stairs(front, other.direction) if len(summary.objectives) == 2 else ""
     parts = [*axes(x, y, _with_arrow(other), _with_arrow(first)), stairs, *_dots(summary, points, x, y)]
     return svg(f"{first.metric} and {other.metric}", WIDTH, HEIGHT, parts, "scatter")
 
 
-def _towards_better(objective: Objective, scale: Scale) -> float:
-    """1 where better is at larger pixels."""
-    rises = 1 if scale.end > scale.start else -1
-    return rises if objective.direction == "maximize" else -rises
-
-
-def _stairs(front: list[tuple[float, float]], right: float, down: float) -> str:
+def _stairs(front: list[tuple[float, float]], across: Direction) -> str:
     """What the front dominates ends at its stairs."""
     if len(front) < 2:
         return ""
     steps = [f"M{front[0][0]:.1f} {front[0][1]:.1f}"]
     for x, y in front[1:]:
-        steps.append(f"V{y:.1f}H{x:.1f}" if right > 0 else f"H{x:.1f}V{y:.1f}")
+        steps.append(f"V{y:.1f}H{x:.1f}" if across == "maximize" else f"H{x:.1f}V{y:.1f}")
     return f'<path class="front" d="{"".join(steps)}"/>'
 
 

@@ -12,6 +12,7 @@ from training_assets.sweeps.report.values import shown
 
 TONES = 5
 """Classes ``q0`` (worst) to ``q4`` (best)."""
+MANY = 120
 NICE = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -100,6 +101,11 @@ def of_trial(row: TrialRow, tones: dict[int, str], mark: str, words: str = "") -
     return f'<g class="trial {tones.get(row.id, "q0")} {row.state}" data-trial="{row.id}">{told}{mark}</g>'
 
 
+def dense(rows: Sequence[TrialRow]) -> str:
+    """The class of figures with so many lines that they would hide each other."""
+    return " dense" if len(rows) > MANY else ""
+
+
 def tones_of(summary: SweepSummary) -> dict[int, str]:
     """A class for each trial by how good it is: evenly by rank, so that one outlier does not grey all others."""
     ranked = [row for row in summary.trials if row.rank is not None]
@@ -119,7 +125,8 @@ def about(row: TrialRow, names: Sequence[str]) -> str:
     scores = [f"{name} {shown(row.objectives.get(name))}" for name in names]
     params = [f"{name} {shown(value)}" for name, value in row.params.items()]
     rank = [] if row.rank is None else [f"rank {row.rank}"]
-    return "\n".join([f"{row.name}: {', '.join([row.state, *rank])}", *scores, *params, *ended(row)])
+    copied = [] if row.parent is None else [f"began with the weights of trial {row.parent}"]
+    return "\n".join([f"{row.name}: {', '.join([row.state, *rank])}", *scores, *params, *copied, *ended(row)])
 
 
 def ended(row: TrialRow) -> list[str]:

@@ -1,0 +1,89 @@
+"""Trainings at a sweep's end: launched like trials, within the same budget, and not again once they have ended well."""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, replace
+
+from trainer.contract.files import digest_of
+from trainer.contract.names import run_name
+from trainer.contract.results import RESULT_FILE
+from training_assets.finals.closing import Closing
+from training_assets.finals.contenders import Contender
+from training_assets.launchers.base import LaunchSpec
+from training_assets.launchers.session import HANDLE_FILE, Observer, Spent, spent_on
+from training_assets.observability import Trip
+from training_assets.recipes import overridden
+from training_assets.records import TrainingSet
+from training_assets.sweeps.budget import Ledger, Refusal, TrialCost
+from training_assets.sweeps.under_way import BASE36
+from training_assets.training_run import TrainingRun, training_run
+
+BOOKED = -1
+"""In the books, these trainings are no trials: they count down from here."""
+
+
+class OutOfBudget(Exception):
+    """The sweep's budget does not allow another training; says which cap."""
+
+
+def prepared(closing: Closing, one: Contender, seed: int, data: TrainingSet, what: str) -> TrainingRun:
+    """The trial's training once more, on ``data`` with ``seed``; ``what`` names the folder of its kind."""
+    plan = closing.place.trial(one.id).plan
+    assert plan is not None, "it was launched"
+    settings = overridden(closing.place.recipe, (*plan.overrides, f"seed={seed}"))
+    identity = digest_of([closing.plan.tune, closing.plan.started_at.isoformat(), one.id, seed, data.digest, what])
+    name, run_id = run_name(one.name, 0, seed), _run_id(identity)
+    weights = () if plan.weights is None else ("--warm-start", plan.weights)
+    directory = closing.directory(one.name) / what / f"{name}-{run_id}"
+    image = closing.profile.image.trainer if closing.profile.image else None
+    return training_run(settings, data, run_id, directory, closing.places, image=image, weights=weights)
+
+
+def finish(closing: Closing, run: TrainingRun) -> None:
+    """Train it, or go on with it, unless it has its result.
+
+    Raises:
+        OutOfBudget: it would take more than is left, or has taken that.
+        dg.RetryRequested, dg.Failure: as a training does.
+    """
+    if (run.directory / RESULT_FILE).is_file():
+        return
+    books = _books(closing)
+    share = run.training_set.samples / closing.plan.training_set.samples
+    promised = books.reserve(BOOKED - len(books.costs), books.epochs - math.ceil(books.epochs * share))
+    if isinstance(promised, Refusal):
+        raise OutOfBudget(str(promised))
+    run.finished(closing.context, closing.launcher, closing.profile, lambda inner, spec: _Cap(closing, spec, inner))
+
+
+def _books(closing: Closing, under_way: Spent | None = None) -> Ledger:
+    """The sweep's, with what these trainings took so far; how many there are is no matter any more."""
+    ledger = closing.purse.ledger()
+    spent = [spent_on(path) for path in (closing.place.root / "finals").glob("*/*/*") if (path / "attempts").is_dir()]
+    spent += [] if under_way is None else [under_way]
+    extra = [TrialCost(BOOKED - place, False, one.seconds, one.gpu_hours, one.usd) for place, one in enumerate(spent)]
+    budget = ledger.budget.model_copy(update={"max_trials": None})
+    return replace(ledger, budget=budget, costs=(*ledger.costs, *extra))
+
+
+@dataclass(frozen=True)
+class _Cap:
+    """Ends a training when the sweep's budget is reached."""
+
+    closing: Closing
+    spec: LaunchSpec
+    inner: Observer | None
+
+    def poll(self, now: float, cost_usd: float | None, waiting: bool) -> Trip | None:
+        started = json.loads((self.spec.attempt_dir / HANDLE_FILE).read_bytes())["started_at"]
+        estimate, seconds = self.closing.launcher.estimate(self.spec), now - started
+        own = Spent(seconds * estimate.nodes, estimate.gpu_hours(seconds), estimate.cost(seconds))
+        for excess in _books(self.closing, own).exceeded():
+            raise OutOfBudget(str(excess))
+        return None if self.inner is None else self.inner.poll(now, cost_usd, waiting)
+
+
+def _run_id(digest: str) -> str:
+    number = int.from_bytes(hashlib.sha256(digest.encode()).digest()[:8], "big")
+    return "".join(BASE36[number // 36**place % 36] for place in range(8))
