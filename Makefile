@@ -94,6 +94,7 @@ bench: setup .venv-bench/installed
 	@$(BIN)/python benchmarks/checkpoint.py
 	@$(BIN)/python benchmarks/kill.py
 	@PYTHONPATH=. $(BENCH_BIN)/python benchmarks/loader.py $(CAMVID)
+	@PYTHONPATH=. $(BENCH_BIN)/python benchmarks/search.py $(HPO)
 
 # What models reach on real data: minutes of training each, two cores.
 bench-accuracy: bench-camvid

@@ -20,27 +20,26 @@ VALUE = "value"
 
 
 class Ours:
-    """``clock``: whether the search is told the simulated time; without, all epochs seem to take no time."""
+    """The default strategy."""
 
-    def __init__(self, seed: int, clock: bool = True, name: str = "bayes+asha") -> None:
-        self.now, self.told = 0.0, clock
+    def __init__(self, seed: int) -> None:
+        self.now = 0.0
         space = Space(tuple(Parameter(name, Uniform(0, 1)) for name in NAMES))
         stop = EarlyStop(first_rung=FIRST_RUNG, eta=ETA)
-        strategy = Strategy.model_validate({"name": name, "seed": seed})
-        goals = Goals((Objective(VALUE),))
+        strategy, goals = Strategy(seed=seed), Goals((Objective(VALUE),))
         self.search = search_of(space, goals, strategy, stop, Pbt(), EPOCHS, Trials(), lambda: self.now)
 
     def suggest(self, trial_id: int, now: float) -> Mapping[str, Any] | None:
-        self.now = now * self.told
+        self.now = now
         suggestion = self.search.suggest(trial_id)
         return suggestion and suggestion.params
 
     def report(self, trial_id: int, epoch: int, value: float, now: float) -> bool:
-        self.now = now * self.told
+        self.now = now
         return self.search.report(trial_id, epoch, {VALUE: value}).verdict == "stop"
 
     def finish(self, trial_id: int, completed: bool, now: float) -> None:
-        self.now = now * self.told
+        self.now = now
         self.search.finish(trial_id, "completed" if completed else "stopped")
 
 
@@ -155,7 +154,6 @@ def _tune_bohb(seed: int) -> Any:
 TPE4 = {"multivariate": False, "constant_liar": False}
 ENGINES = {
     "ours": Ours,
-    "ours_without_clock": lambda seed: Ours(seed, clock=False),
     "random": RandomSearch,
     "optuna_random_asha": lambda seed: OptunaAsha(seed, None),
     "optuna_tpe_asha": lambda seed: OptunaAsha(seed, {}),
@@ -163,10 +161,6 @@ ENGINES = {
     "ray_asha": lambda seed: RayAsha(seed, bohb=False),
     "ray_tunebohb_asha": lambda seed: RayAsha(seed, bohb=True),
 }
-
-
-def timed(engine: Any) -> "Timed":
-    return Timed(engine)
 
 
 class Timed:

@@ -38,7 +38,10 @@ class Strategy(_Model):
         description="random, grid, bayes: where to look, each trial in full; asha, hyperband: random, the weak ended"
         " early; bayes+asha: both; pbt: a population that copies its best.",
     )
-    backend: Literal["own", "ray"] = Field(default="own", description="ray: Ray Tune's search and scheduler.")
+    backend: Literal["own", "optuna", "ray"] = Field(
+        default="own",
+        description="optuna: Optuna proposes in place of our model; ray: Ray Tune's search and scheduler.",
+    )
     seed: Annotated[int, Field(ge=0)] = 0
 
 

@@ -57,7 +57,6 @@ class Trial:
     suggestion: Suggestion
     asked_at: float = 0.0
     curve: dict[int, dict[str, float]] = field(default_factory=dict)
-    reported_at: dict[int, float] = field(default_factory=dict)
     decisions: dict[int, Decision] = field(default_factory=dict)
     state: TrialState = "running"
     resumed: int = 0
@@ -113,9 +112,7 @@ class Trials:
         self._trials[trial_id] = Trial(trial_id, suggestion, now)
 
     def reported(self, trial_id: int, epoch: int, metrics: Mapping[str, float], now: float) -> None:
-        trial = self._trials[trial_id]
-        trial.curve[epoch] = dict(metrics)
-        trial.reported_at.setdefault(epoch, now)
+        self._trials[trial_id].curve[epoch] = dict(metrics)
 
     def decided(self, trial_id: int, epoch: int, decision: Decision, now: float) -> None:
         self._trials[trial_id].decisions[epoch] = decision

@@ -8,6 +8,7 @@ from training_assets.sweeps.search.base import Search
 from training_assets.sweeps.search.bayes import Bayes
 from training_assets.sweeps.search.composed import Clock, Composed, Proposer
 from training_assets.sweeps.search.grid import Grid
+from training_assets.sweeps.search.optuna_sampler import OptunaSampler
 from training_assets.sweeps.search.pbt import PbtSearch, Population
 from training_assets.sweeps.search.random import Random
 from training_assets.sweeps.search.ray import ray_search
@@ -73,6 +74,8 @@ def by_grid(setup: Setup) -> Proposer:
 
 
 def by_model(setup: Setup) -> Proposer:
+    if len(setup.goals.objectives) > 1 or setup.strategy.backend == "optuna":
+        return OptunaSampler(setup.space, setup.goals, setup.strategy.seed)
     rungs = rungs_of(setup.early_stop.first_rung, setup.early_stop.eta, setup.epochs)
     return Bayes(setup.space, setup.goals, (*rungs, setup.epochs), setup.strategy.seed)
 

@@ -36,7 +36,7 @@ class Bayes:
 
     def propose(self, trial_id: int, trials: Trials) -> Suggestion:
         rng = rng_of(self.seed, trial_id)
-        anywhere = rng.random(len(self.space))
+        anywhere = list(rng.random(len(self.space)))
         known = sum(bool(trial.curve) and trial.epoch >= self.rungs[0] for trial in trials)
         if known < FIRST_AT_RANDOM or rng.random() < RANDOM_SHARE:
             return Suggestion(self.space.at(anywhere))

@@ -10,6 +10,8 @@ from training_assets.sweeps.space import Distribution, Space
 
 MANY = 64
 """From so many values on a parameter counts as continuous."""
+AT_BOUNDS = 0.15
+"""Share of coordinates that are drawn at a bound: the best is often there, where a model is least sure."""
 NEAR = (0.02, 0.05, 0.1, 0.25)
 """Standard deviations of the steps that neighbours are away."""
 
@@ -48,7 +50,8 @@ class Cube:
         return np.hstack(columns)
 
     def anywhere(self, count: int, rng: np.random.Generator) -> Array:
-        return self.snapped(rng.random((count, len(self))))
+        points = rng.random((count, len(self)))
+        return self.snapped(np.where(rng.random(points.shape) < AT_BOUNDS, points.round(), points))
 
     def near(self, points: Array, count: int, rng: np.random.Generator) -> Array:
         """Neighbours of ``points``: some coordinates a step away, a category drawn anew."""

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 from scipy.special import ndtri
@@ -26,8 +25,6 @@ class Evidence:
     """trials × constraints, NaN where not known; 0 or less is kept."""
     epochs: Array
     """Of each trial the last that is known of."""
-    seconds: Array
-    """Of each trial what an epoch takes, NaN where not known."""
     running: Array
 
 
@@ -44,9 +41,9 @@ class Gatherer:
 
     def gather(self, trials: Trials) -> Evidence:
         rows = np.array([self._row(trial) for trial in trials])
-        parts = np.split(rows, np.cumsum([len(self.cube), len(self.rungs), len(self.constraints), 1, 1]), axis=1)
-        points, bests, violations, epochs, seconds, running = parts
-        return Evidence(points, bests, violations, epochs[:, 0], seconds[:, 0], running[:, 0] > 0)
+        parts = np.split(rows, np.cumsum([len(self.cube), len(self.rungs), len(self.constraints), 1]), axis=1)
+        points, bests, violations, epochs, running = parts
+        return Evidence(points, bests, violations, epochs[:, 0], running[:, 0] > 0)
 
     def _row(self, trial: Trial) -> list[float]:
         version = (trial.state, len(trial.curve))
@@ -58,8 +55,7 @@ class Gatherer:
         if trial.id not in self._points:
             self._points[trial.id] = self.cube.reduced(self.cube.space.units(trial.params))
         running = float(trial.state == "running" and not any(one.verdict == "stop" for one in trial.decisions.values()))
-        seconds = seconds_an_epoch(trial)
-        return [*self._points[trial.id], *self._bests(trial), *self._violations(trial), trial.epoch, seconds, running]
+        return [*self._points[trial.id], *self._bests(trial), *self._violations(trial), float(trial.epoch), running]
 
     def _bests(self, trial: Trial) -> list[float]:
         """The best up to each rung; where its epoch was not evaluated, up to the next that was.
@@ -89,15 +85,6 @@ class Gatherer:
                     found[place] = violation
                     break
         return found
-
-
-def seconds_an_epoch(trial: Trial) -> float:
-    """The median of the times between reports: waiting for a host, or away after a pause, is not the epoch's time."""
-    epochs = sorted(trial.reported_at)
-    times = [trial.asked_at, *(trial.reported_at[epoch] for epoch in epochs)]
-    steps = [trial.suggestion.epoch, *epochs]
-    spans = [(times[i + 1] - times[i]) / (steps[i + 1] - steps[i]) for i in range(len(epochs))]
-    return median(spans) if spans and median(spans) > 0 else math.nan
 
 
 def lifted(bests: Array) -> Array:

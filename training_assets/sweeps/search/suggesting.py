@@ -1,6 +1,5 @@
 """Where the next trial is expected to improve most: the model behind ``bayes.py``."""
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,8 +14,8 @@ from training_assets.sweeps.trials import Trials
 
 REMEMBERED = 200
 """Values that the model is given: half of them the best, the others drawn."""
-CANDIDATES = 300
-THRIFT = 1.0
+ANYWHERE, NEARBY, ROUNDS = 150, 80, 3
+"""Candidates drawn from the whole space, and near the best ones in each round of a local search."""
 BEST = 5
 """So many of the best points have their neighbourhood searched."""
 
@@ -31,16 +30,22 @@ class Suggester:
 
     def suggest(self, trials: Trials, rng: np.random.Generator) -> list[float]:
         evidence = self.gatherer.gather(trials)
-        points, epochs, targets = self._observations(evidence, rng)
-        model = learned(self._inputs(points, epochs), ranked(targets), self.groups, rng)
+        model = self._model(evidence, rng)
+        feasibility = _product(self._feasibility(evidence, rng))
+        seen = ~np.isnan(evidence.bests[:, 0])
+        at_end = model.mean(self._at_end(evidence.points[seen]))
+        kept = ~(evidence.violations[seen] > 0).any(axis=1)
+        if not kept.any():
+            return self._best(feasibility, feasibility(evidence.points[seen]), evidence, rng)
+        improvement = expected_improvement(model, float(at_end[kept].max()), self._at_end)
+        return self._best(_product([improvement, feasibility]), np.where(kept, at_end, -np.inf), evidence, rng)
+
+    def _model(self, evidence: Evidence, rng: np.random.Generator) -> GaussianProcess:
+        """Of ranks after a whole training; trials that have no value yet are believed to get what it says of them."""
+        points, epochs, values = self._observations(evidence, rng)
+        model = learned(self._inputs(points, epochs), ranked(values), self.groups, rng)
         waiting = evidence.running & np.isnan(evidence.bests[:, 0])
-        model = model.believing(self._inputs(evidence.points[waiting], self.rungs[0]))
-        at_end = model.mean(self._inputs(points, self.rungs[-1]))
-        improvement = expected_improvement(model, float(at_end.max()), self._at_end)
-        factors = [improvement, *self._feasibility(evidence, rng), self._thrift(evidence, rng)]
-        start = points[np.argsort(-at_end, kind="stable")[:BEST]]
-        chosen = self._best(lambda some: math.prod(factor(some) for factor in factors), start, evidence.points, rng)
-        return self.cube.full(chosen)
+        return model.believing(self._inputs(evidence.points[waiting], self.rungs[0]))
 
     def _observations(self, evidence: Evidence, rng: np.random.Generator) -> tuple[Array, Array, Array]:
         """Points, epochs and values of all that reached a rung; of many the best half and some others."""
@@ -74,17 +79,6 @@ class Suggester:
 
         return probability
 
-    def _thrift(self, evidence: Evidence, rng: np.random.Generator) -> Score:
-        """What one second gets, by the time that an epoch is expected to take (Snoek et al., 2012)."""
-        known = np.flatnonzero(np.isfinite(evidence.seconds))[-REMEMBERED:]
-        if len(known) < 2:
-            return lambda points: np.ones(len(points))
-        logs = np.log(evidence.seconds[known])
-        mean, deviation = logs.mean(), logs.std() + 1e-9
-        points = self.cube.encoded(evidence.points[known])
-        model = learned(points, (logs - mean) / deviation, self.cube.groups, rng)
-        return lambda points: np.exp(-THRIFT * deviation * model.mean(self.cube.encoded(points)))
-
     def _violation_model(self, evidence: Evidence, place: int, rng: np.random.Generator) -> GaussianProcess | None:
         known = np.flatnonzero(np.isfinite(evidence.violations[:, place]))[-REMEMBERED:]
         if not len(known):
@@ -92,20 +86,25 @@ class Suggester:
         targets = ranked_about_zero(evidence.violations[known, place])
         return learned(self._inputs(evidence.points[known], evidence.epochs[known]), targets, self.groups, rng)
 
-    def _best(self, score: Score, start: Array, tried: Array, rng: np.random.Generator) -> Array:
-        """The best of points anywhere and near ``start``, and then of neighbours of the best of those."""
-        half = CANDIDATES // 2
-        first = np.vstack([self.cube.anywhere(half, rng), self.cube.near(start, half, rng)])
-        best = first[np.argsort(-score(first), kind="stable")[:BEST]]
-        second = np.vstack([best, self.cube.near(best, CANDIDATES - half, rng)])
-        new = second[~_among(second, tried)]
-        if not len(new):
-            return self.cube.anywhere(1, rng)[0]
-        return np.asarray(new[np.argmax(score(new))])
+    def _best(self, score: Score, merits: Array, evidence: Evidence, rng: np.random.Generator) -> list[float]:
+        """The best of points anywhere and near those of most merit, after some rounds among neighbours of the best."""
+        seen = evidence.points[~np.isnan(evidence.bests[:, 0])]
+        start = seen[np.argsort(-merits, kind="stable")[:BEST]]
+        points = np.vstack([self.cube.anywhere(ANYWHERE, rng), self.cube.near(start, NEARBY, rng)])
+        for _ in range(ROUNDS):
+            best = points[np.argsort(-score(points), kind="stable")[:BEST]]
+            points = np.vstack([best, self.cube.near(best, NEARBY, rng)])
+        new = points[~_among(points, evidence.points)]
+        chosen = new[np.argmax(score(new))] if len(new) else self.cube.anywhere(1, rng)[0]
+        return self.cube.full(chosen)
 
 
 def _among(points: Array, tried: Array) -> Array:
     return (np.abs(points[:, None] - tried[None]) < 1e-9).all(2).any(1)
+
+
+def _product(factors: Sequence[Score]) -> Score:
+    return lambda points: np.asarray(np.prod([np.ones(len(points)), *(factor(points) for factor in factors)], axis=0))
 
 
 def expected_improvement(model: GaussianProcess, best: float, inputs: Callable[[Array], Array]) -> Score:
