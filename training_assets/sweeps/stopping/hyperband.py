@@ -104,11 +104,15 @@ def rung_reached(trial: Trial, epoch: int, rungs: Sequence[int], objectives: Seq
     rung = max((rung for rung in rungs if rung <= epoch), default=None)
     if rung is None or trial.suggestion.epoch >= rung:
         return None
-    return rung if first_evaluation(trial, rung, objectives) == epoch else None
+    before = range(epoch - 1, rung - 1, -1)
+    return None if any(_evaluated(trial, one, objectives) for one in before) else rung
 
 
 def first_evaluation(trial: Trial, rung: int, objectives: Sequence[Objective]) -> int | None:
     """The first epoch at or after ``rung`` with all the objectives."""
     later = (epoch for epoch in trial.curve if epoch >= rung)
-    known = (epoch for epoch in later if all(finite_score(trial, epoch, one) is not None for one in objectives))
-    return min(known, default=None)
+    return min((epoch for epoch in later if _evaluated(trial, epoch, objectives)), default=None)
+
+
+def _evaluated(trial: Trial, epoch: int, objectives: Sequence[Objective]) -> bool:
+    return all(finite_score(trial, epoch, one) is not None for one in objectives)

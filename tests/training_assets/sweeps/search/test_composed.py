@@ -153,12 +153,12 @@ def test_trials_that_diverged_teach_the_model_to_stay_away() -> None:
     search = made("bayes+asha", trials)
     for trial_id in range(60):
         search.suggest(trial_id)
-        diverges = trials[trial_id].params["optim.lr"] > 3e-3  # type: ignore[operator]
-        value = math.nan if diverges else -1 + math.log10(trials[trial_id].params["optim.lr"])  # type: ignore[arg-type]
+        rate = math.log10(float(trials[trial_id].params["optim.lr"]))  # type: ignore[arg-type]
+        value = math.nan if rate > -2.5 else -abs(rate + 3.2)
         stops = search.report(trial_id, 1, {"mAP": value}).verdict == "stop"
         search.finish(trial_id, "stopped" if stops else "completed")
-    late = [trials[trial_id].params["optim.lr"] for trial_id in range(30, 60)]
-    assert sum(lr > 3e-3 for lr in late) < 12  # type: ignore[operator]
+    late = [math.isnan(trials[trial_id].metrics["mAP"]) for trial_id in range(30, 60)]
+    assert sum(late) < 8  # 15 by chance
 
 
 def test_each_trial_draws_from_its_own_stream() -> None:
