@@ -1,7 +1,8 @@
 """The storage that a killed sweep goes on from: ``journal.jsonl``, a line for all that was asked, heard and decided.
 
-Lines are only ever appended, each is on disk before anybody acts on it, and one writer at a time is let in. A line
-that was cut off when its writer died was not acted on: it is taken away.
+Lines are only ever appended, what somebody acts on is on disk before, and one writer at a time is let in. A line
+that was cut off when its writer died was not acted on: it is taken away. What a power cut may take, the newest epochs
+and that a trial goes on, is heard and decided again, and in the same way.
 """
 
 import contextlib
@@ -70,22 +71,25 @@ class Journal(Trials):
 
     def reported(self, trial_id: int, epoch: int, metrics: Mapping[str, float], now: float) -> None:
         known = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        self._write("reported", trial_id, now, {"epoch": epoch, "metrics": known})
+        self._write("reported", trial_id, now, {"epoch": epoch, "metrics": known}, acted_on=False)
         super().reported(trial_id, epoch, metrics, now)
 
     def decided(self, trial_id: int, epoch: int, decision: Decision, now: float) -> None:
-        self._write("decided", trial_id, now, {"after": epoch, **asdict(decision)})
+        line = {"after": epoch, **asdict(decision)}
+        self._write("decided", trial_id, now, line, acted_on=decision.verdict != "continue")
         super().decided(trial_id, epoch, decision, now)
 
     def became(self, trial_id: int, state: TrialState, now: float) -> None:
         self._write("became", trial_id, now, {"state": state})
         super().became(trial_id, state, now)
 
-    def _write(self, event: str, trial_id: int, now: float, what: dict[str, Any]) -> None:
+    def _write(self, event: str, trial_id: int, now: float, what: dict[str, Any], acted_on: bool = True) -> None:
+        """Outlives the process; what is ``acted_on`` also a power cut, and with it all before."""
         line = json.dumps({"event": event, "trial": trial_id, "at": now, **what}, allow_nan=False)
         self._stream.write(line.encode() + b"\n")
         self._stream.flush()
-        os.fsync(self._stream.fileno())
+        if acted_on:
+            os.fsync(self._stream.fileno())
 
 
 def _replay(trials: Trials, content: bytes, file: str) -> None:

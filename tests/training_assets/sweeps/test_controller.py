@@ -124,11 +124,11 @@ class World:
     def _kill_at_a_write(self, journal: Journal) -> None:
         write = journal._write
 
-        def counted(event: str, trial: int, now: float, what: Mapping) -> None:
+        def counted(event: str, trial: int, now: float, what: Mapping, acted_on: bool = True) -> None:
             if self.writes_left <= 0:
                 raise Killed
             self.writes_left -= 1
-            write(event, trial, now, dict(what))
+            write(event, trial, now, dict(what), acted_on)
 
         journal._write = counted  # type: ignore[method-assign]
 
