@@ -1,6 +1,6 @@
 """A trial of several folds or seeds: ``trainer crossval`` launched as one command, and what its runs came to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -27,15 +27,16 @@ def cross_validate(
     sweep: SweepPlace,
     number: int,
     settings: TrainConfig,
+    weights: Sequence[str],
     observe: Observe,
 ) -> CrossValidationResult:
-    """Train each fold with each seed, those that have no result yet.
+    """Train each fold with each seed, those that have no result yet, each from ``weights`` on (as arguments).
 
     Raises:
         dg.RetryRequested, dg.Failure: as ``run_to_end`` does; names the runs that are unstable or crashed.
     """
     directory = directory_of(places, sweep, number)
-    run_to_end(context, launcher, _spec(places, sweep, number, settings, directory), observe)
+    run_to_end(context, launcher, _spec(places, sweep, number, settings, weights, directory), observe)
     result = read_score(directory)
     if result is None:
         raise dg.Failure(f"{directory} has no score after its end: look into the log", allow_retries=False)
@@ -59,7 +60,9 @@ def directory_of(places: Places, sweep: SweepPlace, number: int) -> Path:
     return places.root / "runs" / cross_validation_directory(cv, sweep.tune)
 
 
-def _spec(places: Places, sweep: SweepPlace, number: int, settings: TrainConfig, directory: Path) -> LaunchSpec:
+def _spec(
+    places: Places, sweep: SweepPlace, number: int, settings: TrainConfig, weights: Sequence[str], directory: Path
+) -> LaunchSpec:
     asked = sweep.sweep.cross_validation
     method = asked.method or ("kfold" if asked.folds > 1 else "none")
     recipe = directory / "recipe.yaml"
@@ -69,6 +72,7 @@ def _spec(places: Places, sweep: SweepPlace, number: int, settings: TrainConfig,
         *("--artifact-dir", str(places.root / "runs"), "--tune", sweep.tune, "--index", str(number), "--resume"),
         *("--folds", str(asked.folds), "--method", method, "--seeds", str(asked.seeds)),
         *("--set", "cross_validation.run_folds=null"),
+        *weights,
     )
     # One process, which trains the runs itself: by ddp_fork where a run has several ranks.
     launch = settings.launch.model_copy(update={"strategy": "ddp_fork"})

@@ -62,6 +62,13 @@ def warm_start(
         return ("--warm-start", _file(kept, recipe.project, registry) or kept.path)
 
 
+def first_weights(
+    context: dg.AssetExecutionContext, recipe: TrainConfig, registry: Registry, directory: Path, given: str | None
+) -> tuple[str, ...]:
+    """Of a sweep's training: the weights it was ``given`` (another trial's), else what the recipe asks for."""
+    return ("--warm-start", given) if given else warm_start(context, recipe, registry, directory)
+
+
 def choice_of(asked: str, project: str, registry: Registry) -> Choice:
     """What ``asked`` stands for now: a checkpoint file, a version or an alias."""
     if Path(asked).is_file():

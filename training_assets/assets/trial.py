@@ -35,6 +35,7 @@ from training_assets.sweeps.regression import compared_by, trial_metrics
 from training_assets.sweeps.under_way import purse_of, run_directory
 from training_assets.training_run import TrainingRun, refuse_ranks_that_do_not_divide, training_run, training_version
 from training_assets.versions import code_version
+from training_assets.warm_start import first_weights
 
 HERE = "training_assets/assets/trial.py"
 HEARTBEAT_SECONDS = 5.0
@@ -99,8 +100,8 @@ class TrialWork:
         if stop := self.place.stop:
             return self._record("stopped", stop.reason)
         if self.folds_or_seeds:
-            return self._cross_validated(context, launcher)
-        run = self._training(profile)
+            return self._cross_validated(context, launcher, registry)
+        run = self._training(context, profile, registry)
         try:
             run.finished(context, launcher, profile, lambda inner, spec: _Watch(self, launcher, spec, inner))
         except Ended as ended:
@@ -124,24 +125,25 @@ class TrialWork:
             return directory_of(self.places, self.sweep, self.plan.trial)
         return run_directory(self.places, self.sweep, self.plan)
 
-    def _cross_validated(self, context: dg.AssetExecutionContext, launcher: Launcher) -> TrialRun:
+    def _cross_validated(self, context: dg.AssetExecutionContext, launcher: Launcher, registry: Registry) -> TrialRun:
         """Its figures are the runs' means; the model of the best settings is for the sweep's end to make."""
 
         def observe(spec: LaunchSpec) -> Observer:
             return _Watch(self, launcher, spec, None)
 
+        number, settings = self.plan.trial, self.settings
+        weights = first_weights(context, settings, registry, self.directory, self.plan.weights)
         try:
-            number = self.plan.trial
-            result = cross_validate(context, launcher, self.places, self.sweep, number, self.settings, observe)
+            result = cross_validate(context, launcher, self.places, self.sweep, number, settings, weights, observe)
         except Ended as ended:
             return self._record("stopped", str(ended))
         finally:
             self.say_spent(spent_on(self.directory))
         return self._record("completed", "", metrics=means_of(result))
 
-    def _training(self, profile: Profile) -> TrainingRun:
-        plan, directory = self.plan, run_directory(self.places, self.sweep, self.plan)
-        weights = () if plan.weights is None else ("--warm-start", plan.weights)
+    def _training(self, context: dg.AssetExecutionContext, profile: Profile, registry: Registry) -> TrainingRun:
+        plan, directory = self.plan, self.directory
+        weights = first_weights(context, self.settings, registry, directory, plan.weights)
         image = profile.image.trainer if profile.image else None
         training_set = self.sweep.plan.training_set
         return training_run(

@@ -233,9 +233,15 @@ class _Tune:
             *("--seeds", f"[{settings.seed}]" if cv.seeds == 1 else str(cv.seeds)),
             *("--method", cv.method or ("kfold" if cv.folds > 1 else "none")),
             *("--set", "cross_validation.run_folds=null"),
+            *self._weights(settings),
         )
         launch = settings.launch.model_copy(update={"strategy": "ddp_fork"})
         return LaunchSpec(arguments, directory.resolve(), attempt or new_attempt(), launch=launch)
+
+    def _weights(self, settings: TrainConfig) -> tuple[str, ...]:
+        """A registry's alias means nothing here."""
+        asked = settings.model.warm_start
+        return ("--no-warm-start",) if asked and not Path(asked).is_file() else ()
 
     def _device(self, number: int) -> int | None:
         """The one that the trial has, or the first that no other has."""

@@ -14,6 +14,7 @@ from training_assets.recipes import overridden
 from training_assets.records import TrainingSet
 from training_assets.sweeps.budget import Ledger, Refusal, TrialCost
 from training_assets.training_run import TrainingRun, training_run
+from training_assets.warm_start import first_weights
 
 BOOKED = -1
 """In the books, these trainings are no trials: they count down from here."""
@@ -31,8 +32,8 @@ def prepared(closing: Closing, one: Contender, seed: int, data: TrainingSet, wha
     begun = closing.plan.started_at.isoformat()
     run_id = derived_run_id(closing.plan.tune, begun, one.id, seed, data.digest, what)
     name = run_name(one.name, 0, seed)
-    weights = () if plan.weights is None else ("--warm-start", plan.weights)
     directory = closing.directory(one.name) / what / f"{name}-{run_id}"
+    weights = first_weights(closing.context, settings, closing.registry, directory, plan.weights)
     image = closing.profile.image.trainer if closing.profile.image else None
     return training_run(settings, data, run_id, directory, closing.places, image=image, weights=weights)
 

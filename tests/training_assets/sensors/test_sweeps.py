@@ -126,6 +126,17 @@ def test_settings_of_a_trial_reach_its_training_and_its_lineage(
     assert directory.name == f"quick-fox-1-cv1-run-f0s42-{record.run_id}"
 
 
+def test_a_recipe_that_begins_with_production_does_so_in_its_trials(
+    graph: Graph, begin: Callable[..., SweepPlace], daemon_of: Callable
+) -> None:
+    recipe = graph.profile.recipes / "tiny.yaml"
+    recipe.write_text(recipe.read_text().replace("blocks:", "warm_start: production\n  blocks:"))
+    begin(budget={"max_trials": 1})
+    daemon_of(graph.defs, graph.instance, execute=True).tick(SENSOR)
+    (spec,) = graph.trainer.commands("train")
+    assert "--no-warm-start" in spec.arguments, "there is no version of that name yet"
+
+
 def test_a_tick_that_was_killed_before_its_runs_were_started_is_made_up_for(
     graph: Graph, begin: Callable[..., SweepPlace], daemon_of: Callable
 ) -> None:
