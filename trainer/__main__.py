@@ -324,5 +324,14 @@ def _counted(what: str) -> Callable[[int, int], None]:
     return progress
 
 
+def _leave(code: int) -> None:
+    """Exit with ``code``, whatever threads of native libraries are at work: tearing them down may abort the process."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code:
+        os._exit(code)
+    sys.exit(0)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())

@@ -76,8 +76,12 @@ def unobserved(spec: LaunchSpec) -> Observer | None:
 
 
 def new_attempt() -> str:
-    """A name for one try of a run: letters, digits and hyphens, so that every backend can use it in its own names."""
-    return f"{time.strftime('%Y%m%dt%H%M%S', time.gmtime())}-{uuid4().hex[:6]}"
+    """A name for one try of a run: letters, digits and hyphens, so that every backend can use it in its own names.
+
+    Tries of one run are told apart by the millisecond, and sort by it.
+    """
+    seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
+    return f"{time.strftime('%Y%m%dt%H%M%S', time.gmtime(seconds))}{milliseconds:03}-{uuid4().hex[:6]}"
 
 
 def run_to_end(

@@ -47,7 +47,7 @@ def test_they_are_trained_on_the_part_that_was_asked_for(swept: Any) -> None:
 
 
 def test_what_the_budget_does_not_allow_is_not_trained_and_said(swept: Any) -> None:
-    swept.started({**ASKED, "budget": {"max_trials": 3, "wall_time": "1s"}}).tried(RATES)
+    swept.started({**ASKED, "budget": {"max_trials": 3, "wall_time": 0.1}}).tried(RATES)
     before = swept.launched("train")
     assert swept.report().success
     assert swept.launched("train") == before
