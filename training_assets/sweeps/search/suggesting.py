@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.special import ndtr
+from threadpoolctl import threadpool_limits
 
 from training_assets.sweeps.goals import Goals
 from training_assets.sweeps.search.cube import Cube
@@ -29,6 +30,11 @@ class Suggester:
         self.groups = np.append(self.cube.groups, len(self.cube))
 
     def suggest(self, trials: Trials, rng: np.random.Generator) -> list[float]:
+        # On matrices this small the threads of BLAS wait for each other: six times as long with two of them.
+        with threadpool_limits(1, "blas"):
+            return self._suggested(trials, rng)
+
+    def _suggested(self, trials: Trials, rng: np.random.Generator) -> list[float]:
         evidence = self.gatherer.gather(trials)
         model = self._model(evidence, rng)
         feasibility = _product(self._feasibility(evidence, rng))
