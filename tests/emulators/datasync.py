@@ -5,6 +5,7 @@ results, and never fails. Here an execution copies when it comes to TRANSFERRING
 """
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ class Transfers:
     cancelled: list[str] = field(default_factory=list)
     fails_with: str = ""
     still: bool = False
+    one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
     def copy(self, backend: Any, execution: str) -> None:
         task = backend.tasks[backend.task_executions[execution].task_arn]
@@ -95,7 +97,8 @@ def install(transfers: Transfers, setting: Callable[[Any, str, Any], None]) -> N
     def describe(response: DataSyncResponse, body: dict[str, Any]) -> str:
         backend, execution = response.datasync_backend, body["TaskExecutionArn"]
         found = backend._get_task_execution(execution)
-        _go_on(transfers, backend, found, execution)
+        with transfers.one_at_a_time:  # two that look at once would take an execution past its copying
+            _go_on(transfers, backend, found, execution)
         include = [{"FilterType": "SIMPLE_PATTERN", "Value": transfers.includes[execution]}]
         counters = transfers.counters.get(execution, {})
         described = {"TaskExecutionArn": execution, "Status": found.status, "Includes": include, **counters}
