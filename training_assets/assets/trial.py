@@ -4,8 +4,9 @@ Which settings, and when it is to end early, the sweep's controller says (``swee
 the trial's directory.
 """
 
+import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -31,7 +32,9 @@ from training_assets.stores.entries import CHECKPOINT, PRODUCTION
 from training_assets.stores.registry import Registry
 from training_assets.sweeps.journal import read_trials
 from training_assets.sweeps.place import SpentSoFar, SweepPlace, TrialPlace, TrialPlan, sweep_place
+from training_assets.sweeps.purse import SweepPurse
 from training_assets.sweeps.regression import compared_by, trial_metrics
+from training_assets.sweeps.trials import Trials
 from training_assets.sweeps.under_way import purse_of, run_directory
 from training_assets.training_run import TrainingRun, refuse_ranks_that_do_not_divide, training_run, training_version
 from training_assets.versions import code_version
@@ -103,7 +106,7 @@ class TrialWork:
             return self._cross_validated(context, launcher, registry)
         run = self._training(context, profile, registry)
         try:
-            run.finished(context, launcher, profile, lambda inner, spec: _Watch(self, launcher, spec, inner))
+            run.finished(context, launcher, profile, lambda inner, spec: TrialWatch(self, launcher, spec, inner))
         except Ended as ended:
             return self._record("stopped", str(ended))
         finally:
@@ -129,7 +132,7 @@ class TrialWork:
         """Its figures are the runs' means; the model of the best settings is for the sweep's end to make."""
 
         def observe(spec: LaunchSpec) -> Observer:
-            return _Watch(self, launcher, spec, None)
+            return TrialWatch(self, launcher, spec, None)
 
         number, settings = self.plan.trial, self.settings
         weights = first_weights(context, settings, registry, self.directory, self.plan.weights)
@@ -219,7 +222,7 @@ def trial_work(places: Places, tune: str, number: int) -> TrialWork:
 
 
 @dataclass
-class _Watch:
+class TrialWatch:
     """Says what the trial has taken, and ends it where it is to end: it was told to, or the sweep's budget is spent.
 
     The budget is looked at here too, so that it holds where no daemon is at work.
@@ -231,6 +234,11 @@ class _Watch:
     inner: Observer | None
     _said: float = 0.0
 
+    @functools.cached_property
+    def _purse(self) -> SweepPurse:
+        """With what stays as it is; the trials are those of each look."""
+        return purse_of(self.work.sweep, Trials(), self.launcher, HEARTBEAT_SECONDS)
+
     def poll(self, now: float, cost_usd: float | None, waiting: bool) -> Trip | None:
         if stop := self.work.place.stop:
             raise Ended(stop.reason)
@@ -238,8 +246,8 @@ class _Watch:
             self._said = now
             so_far = spent_by_now(self.launcher, self.spec, now) + spent_on(self.spec.run_dir)
             self.work.say_spent(so_far)
-            sweep = self.work.sweep
-            if exhausted := purse_of(sweep, read_trials(sweep.root), self.launcher, HEARTBEAT_SECONDS).exhausted():
+            trials = read_trials(self.work.sweep.root)
+            if exhausted := replace(self._purse, trials=trials).exhausted():
                 raise Ended(exhausted)
         return None if self.inner is None else self.inner.poll(now, cost_usd, waiting)
 

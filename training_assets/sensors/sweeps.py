@@ -32,7 +32,7 @@ from training_assets.sweeps.controller import Look, Seen
 from training_assets.sweeps.journal import Busy
 from training_assets.sweeps.place import ENDED_FILE, Ended, SweepPlace, all_sweeps
 from training_assets.sweeps.trials import Trial
-from training_assets.sweeps.under_way import Sweeping, purse_of, sweeping
+from training_assets.sweeps.under_way import Sweeping, sweeping
 
 Request = dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest
 
@@ -115,7 +115,7 @@ class _Tick:
 
     def _publish(self, sweep: Sweeping) -> None:
         if self.profile.cloudwatch is not None:
-            ledger = purse_of(sweep.place, sweep.journal, self.launcher).ledger()
+            ledger = sweep.purse.ledger()
             cost = None if ledger.estimate.usd_per_hour is None else ledger.spent("max_cost_usd")
             labels = SweepLabels(sweep.recipe.project, sweep.plan.recipe, sweep.place.tune)
             cloudwatch = _cloudwatch(self.profile.cloudwatch.namespace)

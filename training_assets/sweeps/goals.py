@@ -39,13 +39,14 @@ class Constraint:
         Raises:
             ValueError: not of that form.
         """
+        expected = f"{text!r}: a constraint is '<metric> <= <number>' or '<metric> >= <number>'"
         found = CONSTRAINT.match(text)
+        if found is None:
+            raise ValueError(expected)
         try:
-            if found:
-                return cls(found["metric"], found["sign"], float(found["bound"]))  # type: ignore[arg-type]
+            return cls(found["metric"], found["sign"], float(found["bound"]))  # type: ignore[arg-type]
         except ValueError:
-            pass
-        raise ValueError(f"{text!r}: a constraint is '<metric> <= <number>' or '<metric> >= <number>'")
+            raise ValueError(expected) from None
 
     def violation(self, metrics: Mapping[str, float]) -> float:
         """By how much it is broken: 0 or less is kept, NaN where the metric is not known."""

@@ -36,6 +36,7 @@ class Sweeping:
     sweep: Settled
     recipe: TrainConfig
     journal: Journal
+    purse: SweepPurse
     controller: Controller
 
     @property
@@ -95,7 +96,7 @@ def sweeping(place: SweepPlace, places: Places, launcher: Launcher) -> Iterator[
         search = search_for(sweep, journal)
         purse = purse_of(place, journal, launcher)
         controller = Controller(search, purse, sweep.budget.parallelism, time.time, baseline_of(sweep, recipe))
-        yield Sweeping(place, places, plan, sweep, recipe, journal, controller)
+        yield Sweeping(place, places, plan, sweep, recipe, journal, purse, controller)
 
 
 def baseline_of(sweep: Settled, recipe: TrainConfig) -> Params | None:

@@ -1,7 +1,7 @@
 """The sweep sensor: trials as partitions, started and ended as the controller says, whatever happens between ticks."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import yaml
 
 from tests.training_assets.conftest import FakeTrainer, Graph, failure_of
 from trainer.contract.errors import ContractError
+from trainer.contract.files import write_json
 from trainer.contract.run_infos import SCORE_FILE, CrossValidationResult, RunInfo
 from trainer.contract.train_config import read_config
 from training_assets import partitions
+from training_assets.assets.trial import Ended, TrialWatch, trial_work
 from training_assets.launchers import Handle, LaunchSpec
 from training_assets.recipes import recipe_named
 from training_assets.records import TrialRun
@@ -221,6 +223,30 @@ def test_a_trial_that_is_to_end_before_it_began_trains_nothing(graph: Graph, beg
     record = graph.record("tiny/trial", TrialRun, "quick-fox-1-cv0")
     assert (record.state, record.reason) == ("stopped", "the budget is used up")
     assert not graph.trainer.commands("train")
+
+
+@pytest.mark.parametrize("why", ["budget", "request"])
+def test_a_trial_at_work_says_what_it_takes_and_ends_where_it_is_to(
+    graph: Graph, begin: Callable[..., SweepPlace], daemon_of: Callable, why: str
+) -> None:
+    place = begin(budget={"max_trials": 1, "wall_time": 60})
+    daemon_of(graph.defs, graph.instance).tick(SENSOR)
+    work = trial_work(graph.places, "quick-fox-1", 0)
+    now = place.plan.started_at.timestamp()
+    spec = LaunchSpec(("train",), work.directory, "attempt-1")
+    write_json(spec.attempt_dir / "handle.json", {"started_at": now - 30})
+    watch = TrialWatch(work, graph.trainer, spec, None)
+    assert watch.poll(now, None, waiting=True) is None
+    spent = place.trial(0).spent
+    assert spent is not None
+    assert spent.seconds == pytest.approx(30)
+    if why == "request":
+        place.trial(0).keep(StopRequest(reason="worse than the others"))
+    else:
+        late = place.plan.model_copy(update={"started_at": place.plan.started_at - timedelta(seconds=56)})
+        place.keep("plan.json", late)  # it looks again in five seconds: by then the minute is over
+    with pytest.raises(Ended, match="worse than the others" if why == "request" else "wall_time"):
+        TrialWatch(work, graph.trainer, spec, None).poll(now + 6, None, waiting=False)
 
 
 def test_one_sweep_that_cannot_be_gone_on_with_leaves_the_others_alone(
