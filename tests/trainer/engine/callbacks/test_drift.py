@@ -101,4 +101,5 @@ def test_a_resumed_run_has_seen_the_same_samples_and_gives_the_same_verdict(buil
 class Interrupt(Callback):
     def after_step(self, trainer: Trainer) -> None:
         if trainer.progress.global_step == 8:
+            trainer.checkpointer.wait()  # its thread would end with a process, and lives on in this one
             raise InterruptedError

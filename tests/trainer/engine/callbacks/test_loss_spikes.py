@@ -86,4 +86,5 @@ class Stop(Callback):
 
     def after_step(self, trainer: Trainer) -> None:
         if trainer.progress.global_step == self.step:
+            trainer.checkpointer.wait()  # its thread would end with a process, and lives on in this one
             raise InterruptedError
