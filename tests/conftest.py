@@ -140,6 +140,13 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"s3://{bucket}"
 
 
+def pytest_collection_finish() -> None:
+    # What was imported stays: looking through it again and again was a quarter of the suite's time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 def pytest_sessionfinish() -> None:
     # What plugins import after this is parsed, and CPython 3.11's parser gives up when a finalizer runs inside it.
     gc.collect()
