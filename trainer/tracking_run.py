@@ -307,8 +307,8 @@ def _steps(file: Path) -> Iterator[int]:
     store = DataStore()
     # A killed writer leaves a torn end, which the reader asserts to be none.
     with contextlib.suppress(AssertionError, OSError):
-        store.open_for_scan(str(file))
-        while (data := store.scan_data()) is not None:
+        store.open_for_scan(str(file))  # type: ignore[no-untyped-call]
+        while (data := store.scan_data()) is not None:  # type: ignore[no-untyped-call]
             record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
             record.ParseFromString(data)
             if record.WhichOneof("record_type") == "history":

@@ -58,7 +58,7 @@ class Tracking(Callback):
         rate = learning_rate(trainer.config.optim, step - 1, trainer.total_steps)
         arrived = None
         if trainer.ranks.device.type == "cuda":
-            arrived = torch.cuda.Event()
+            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             arrived.record()
         self._waiting.append(_Waiting(step, rate, figures, arrived))
         self._tell_arrived()
@@ -111,6 +111,6 @@ class Tracking(Callback):
 
 def _is_there(row: _Waiting) -> bool:
     try:
-        return row.arrived is None or row.arrived.query()
+        return row.arrived is None or bool(row.arrived.query())  # type: ignore[no-untyped-call]
     except RuntimeError:  # the device is lost: the training says so, not its tracking
         return False
