@@ -94,7 +94,6 @@ class WandbRun:
             save_code=False,
             # The host's name, the person's, the command line and where the code is: nobody asked for them.
             x_disable_meta=True,
-            x_disable_machine_info=True,
             x_save_requirements=False,
             x_disable_stats=not tracking.system,
             x_stats_pid=os.getppid(),

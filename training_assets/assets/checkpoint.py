@@ -16,7 +16,7 @@ from pydantic import Field
 from trainer.contract.errors import ContractError
 from trainer.contract.names import derived_run_id
 from trainer.contract.train_config import TrainConfig
-from training_assets import metadata, run_gates, telemetry
+from training_assets import metadata, run_gates, telemetry, tracking
 from training_assets.launchers import Launcher, launcher_for
 from training_assets.launchers.session import Spent
 from training_assets.places import Places
@@ -189,6 +189,7 @@ def _metadata(record: Checkpoint, directory: Path) -> dict[str, Any]:
         "state_sha256": result.state_sha256,
         "curve": metadata.loss_curve(result.epochs, result.monitor),
         **telemetry.of_run(result.telemetry, directory),
+        **tracking.of_run(directory),
         "epochs": metadata.table(
             ("epoch", "loss", result.monitor, "seconds"),
             [(e.epoch, e.losses["total"], e.metrics.get(result.monitor), e.seconds) for e in result.epochs],
