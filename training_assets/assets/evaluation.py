@@ -18,7 +18,7 @@ from training_assets.dashboard import write_dashboard
 from training_assets.facts import facts_of
 from training_assets.intervals import changed, with_interval
 from training_assets.launchers import Launcher, LaunchSpec
-from training_assets.launchers.session import new_attempt, run_to_end
+from training_assets.launchers.session import Step, new_attempt, run_to_end
 from training_assets.places import Places
 from training_assets.policies import reaching_storage
 from training_assets.records import Checkpoint, EvalShards, Evaluation, ExportedModel, ShardList
@@ -132,7 +132,7 @@ def export(
 
 
 def evaluate(
-    context: dg.AssetExecutionContext,
+    context: Step,
     launcher: Launcher,
     places: Places,
     dataset: Sliced,
