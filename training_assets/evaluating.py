@@ -175,14 +175,10 @@ class Evaluator:
         if not asked.data:
             return self._pinned(asked.split)
         manifest, slices = self._delivered(asked)
-        name = f"{asked.data}, {manifest.name}"
-        rows = _checked(manifest, name, read_slices(slices))
-        self.step.log.info(f"{rows} samples of {name}")
-        return (
-            staged(self.step, self.launcher, self.places, manifest.parent, {manifest.stem: manifest})[manifest.stem],
-            slices,
-            name,
-        )
+        name = asked.data if asked.data.endswith(manifest.name) else f"{asked.data}, {manifest.name}"
+        self.step.log.info(f"{_checked(manifest, name, read_slices(slices))} samples of {name}")
+        found = staged(self.step, self.launcher, self.places, manifest.parent, {manifest.stem: manifest})
+        return found[manifest.stem], slices, name
 
     def _pinned(self, split: str) -> tuple[ShardList, Path, str]:
         try:
