@@ -83,9 +83,9 @@ docs: setup
 docs-serve: setup
 	@$(BIN)/mkdocs serve
 
-# docs/first-hour.md in a fresh clone, step by step as it is written: about twenty minutes, needs CAMVID=FOLDER.
+# docs/first-hour.md in a fresh clone, step by step as it is written: about twenty minutes.
 first-hour: setup
-	@FIRST_HOUR="$(CAMVID)" $(BIN)/python -m pytest -s tests/docs/test_first_hour.py
+	@FIRST_HOUR=1 $(BIN)/python -m pytest -s tests/docs/test_first_hour.py
 
 test: setup
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
