@@ -4,6 +4,7 @@ import functools
 import gc
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections import Counter
@@ -22,6 +23,9 @@ ORDINARY_SECONDS = 10
 """What a slow test without a time limit of its own is taken to need."""
 
 settings.register_profile("fast", max_examples=20)
+
+# Tests train a great deal: only those of the tracking itself pay for W&B's start. All that they start inherits it.
+os.environ["WANDB_MODE"] = "disabled"
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,8 @@ from pydantic import Field
 from trainer.contract.errors import ContractError
 from trainer.contract.names import derived_run_id
 from trainer.contract.train_config import TrainConfig
-from training_assets import metadata, run_gates, telemetry
+from training_assets import metadata, run_gates, telemetry, tracking
+from training_assets.headlines import cost_headlines
 from training_assets.launchers import Launcher, launcher_for
 from training_assets.launchers.session import Spent
 from training_assets.places import Places
@@ -162,9 +163,9 @@ def run_id_of(run: dg.DagsterRun, recipe: TrainConfig, training_set: TrainingSet
 
 def _spent(spent: Spent, directory: Path) -> dict[str, Any]:
     """What all attempts at the run took."""
-    price = {} if spent.usd is None else {"cost_usd": round(spent.usd, 2)}
     attempts = len(list(directory.glob("attempts/*/outcome.json")))
-    return {"attempts": attempts, "node_seconds": round(spent.seconds), "gpu_hours": round(spent.gpu_hours, 3), **price}
+    unpriced = {"cost": "not known: there is no price of this machine"} if spent.usd is None else {}
+    return {"attempts": attempts, "node_seconds": round(spent.seconds), **cost_headlines(spent), **unpriced}
 
 
 def _metadata(record: Checkpoint, directory: Path) -> dict[str, Any]:
@@ -187,8 +188,9 @@ def _metadata(record: Checkpoint, directory: Path) -> dict[str, Any]:
         "parameters": result.parameters,
         "resumed_from_step": result.resumed_from_step if result.resumed_from_step is not None else "not resumed",
         "state_sha256": result.state_sha256,
-        "curve": metadata.loss_curve(result.epochs, result.monitor),
+        "loss_curve": metadata.loss_curve(result.epochs, result.monitor),
         **telemetry.of_run(result.telemetry, directory),
+        **tracking.of_run(directory),
         "epochs": metadata.table(
             ("epoch", "loss", result.monitor, "seconds"),
             [(e.epoch, e.losses["total"], e.metrics.get(result.monitor), e.seconds) for e in result.epochs],
