@@ -22,7 +22,7 @@ SECRETS = {
     "TRAINING_ALERTS_TOKEN": "plantedhook-T02A7-xB9qLmW4nR8sV3kZ6",
 }
 URLS = {
-    "DAGSTER_POSTGRES_URL": f"postgresql://dagster:{quote(SECRETS['DAGSTER_POSTGRES_PASSWORD'], '')}@db.invalid/dagster",
+    "DAGSTER_POSTGRES_URL": f"postgresql://me:{quote(SECRETS['DAGSTER_POSTGRES_PASSWORD'], '')}@db.invalid/dagster",
     "SLACK_WEBHOOK_URL": f"https://hooks.invalid/services/{SECRETS['TRAINING_ALERTS_TOKEN']}",
 }
 ENVIRONMENT = {**SECRETS, "AWS_ACCESS_KEY_ID": "AKIAPLANTED000000000", **URLS}
