@@ -130,7 +130,7 @@ def test_a_run_directory_in_use_is_refused_and_free_again_when_its_training_is_g
             first.kill()
             first.wait()
         else:
-            wait_for(lambda: "from step " in log.read_text(), "the second training did not begin")
+            wait_for(lambda log=log: "from step " in log.read_text(), "the second training did not begin")
             second.kill()
         assert ("is taken" in log.read_text()) == busy
 
