@@ -51,7 +51,7 @@ class Artifact:
 
 
 class WandbServer(ThreadingHTTPServer):
-    """``runs`` by id and ``artifacts`` by the server's id; ``asked`` has the names of all queries, ``keys`` the keys."""
+    """``runs`` by id and ``artifacts`` by the server's id; ``asked``: the names of all queries, ``keys``: the keys."""
 
     daemon_threads = True
 
@@ -110,6 +110,9 @@ class WandbServer(ThreadingHTTPServer):
     def _Viewer(self, given: dict[str, Any]) -> dict[str, Any]:
         return {"viewer": {"id": "1", "entity": "team", "username": "t", "flags": "{}", "teams": {"edges": []}}}
 
+    def _ArtifactType(self, given: dict[str, Any]) -> dict[str, Any]:
+        return {"project": None}
+
     def _RunResumeStatus(self, given: dict[str, Any]) -> dict[str, Any]:
         run = self.runs.get(given["name"])
         if run is None:
@@ -124,13 +127,13 @@ class WandbServer(ThreadingHTTPServer):
             **{"id": "b", "name": given["name"], "summaryMetrics": json.dumps(run.summary), "displayName": "n"},
             **{"config": run.fields.get("config") or "{}", "tags": [], "wandbConfig": '{"t": 1}', "logLineCount": 0},
         }
-        return {"model": {"id": "m", "name": given["project"], "bucket": bucket, "entity": {"id": "e", "name": "team"}}}
+        return {"model": {"id": "m", "name": given["project"], "bucket": bucket, "entity": ENTITY}}
 
     def _UpsertBucket(self, given: dict[str, Any]) -> dict[str, Any]:
         inserted = given["name"] not in self.runs
         run = self.runs.setdefault(given["name"], Run())
         run.fields |= {name: value for name, value in given.items() if value is not None}
-        project = {"id": "p", "name": given.get("project"), "entity": {"id": "e", "name": "team"}}
+        project = {"id": "p", "name": given.get("project"), "entity": ENTITY}
         bucket = {
             **{"id": f"id-{given['name']}", "name": given["name"], "displayName": run.fields.get("displayName")},
             **{"description": None, "config": run.fields.get("config"), "sweepName": None, "project": project},
@@ -203,6 +206,7 @@ class WandbServer(ThreadingHTTPServer):
         return {"useArtifact": {"artifact": {"id": given["artifactID"], "digest": "d", "state": "COMMITTED"}}}
 
 
+ENTITY = {"id": "e", "name": "team"}
 KINDS = {"history": HISTORY, "events": EVENTS}
 
 
