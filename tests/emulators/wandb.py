@@ -201,6 +201,19 @@ class WandbServer(ThreadingHTTPServer):
         artifact.manifest = json.loads(artifact.files.get("wandb_manifest.json", b"{}"))
         return {"commitArtifact": {"artifact": {"id": given["artifactID"], "digest": artifact.digest}}}
 
+    def _ArtifactByID(self, given: dict[str, Any]) -> dict[str, Any]:
+        one = self.artifacts[given["id"]]
+        project = {"id": "p", "internalId": "p", "name": "project", "entity": {**ENTITY, "__typename": "Entity"}}
+        sequence = {"__typename": "ArtifactSequence", "name": one.name, "project": project}
+        answer = {
+            **{"__typename": "Artifact", "id": given["id"], "artifactSequence": sequence, "versionIndex": 0},
+            **{"artifactType": {"name": one.type}, "description": None, "metadata": json.dumps(one.metadata)},
+            **{"ttlDurationSeconds": -1, "ttlIsInherited": True, "tags": [], "historyStep": None, "size": 1},
+            **{"state": "COMMITTED", "digest": one.digest, "digestAlgorithm": "MANIFEST_MD5", "commitHash": "c"},
+            **{"fileCount": 1, "createdAt": "2026-01-05T00:00:00", "updatedAt": None, "aliases": []},
+        }
+        return {"artifact": answer}
+
     def _UseArtifact(self, given: dict[str, Any]) -> dict[str, Any]:
         self.runs[given["runName"]].used.append(given["artifactID"])
         return {"useArtifact": {"artifact": {"id": given["artifactID"], "digest": "d", "state": "COMMITTED"}}}
