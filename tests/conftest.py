@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Tests train a great deal: only those of the tracking itself pay for W&B's start. All that they start inherits it.
+os.environ["WANDB_MODE"] = "disabled"
 
 
 @pytest.fixture(autouse=True)

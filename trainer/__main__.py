@@ -108,6 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--batch", type=_at_least_2, default=8, metavar="N", help="samples of a large batch (default 8)")
 
+    sub = command("track", _track, "Tell Weights & Biases what it was not told yet of a run (docs/tracking.md).")
+    sub.add_argument("run_dir", type=Path)
+
     sub = command("shard", _shard, "Stage rows as content-addressed WebDataset shards.")
     sub.add_argument("root", type=Path, metavar="DELIVERY", help="the directory that the rows' paths are relative to")
     sub.add_argument("--out", type=Path, required=True, help="the shards go here")
@@ -272,19 +275,29 @@ def _profile(arguments: argparse.Namespace) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from trainer.evaluation.report import REPORT_FILE, write_report
+    from trainer.tracking import tell_made
 
     splits = arguments.split or ("val", "test")
     write_report(arguments.checkpoint, arguments.data, arguments.out, splits, print, arguments.against)
     print(f"wrote {arguments.out / REPORT_FILE}")
+    tell_made(arguments.checkpoint.parent, "evaluation", arguments.out, print)
 
 
 def _export(arguments: argparse.Namespace) -> None:
     from trainer.export.export import export
+    from trainer.tracking import tell_made
 
     def say(text: str) -> None:
         print(text, flush=True)
 
     export(arguments.checkpoint, arguments.out, say, arguments.data, arguments.batch)
+    tell_made(arguments.checkpoint.parent, "export", arguments.out, say)
+
+
+def _track(arguments: argparse.Namespace) -> int:
+    from trainer.tracking import catch_up_by_hand
+
+    return 0 if catch_up_by_hand(arguments.run_dir, print) else 1
 
 
 def _shard(arguments: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from pydantic import Field
 from trainer.contract.errors import ContractError
 from trainer.contract.names import derived_run_id
 from trainer.contract.train_config import TrainConfig
-from training_assets import metadata, run_gates, telemetry
+from training_assets import metadata, run_gates, telemetry, tracking
 from training_assets.headlines import cost_headlines
 from training_assets.launchers import Launcher, launcher_for
 from training_assets.launchers.session import Spent
@@ -181,6 +181,7 @@ def _metadata(record: Checkpoint, directory: Path, spent: Spent) -> dict[str, An
         **_spent(spent, directory),
         "train_seconds": result.train_seconds,
         **telemetry.of_run(result.telemetry, directory),
+        **tracking.of_run(directory),
         "epochs": metadata.table(
             ("epoch", "loss", result.monitor, "seconds"),
             [(e.epoch, e.losses["total"], e.metrics.get(result.monitor), e.seconds) for e in result.epochs],

@@ -39,6 +39,7 @@ from training_assets.stores.entries import (
 )
 from training_assets.stores.events import Outbox, Subject, gate_events, promotion_events, registration_events
 from training_assets.stores.registry import Registry
+from training_assets.tracking import tell_card
 from training_assets.versions import CONTRACT, code_version
 
 HERE = "training_assets/assets/release.py"
@@ -77,6 +78,7 @@ def _model_card(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition)
         description="`model_card.md`: what the model is for, what it was made from, its scores and caveats.",
     )
     def model_card_asset(
+        context: dg.AssetExecutionContext,
         checkpoint: Checkpoint,
         exported_model: ExportedModel,
         eval_report: Evaluation,
@@ -89,6 +91,7 @@ def _model_card(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition)
         write_text(path, text)
         # Written with the evaluation before: limits and production may be others by now, and the card must agree.
         page = write_dashboard(facts)
+        tell_card(places.absolute(checkpoint.directory), path, context.log.warning)
         return dg.MaterializeResult(
             value=ModelCard(path=places.relative(path)),
             data_version=dg.DataVersion(digest_of(text)),

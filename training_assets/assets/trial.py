@@ -16,8 +16,9 @@ import dagster as dg
 from trainer.contract.epochs import read_epochs
 from trainer.contract.errors import ContractError
 from trainer.contract.files import digest_of
+from trainer.contract.names import cross_validation_name
 from trainer.contract.train_config import TrainConfig
-from training_assets import metadata, partitions
+from training_assets import metadata, partitions, tracking
 from training_assets.assets.evaluation import EVALUATION_SOURCES, evaluate, evaluation_metadata, export
 from training_assets.cross_validated import cross_validate, directory_of, means_of
 from training_assets.launchers import Launcher, LaunchSpec
@@ -148,9 +149,16 @@ class TrialWork:
         plan, directory = self.plan, self.directory
         weights = first_weights(context, self.settings, registry, directory, plan.weights)
         image = profile.image.trainer if profile.image else None
-        training_set = self.sweep.plan.training_set
         return training_run(
-            self.settings, training_set, plan.run_id, directory, self.places, image=image, weights=weights
+            self.settings,
+            self.sweep.plan.training_set,
+            plan.run_id,
+            directory,
+            self.places,
+            image=image,
+            weights=weights,
+            tune=self.sweep.tune,
+            cv=cross_validation_name(self.sweep.tune, plan.trial),
         )
 
     def _evaluated(
@@ -271,5 +279,6 @@ def _metadata(record: TrialRun, work: TrialWork) -> dict[str, Any]:
         "gpu_hours": round(record.gpu_hours, 3),
         **price,
         **(evaluation_metadata(record.evaluation, work.places) if record.evaluation else {}),
+        **tracking.of_run(directory),
         "run_directory": dg.MetadataValue.path(str(directory)),
     }
