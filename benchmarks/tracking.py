@@ -1,8 +1,8 @@
 """What experiment tracking costs a training: its steps per second with W&B offline, over those without.
 
-The default recipe with everything on, one thread, told each step (``tracking.every: 1``, ten times as often as by default)
-and with W&B's own measurements of the host. Both train in turns on one machine; W&B's worker runs beside the training,
-on whatever core is free. Fails where a step costs more than two hundredths.
+The default recipe with everything on, one thread, told each step (``tracking.every: 1``, ten times as often as by
+default) and with W&B's own measurements of the host. Both train in turns on one machine; W&B's worker runs beside the
+training, on whatever core is free. Fails where a step costs more than two hundredths.
 Writes ``benchmarks/results/tracking.json``.
 """
 

@@ -23,7 +23,9 @@ examples:
   python -m training_assets runs                         what runs where, at which step, at what cost
   python -m training_assets profile check ecs            what is missing, before anything costs money
   python -m training_assets lineage scenes@1.0.0         from a registered model back to its frames
+  python -m training_assets evaluate scenes@1.1.0 --data deliveries/rain --against 1.0.0
   python -m training_assets promote scenes@1.0.0         make it the production model
+  python -m training_assets rollback scenes --reason "misses cyclists"
   python -m training_assets restore 3f1c0a9b deliveries/restored
 
 Places are relative to the repository: deliveries arrive in var/inbox, var/store holds everything that was made,
@@ -149,6 +151,12 @@ def _parser() -> argparse.ArgumentParser:
     _reference(sub)
     sub.add_argument("--reason", default="", help="kept in the alias's history")
 
+    sub = command("rollback", _rollback, "Make the version before the production model of a project again.")
+    sub.add_argument("project", metavar="PROJECT")
+    sub.add_argument("--reason", required=True, help="kept in the alias's history")
+
+    _evaluate_options(command("evaluate", _evaluate, "Judge a registered version on any data; nothing else changes."))
+
     sub = command("restore", _restore, "Bring a pinned dataset version back, byte for byte.")
     sub.add_argument("version", metavar="DATASET_VERSION", help="its digest, or the first characters of it")
     sub.add_argument("out", type=Path, metavar="OUT", help="a directory that does not exist yet")
@@ -180,6 +188,17 @@ def _sweep_commands(parser: argparse.ArgumentParser) -> None:
     sub.add_argument("--entity", metavar="NAME", help="W&B's; default: the file's, else the account's own")
     sub.add_argument("--agents", type=int, default=0, metavar="N", help="with --create: work on it until it is through")
     sub.add_argument("--data", type=Path, metavar="DIR", help="a delivery or a data directory, which runs train on")
+
+
+def _evaluate_options(sub: argparse.ArgumentParser) -> None:
+    _reference(sub)
+    data = "a delivery in the inbox, or the path of a delivery or manifest; default: what was pinned last"
+    sub.add_argument("--data", default="", metavar="DATA", help=data)
+    sub.add_argument("--split", default="test", choices=("train", "val", "test"), help="which of it; default: test")
+    own = "another slices.yaml; default: the one beside the data, else the pinned one"
+    sub.add_argument("--slices", default="", metavar="FILE", help=own)
+    other = "compare with this version or alias of the project; default: production; '' for none"
+    sub.add_argument("--against", default="production", metavar="VERSION", help=other)
 
 
 def _reference(parser: argparse.ArgumentParser) -> None:
@@ -333,6 +352,25 @@ def _promote(arguments: argparse.Namespace) -> int:
     from training_assets.commands.promote import promote
 
     return promote(arguments.reference, arguments.reason)
+
+
+def _rollback(arguments: argparse.Namespace) -> int:
+    from training_assets.commands.promote import rollback
+
+    return rollback(arguments.project, arguments.reason)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from training_assets.commands.evaluate import evaluate
+    from training_assets.evaluating import Asked
+    from training_assets.in_process import Stopped
+
+    fields = ("data", "split", "slices", "against")
+    try:
+        return evaluate(Asked(model=arguments.reference, **{name: getattr(arguments, name) for name in fields}))
+    except Stopped as stopped:
+        print(f"stopped: {stopped}", file=sys.stderr)
+        return 1
 
 
 def _restore(arguments: argparse.Namespace) -> int:

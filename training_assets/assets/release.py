@@ -20,6 +20,8 @@ from training_assets import gates, metadata
 from training_assets.assets.evaluation import overall
 from training_assets.dashboard import DASHBOARD_FILE, write_dashboard
 from training_assets.facts import facts_of, judge, shards_of
+from training_assets.headlines import report_headlines
+from training_assets.lineage_metadata import lineage_metadata
 from training_assets.model_card import model_card
 from training_assets.places import Places
 from training_assets.policies import reaching_storage
@@ -273,10 +275,12 @@ def registered_metadata(
     return {
         "version": entry.reference,
         "aliases": ", ".join(record.aliases),
-        **metadata.numbers(overall(report.splits[gates.JUDGED_SPLIT]), "test/"),
+        **lineage_metadata(entry),
+        **report_headlines(report),
         "gates": dg.MetadataValue.md(gates.markdown(entry.gates)),
         "files": metadata.table(("file", "bytes", "sha256"), files),
         "directory": dg.MetadataValue.path(where),
         "dashboard": dg.MetadataValue.path(f"{where}/{DASHBOARD_FILE}"),
-        "next": f"python -m training_assets promote {entry.reference}",
+        "next": f"python -m training_assets promote {entry.reference}, or the job promote_job",
+        **metadata.numbers(overall(report.splits[gates.JUDGED_SPLIT]), "test/"),
     }

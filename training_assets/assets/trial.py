@@ -273,7 +273,7 @@ def _metadata(record: TrialRun, work: TrialWork) -> dict[str, Any]:
         "state": record.state if not record.reason else f"{record.state}: {record.reason}",
         "settings": metadata.table(("setting", "value"), sorted(record.params.items())),
         **metadata.numbers({name: value for name, value in record.metrics.items() if name in named}),
-        **({"curve": metadata.loss_curve(epochs, work.settings.training.monitor)} if epochs else {}),
+        **({"loss_curve": metadata.loss_curve(epochs, work.settings.training.monitor)} if epochs else {}),
         "decisions": metadata.table(("epoch", "verdict", "rule", "threshold", "peers", "why"), said),
         "node_seconds": round(record.node_seconds),
         "gpu_hours": round(record.gpu_hours, 3),

@@ -1,20 +1,30 @@
-"""``promote``: a person makes a registered version the production model; others are told."""
+"""``promote`` and ``rollback``: a person decides on the production model; others are told."""
 
 import getpass
 import sys
 
 from training_assets.profiles import load_profile
-from training_assets.stores.events import Outbox, promotion_events
+from training_assets.promotion import Decider
+from training_assets.stores.events import Outbox
 from training_assets.stores.registry import registry_of
 from training_assets.stores.sinks import sinks_of
 
 
 def promote(reference: str, reason: str) -> int:
-    profile = load_profile()
-    registry = registry_of(profile)
-    entry = registry.find(reference)
-    move = registry.promote(entry.project, entry.version, by=getpass.getuser(), reason=reason)
-    print(f"{entry.project}@{move.alias} is {move.version} (before: {move.previous or 'nothing'})")
-    events = promotion_events(registry, entry.project)
-    Outbox(profile.store, sinks_of(profile)).emit(events, lambda line: print(f"note: {line}", file=sys.stderr))
+    print(_decider().promote(reference, reason))
     return 0
+
+
+def rollback(project: str, reason: str) -> int:
+    print(_decider().roll_back(project, reason))
+    return 0
+
+
+def _decider() -> Decider:
+    profile = load_profile()
+    outbox = Outbox(profile.store, sinks_of(profile))
+    return Decider(registry_of(profile), outbox, getpass.getuser(), warn=_note)
+
+
+def _note(line: str) -> None:
+    print(f"note: {line}", file=sys.stderr)

@@ -1,8 +1,8 @@
 """Logs one artifact as a run of W&B; what is on stdin says which. A program of its own: wandb takes over the console,
 the signals and the exit of the process that it is in.
 
-Online the client is that of dagster-wandb's ``wandb_resource``. Its I/O manager is not used: it names an artifact by the
-first component of an asset's key, makes a run of each Dagster run, and pickles what is no artifact.
+Online the client is that of dagster-wandb's ``wandb_resource``. Its I/O manager is not used: it names an artifact by
+the first component of an asset's key, makes a run of each Dagster run, and pickles what is no artifact.
 """
 
 import json
