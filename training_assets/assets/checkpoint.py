@@ -108,8 +108,7 @@ def checkpoint_asset(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefini
             value=record,
             data_version=dg.DataVersion(record.sha256),
             metadata={
-                **_metadata(record, directory),
-                **_spent(spent, directory),
+                **_metadata(record, directory, spent),
                 **exported(context, storage, directory),
             },
             # Not the asset's own where settings were overridden: Dagster then shows it as out of date, and the next
@@ -168,7 +167,8 @@ def _spent(spent: Spent, directory: Path) -> dict[str, Any]:
     return {"attempts": attempts, "node_seconds": round(spent.seconds), **cost_headlines(spent), **unpriced}
 
 
-def _metadata(record: Checkpoint, directory: Path) -> dict[str, Any]:
+def _metadata(record: Checkpoint, directory: Path, spent: Spent) -> dict[str, Any]:
+    """What is asked first, first: how it went, how fast, at what cost."""
     result = record.result
     best = next(
         (epoch for epoch in reversed(result.epochs) if epoch.global_step == result.best_step), result.epochs[-1]
@@ -176,25 +176,26 @@ def _metadata(record: Checkpoint, directory: Path) -> dict[str, Any]:
     overall = {name: value for name, value in best.metrics.items() if name.count("/") == 1}
     return {
         "run_id": result.run_id,
-        "overrides": ", ".join(record.overrides) or "none",
-        "profile": record.profile,
-        "image": record.code.image_digest or "none: local environment",
-        "warm_started_from": record.warm_started_from or "nothing",
-        **metadata.numbers(overall, "val/"),
-        "samples_per_second": result.samples_per_second,
-        "train_seconds": result.train_seconds,
-        "global_step": result.global_step,
-        "world_size": result.world_size,
-        "parameters": result.parameters,
-        "resumed_from_step": result.resumed_from_step if result.resumed_from_step is not None else "not resumed",
-        "state_sha256": result.state_sha256,
         "loss_curve": metadata.loss_curve(result.epochs, result.monitor),
+        "samples_per_second": result.samples_per_second,
+        **_spent(spent, directory),
+        "train_seconds": result.train_seconds,
         **telemetry.of_run(result.telemetry, directory),
         **tracking.of_run(directory),
         "epochs": metadata.table(
             ("epoch", "loss", result.monitor, "seconds"),
             [(e.epoch, e.losses["total"], e.metrics.get(result.monitor), e.seconds) for e in result.epochs],
         ),
+        "overrides": ", ".join(record.overrides) or "none",
+        "profile": record.profile,
+        "image": record.code.image_digest or "none: local environment",
+        "warm_started_from": record.warm_started_from or "nothing",
+        "global_step": result.global_step,
+        "world_size": result.world_size,
+        "parameters": result.parameters,
+        "resumed_from_step": result.resumed_from_step if result.resumed_from_step is not None else "not resumed",
+        "state_sha256": result.state_sha256,
         "best_checkpoint": dg.MetadataValue.path(str(directory / result.best_checkpoint)),
         "run_directory": dg.MetadataValue.path(str(directory)),
+        **metadata.numbers(overall, "val/"),
     }

@@ -16,6 +16,7 @@ from training_assets.assets.dataset import golden_key
 from training_assets.assets.training import Sliced, write_data_directory
 from training_assets.dashboard import write_dashboard
 from training_assets.facts import facts_of
+from training_assets.gates import JUDGED_SPLIT
 from training_assets.headlines import cost_headlines, latency_headline, report_headlines
 from training_assets.intervals import changed, with_interval
 from training_assets.launchers import Launcher, LaunchSpec
@@ -164,12 +165,12 @@ def evaluate(
 
 
 def evaluation_metadata(record: Evaluation, places: Places) -> dict[str, Any]:
-    """Scores as numbers and tables; the curves, matrices and sample sheets as pictures."""
+    """Scores as tables and numbers, those of the judged split first; curves, matrices and sample sheets as pictures."""
     directory = places.absolute(record.directory)
-    found: dict[str, Any] = {}
-    for split, scores in record.report.splits.items():
+    splits = sorted(record.report.splits.items(), key=lambda item: item[0] != JUDGED_SPLIT)
+    found: dict[str, Any] = {f"{split}/slices": slice_table(split, record.report) for split, _ in splits}
+    for split, scores in splits:
         found |= metadata.numbers(overall(scores), f"{split}/")
-        found[f"{split}/slices"] = slice_table(split, record.report)
     for charts in read_charts(directory).splits.values():
         for drawing in charts.drawings:
             name = Path(drawing.file).stem

@@ -275,12 +275,12 @@ def registered_metadata(
     return {
         "version": entry.reference,
         "aliases": ", ".join(record.aliases),
-        **report_headlines(report),
-        **metadata.numbers(overall(report.splits[gates.JUDGED_SPLIT]), "test/"),
         **lineage_metadata(entry),
+        **report_headlines(report),
         "gates": dg.MetadataValue.md(gates.markdown(entry.gates)),
         "files": metadata.table(("file", "bytes", "sha256"), files),
         "directory": dg.MetadataValue.path(where),
         "dashboard": dg.MetadataValue.path(f"{where}/{DASHBOARD_FILE}"),
-        "next": f"python -m training_assets promote {entry.reference}",
+        "next": f"python -m training_assets promote {entry.reference}, or the job promote_job",
+        **metadata.numbers(overall(report.splits[gates.JUDGED_SPLIT]), "test/"),
     }
