@@ -13,7 +13,7 @@ export WANDB_MODE ?= offline
 # Compiled modules are kept, whatever the shell says: the installation leaves compiling to whoever imports first.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo demo-sweep ui test test-fast lint bench bench-accuracy bench-camvid image test-image clean
+.PHONY: setup demo demo-sweep ui test test-fast coverage hooks lint bench bench-accuracy bench-camvid image test-image clean
 
 setup: .venv/installed .venv-dvc/installed .venv-emulators/installed .venv-sweeps/installed
 
@@ -78,6 +78,14 @@ test: setup
 
 test-fast: setup
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests
+
+# What of both packages the quick suite runs through, the processes that it starts as well: htmlcov/.
+coverage: setup
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --cov --cov-report=term:skip-covered --cov-report=html tests
+
+# git runs the checks of .pre-commit-config.yaml before each commit.
+hooks: setup
+	@$(BIN)/pre-commit install
 
 lint: setup
 	@$(BIN)/ruff check .

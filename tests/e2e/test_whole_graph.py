@@ -207,8 +207,8 @@ def test_a_slice_made_worse_is_stopped_with_its_gate_and_margin_and_the_registry
     worse = spoiled(dark_delivery, tmp_path / "spoiled")
     done = installation.run("training_assets", "demo", "--data", worse, "--recipe", "tiny", **settings(recipe))
     assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "gate not passed: tiny/eval_report: no_regression" in done.stderr
-    found = re.findall(r"segmentation/mIoU on (\S+): \S+ against \S+, (\S+) too far", done.stderr)
+    assert "gate not passed: tiny/eval_report: no_worse_than_production_on_any_slice" in done.stderr
+    found = re.findall(r"(\S+): segmentation mIoU \S+, production \S+: worse by (\S+)", done.stderr)
     too_far = {name: float(how_far) for name, how_far in found}
     assert too_far["night"] == max(too_far.values()) > 0.2, "the day suffers a little, from the same backbone"
     page = Path(done.stderr.split("dashboard: ")[1].strip())

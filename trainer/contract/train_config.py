@@ -11,7 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from trainer.contract.cross_validation_settings import CrossValidation
 from trainer.contract.errors import ContractError, Problem, problems_of
@@ -28,6 +37,7 @@ Zoom = Annotated[FiniteFloat, Field(ge=1)]
 Blocks = Annotated[int, Field(ge=1)]
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
+CheckName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,63}$")]
 
 LABEL_OF_TASK = {"detection": "boxes", "segmentation": "semantic", "lanes": "lanes", "trajectory": "tracks"}
 """The kind of label that each task learns from (see ``manifest.LABEL_FIELDS``)."""
@@ -298,6 +308,9 @@ class Release(_Model):
         default={}, description="Least value of metrics on the whole test split; of errors (FDE, ECE, …) the largest."
     )
     allowed_regression: NonNegative = Field(default=0.02, description="How much worse than production, overall.")
+    protected_slices: Annotated[tuple[CheckName, ...], AfterValidator(distinct)] = Field(
+        default=(), description="Slices that `slices.yaml` must have, each with a check of its own in Dagster's pages."
+    )
     max_calibration_error: Positive = Field(default=0.15, description="Largest ECE of a task; more is warned of.")
     latency_p95_ms: Positive = Field(default=1000.0, description="Batch 1, ONNX Runtime, one thread.")
     parity_tolerance: Positive = Field(default=1e-3, description="Largest |export - eager| over the largest |eager|.")

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.contract.delivery import SLICES_FILE, count_labels, manifest_name, read_delivery
+from trainer.contract.delivery import count_labels, manifest_name, read_delivery
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import OutsideRoot, inside, sha256_of, write_json, write_text
 from trainer.contract.manifest import LABEL_FIELDS, Row, read_manifest
 from trainer.contract.shard_index import DATA_FILE, DataSpec
+from trainer.contract.slices import SLICES_FILE
 from trainer.data.shards import Chunk, StagedShard, chunks, stage, staged_chunk
 
 Print = Callable[[str], None]

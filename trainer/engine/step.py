@@ -22,7 +22,7 @@ def learning_rate(optim: Optim, step: int, total_steps: int) -> float:
     if step < optim.warmup_steps:
         return optim.lr * (step + 1) / optim.warmup_steps
     done = min(1.0, (step - optim.warmup_steps) / max(1, total_steps - optim.warmup_steps))
-    decay = {
+    decay: dict[str, float] = {
         "cosine": 0.5 * (1 + math.cos(math.pi * done)),
         "poly": (1 - done) ** optim.poly_power,
         "constant": 1.0,

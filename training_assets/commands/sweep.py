@@ -11,11 +11,11 @@ from trainer.contract.errors import ContractError, Problem
 from trainer.contract.names import random_name
 from trainer.contract.train_config import TrainConfig
 from trainer.terminal.answers import Answer
+from training_assets.control import job_name
 from training_assets.definitions import build_defs
 from training_assets.finals.learning import PROPOSAL
 from training_assets.home import instance
 from training_assets.in_process import refresh, say, stage_windows
-from training_assets.jobs import job_name
 from training_assets.launchers import launcher_for
 from training_assets.places import Places
 from training_assets.planning import chosen_window, dataset_of

@@ -104,7 +104,9 @@ def test_where_none_passes_the_release_nothing_is_registered_and_the_gate_is_nam
     assert through.report().success
     assert through.registry.versions("tests") == []
     assert not through.check.passed
-    assert through.check.description.startswith(f"t-cv1: targets_met: {IOU} on all: 0.53 against 0.9, 0.37 too far")
+    assert through.check.description.startswith(
+        "t-cv1: targets_met: segmentation mIoU 0.53, asked for at least 0.9: missed by 0.37"
+    )
     assert through.record.registered is None
     assert "t-cv1 is not registered, targets_met" in through.shown["report"]
 
@@ -120,7 +122,7 @@ def test_the_second_wins_where_the_first_does_not_pass_the_release(swept: Any) -
     swept.started(SPACE).tried(RATES)
     assert swept.report().success
     assert swept.registry.find("tests@1.0.0").lineage.sweep.trial == "t-cv2"
-    assert "t-cv1 is not registered, targets_met: detection/AP50" in swept.shown["report"]
+    assert "t-cv1 is not registered, targets_met: detection AP50" in swept.shown["report"]
 
 
 def test_a_trial_that_is_worse_than_production_on_a_safety_critical_slice_may_not_win(swept: Any) -> None:
@@ -131,7 +133,7 @@ def test_a_trial_that_is_worse_than_production_on_a_safety_critical_slice_may_no
     swept.started({**SPACE, "max_regression_percent": 5}, tune="second").tried(RATES)
     assert swept.report().success
     assert swept.record.best[0] == "second-cv2"
-    assert f"second-cv1 may not win, slices_kept: {IOU} on night: 0.4 against 0.4845" in swept.shown["report"]
+    assert "second-cv1 may not win, slices_kept: night: segmentation mIoU 0.4, production" in swept.shown["report"]
 
 
 def test_a_sweep_whose_trials_run_is_refused(swept: Any, failure: Any) -> None:
