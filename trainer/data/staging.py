@@ -12,7 +12,8 @@ from trainer.contract.files import OutsideRoot, inside, sha256_of, write_json, w
 from trainer.contract.manifest import LABEL_FIELDS, Row, read_manifest
 from trainer.contract.shard_index import DATA_FILE, DataSpec
 from trainer.contract.slices import SLICES_FILE
-from trainer.data.shards import Chunk, StagedShard, chunks, stage, staged_chunk
+from trainer.data.shards import Chunk, StagedShard, chunks, staged_chunk
+from trainer.terminal.progress import counted
 
 Print = Callable[[str], None]
 Progress = Callable[[int, int], None]
@@ -34,9 +35,11 @@ def data_directory(given: Path, work: Path, say: Print) -> Path:
     if not (given / SLICES_FILE).is_file():
         expected = f"a data directory ({DATA_FILE}) or a delivery ({manifest_name('train')}, …, {SLICES_FILE})"
         raise ContractError("no data to train on", [Problem(str(given), "neither", expected)])
-    delivery = read_delivery(given)
+    delivery = read_delivery(given, progress=counted("checked", "samples"))
     out = work / "data"
-    shards = {split: stage(rows, given, out / "shards") for split, rows in delivery.rows.items()}
+    store, shards = out / "shards", {}
+    for split, rows in delivery.rows.items():
+        shards[split] = list(_staged(chunks(rows, given, store), given, store, counted(f"staged {split}", "samples")))
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(given / SLICES_FILE, out / SLICES_FILE)
     write_data_spec(out, shards)

@@ -7,7 +7,7 @@ says goes too. Whoever reports calls as often as it likes: the rhythm is decided
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from trainer.terminal.colours import has_colours, is_terminal
 
@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 DRAWN_EVERY_S = 0.2
 FIRST_LINE_S, EVERY_SHARE, MOST_LINE_S = 5.0, 0.05, 60.0
 """The first line of a log after this time, the next ones after a share of what it took so far, up to a minute."""
-
-
-class Say(Protocol):
-    def __call__(self, text: str, /) -> None: ...
+QUICK_S = 1.0
+"""What took less is not told of at its end."""
 
 
 class Bar:
@@ -29,12 +27,17 @@ class Bar:
     ``due`` says whether the next call will be shown: what is dear to find out for a note is asked for then only.
     """
 
-    def __init__(self, title: str, unit: str = "", say: Say | None = None) -> None:
+    def __init__(self, title: str, unit: str = "", say: Callable[[str], None] | None = None) -> None:
         self.title, self.unit, self._say = title, unit, say or _printed
         self._began = self._told = time.monotonic()
         self._display = display()
         self._task: TaskID | None = None
         self._ended = False
+
+    @property
+    def draws(self) -> bool:
+        """Whether there is a terminal to draw on; if not, lines are told."""
+        return self._display.draws
 
     @property
     def due(self) -> bool:
@@ -47,7 +50,8 @@ class Bar:
         if done >= total:
             self.close()
             seconds = time.monotonic() - self._began
-            self._say(f"  {self.title} {done}{self._of_unit} in {seconds:.1f} s{_behind(note)}")
+            if seconds >= QUICK_S:
+                self._say(f"  {self.title} {done}{self._of_unit} in {seconds:.1f} s{_behind(note)}")
         elif self.due or (self._display.draws and self._task is None):
             self._told = time.monotonic()
             self._show(done, total, note)
