@@ -11,6 +11,9 @@ from trainer.terminal.answers import Answer
 from trainer.terminal.commands import Command, Example
 from trainer.terminal.progress import counted
 
+NEEDED = {"eth_ucy": " --scene zara1"}
+"""What an example of a format must have besides SRC and OUT."""
+
 
 def _add_scenes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the delivery goes here")
@@ -56,7 +59,7 @@ def _format(name: str, module: str) -> Command:
         about.partition("\n")[0],
         run=run,
         add=lambda parser: reader_named(name).add_arguments(parser),
-        examples=(Example(f"import {name} SRC deliveries/{name}"),),
+        examples=(Example(f"import {name} SRC deliveries/{name}{NEEDED.get(name, '')}"),),
         about=about,
     )
 

@@ -52,7 +52,9 @@ def test_a_pipe_gets_no_bar_and_only_the_last_line_of_what_is_quick(piped, envir
 def test_a_log_gets_lines_with_what_is_left(piped):
     work = WORK.replace("0.1", "0.5").replace("range(1, 13)", "range(1, 12)")
     lines = piped("-c", work).stdout.splitlines()
-    assert lines[1].startswith("  staged 11/12 samples (92%)  ") or lines[1].startswith("  staged 10/12 samples (83%)  ")
+    assert lines[1].startswith("  staged 11/12 samples (92%)  ") or lines[1].startswith(
+        "  staged 10/12 samples (83%)  "
+    )
     assert " s left  note" in lines[1]
 
 
