@@ -68,6 +68,7 @@ def build_defs(
             *tuning,
             jobs.sweep_request_job(recipes.values()),
             jobs.retention_job(),
+            *jobs.hand_jobs(),
         ],
         schedules=schedules(recipes, profile),
         sensors=sensors(recipes, profile, following, tuning),

@@ -83,7 +83,7 @@ def _with_policies(spec: dg.AssetSpec, recipes: Mapping[str, TrainConfig], profi
         description=described(name, spec.description),
         group_name=_group(name, recipe),
         owners=[owner],
-        kinds=set(_kinds(name, profile)),
+        kinds=set(_kinds(name, recipe, profile)),
         tags={**spec.tags, **({"project": recipe.project, "recipe": recipe.name} if recipe else {})},
     )
 
@@ -94,15 +94,20 @@ def _group(name: str, recipe: TrainConfig | None) -> str:
     return SWEEPS_GROUP if name in TUNED else recipe.name
 
 
-def _kinds(name: str, profile: Profile) -> Sequence[str]:
-    """What it is, and where the profile keeps or tells it."""
+def _kinds(name: str, recipe: TrainConfig | None, profile: Profile) -> Sequence[str]:
+    """What it is, and where it is kept or told, by the profile and by the recipe's tracking."""
     told = [kind for one in profile.registries for kind in ("sagemaker", "wandb") if getattr(one, kind) is not None]
     places = {
         **dict.fromkeys(("train", "val", "test", "slices", "mined_slice"), _in_s3(profile.inbox)),
-        "checkpoint": _in_s3(profile.checkpoint_store or ""),
+        "checkpoint": [*_tracked(recipe), *_in_s3(profile.checkpoint_store or "")],
+        "trial": _tracked(recipe),
         "registry_entry": [*_in_s3(profile.archive), *told],
     }
     return [*KINDS[name], *dict.fromkeys(places.get(name, []))][:MOST_KINDS]
+
+
+def _tracked(recipe: TrainConfig | None) -> list[str]:
+    return ["wandb"] if recipe is not None and recipe.tracking.mode != "disabled" else []
 
 
 def _in_s3(uri: str) -> list[str]:

@@ -54,6 +54,11 @@ def commands(page: Path) -> list[Command]:
     return [Command(page, block.line, text) for block in blocks(page) for text in block.commands]
 
 
+def is_setting(command: str) -> bool:
+    """Whether it only sets variables, for the commands after it."""
+    return bool(re.fullmatch(r"(export )?[A-Z_]+=(\$\(.*\)|\S*)", command))
+
+
 def substituted(text: str, places: Mapping[str, str]) -> str:
     for name, value in places.items():
         text = text.replace(name, value)

@@ -18,9 +18,13 @@ PATIENCE_S = 120.0
 
 @dataclass
 class Workspace:
-    """The clone at ``root``; ``environment`` is added to each command's, ``took`` has the seconds of each."""
+    """The clone at ``root``.
+
+    ``environment`` is added to each command's, ``settings`` are shell lines that go before it; ``took`` has the seconds.
+    """
 
     root: Path
+    settings: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     took: list[tuple[str, float]] = field(default_factory=list)
 
@@ -32,7 +36,7 @@ class Workspace:
         """
         began = time.monotonic()
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", command],
+            ["bash", "-euo", "pipefail", "-c", "\n".join([*self.settings, command])],
             cwd=self.root,
             env=self._environment(),
             capture_output=True,

@@ -115,5 +115,5 @@ def test_the_profile_decides_which_kinds_are_in_a_bucket(profile: Any) -> None:
     mirrors = (MirrorRegistry(wandb={}), MirrorRegistry(sagemaker={}))
     found = specs_of(build_defs(profile=profile.model_copy(update={**places, "registries": mirrors})))
     assert found["golden/train"]["kinds"] == ["json", "s3"]
-    assert found["tiny/checkpoint"]["kinds"] == ["pytorch", "s3"]
+    assert found["tiny/checkpoint"]["kinds"] == ["pytorch", "s3", "wandb"]
     assert found["tiny/registry_entry"]["kinds"] == ["registry", "s3", "wandb"], "the first three of four"

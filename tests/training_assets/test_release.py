@@ -117,6 +117,12 @@ def test_dagster_shows_intervals_and_pictures_and_the_way_to_the_page(green: Rel
         assert "tiny, run" in Path(page).read_text()
 
 
+def test_where_no_price_is_known_that_is_said_and_no_cost_is_plotted(green: Release) -> None:
+    shown = green.graph.metadata("tiny/checkpoint", WINDOWS[1])
+    assert "no price" in str(shown["cost"])
+    assert "cost_usd" not in shown
+
+
 def test_a_registration_is_told_and_a_bus_out_of_reach_does_not_hold_it_up(green: Release) -> None:
     (event,) = events(green.graph.profile)
     assert (event["type"], event["version"], event["window"]) == ("model.registered", "1.0.0", WINDOWS[1])

@@ -1,8 +1,9 @@
-"""``copy-checkpoints``."""
+"""``copy-checkpoints`` and ``track``: what is told of a run elsewhere."""
 
 import argparse
 from pathlib import Path
 
+from trainer.contract.exit_codes import DONE, FAILED
 from trainer.terminal.answers import Answer
 from trainer.terminal.commands import Command, Example
 
@@ -29,6 +30,17 @@ def _copy(arguments: argparse.Namespace) -> Answer:
     return Answer({"store": str(store), "copied": copied}, said)
 
 
+def _add_track(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dir", type=Path, metavar="DIR", help="the run's directory")
+
+
+def _track(arguments: argparse.Namespace) -> Answer:
+    from trainer.tracking import catch_up_by_hand
+
+    told = catch_up_by_hand(arguments.run_dir, print)
+    return Answer({"run_dir": arguments.run_dir, "told": bool(told)}, code=DONE if told else FAILED)
+
+
 COPY_CHECKPOINTS = Command(
     "copy-checkpoints",
     "Copy a run's finished checkpoints to an object store.",
@@ -38,4 +50,12 @@ COPY_CHECKPOINTS = Command(
         Example("copy-checkpoints runs/first s3://bucket/checkpoints/first"),
         Example("copy-checkpoints runs/first /mnt/backup/first --every 500 --keep-every 5000", "some of them"),
     ),
+)
+TRACK = Command(
+    "track",
+    "Tell Weights & Biases what it was not told yet of a run (docs/tracking.md).",
+    run=_track,
+    add=_add_track,
+    examples=(Example("track runs/first", "after the network was away"),),
+    exit_codes={FAILED: "something is still to be told"},
 )

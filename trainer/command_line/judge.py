@@ -26,9 +26,11 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> Answer:
     from trainer.evaluation.report import REPORT_FILE, write_report
+    from trainer.tracking import tell_made
 
     splits = arguments.split or ("val", "test")
     report = write_report(arguments.checkpoint, arguments.data, arguments.out, splits, print, arguments.against)
+    tell_made(arguments.checkpoint.parent, "evaluation", arguments.out, print)
     return Answer(report, f"wrote {arguments.out / REPORT_FILE}")
 
 
@@ -43,11 +45,14 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 def _export(arguments: argparse.Namespace) -> Answer:
     from trainer.export.export import export
+    from trainer.tracking import tell_made
 
     def say(text: str) -> None:
         print(text, flush=True)
 
-    return Answer(export(arguments.checkpoint, arguments.out, say, arguments.data, arguments.batch))
+    exports = export(arguments.checkpoint, arguments.out, say, arguments.data, arguments.batch)
+    tell_made(arguments.checkpoint.parent, "export", arguments.out, say)
+    return Answer(exports)
 
 
 def _tasks() -> Sequence[Command]:

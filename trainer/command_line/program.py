@@ -2,7 +2,7 @@
 
 import os
 
-from trainer.command_line.copying import COPY_CHECKPOINTS
+from trainer.command_line.copying import COPY_CHECKPOINTS, TRACK
 from trainer.command_line.crossval import CROSSVAL
 from trainer.command_line.data import IMPORT, PROFILE, SCENES, SHARD
 from trainer.command_line.judge import EVALUATE, EXPORT, SCORE
@@ -41,7 +41,7 @@ PROGRAM: Program = Program(
     text="Train, evaluate and export perception models from curated manifests.",
     groups={
         "data": [SCENES, IMPORT, SHARD, PROFILE],
-        "training": [TRAIN, CROSSVAL, COPY_CHECKPOINTS],
+        "training": [TRAIN, CROSSVAL, COPY_CHECKPOINTS, TRACK],
         "models": [EVALUATE, EXPORT, SCORE],
         "shell": [completion_of("trainer", lambda: PROGRAM)],
     },

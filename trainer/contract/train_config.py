@@ -294,6 +294,31 @@ class Telemetry(_Model):
     )
 
 
+TrackingMode = Literal["disabled", "offline", "online"]
+"""From the most silent one on."""
+
+
+class Tracking(_Model):
+    """Experiment tracking with Weights & Biases (docs/tracking.md); its project is the recipe's.
+
+    The API key is read from ``WANDB_API_KEY`` of the training's environment, and from nowhere else.
+    """
+
+    mode: TrackingMode = Field(
+        default="offline",
+        description="offline: kept in the run directory, no account and no network; online: sent as it comes.",
+    )
+    entity: str | None = Field(default=None, description="W&B user or team; none: the account's own.")
+    every: Annotated[int, Field(ge=1)] = Field(
+        default=10, description="Steps between rows of losses, gradient norm and learning rate."
+    )
+    media: bool = Field(default=True, description="Pictures of samples and charts of each evaluation.")
+    system: bool = Field(default=True, description="W&B's own measurements of the host, beside our telemetry.")
+    system_seconds: Annotated[FiniteFloat, Field(ge=0.1)] = Field(
+        default=15.0, description="Between two of those measurements."
+    )
+
+
 class RollingWindow(_Model):
     """The training set: the newest ``count`` windows up to the partition's own."""
 
@@ -363,6 +388,7 @@ class TrainConfig(_Model):
     guards: Guards = Guards()
     launch: Launch = Launch()
     telemetry: Telemetry = Telemetry()
+    tracking: Tracking = Tracking()
     release: Release = Release()
     automation: Automation = Automation()
     cross_validation: CrossValidation = CrossValidation()
@@ -390,8 +416,8 @@ class TrainConfig(_Model):
         # Gates judge a training, but early stopping decides how long it is.
         judging = {name for name in Guards.model_fields if name != "early_stopping"}
         # A cross-validation decides on the seed and the data of its runs, which are told of themselves.
-        names = ("description", "owner", "launch", "telemetry", "window", "release", "automation", "cross_validation")
-        elsewhere = dict.fromkeys(names, True)
+        names = ("description", "owner", "launch", "telemetry", "tracking", "window", "release", "automation")
+        elsewhere = dict.fromkeys((*names, "cross_validation"), True)
         parts = {"guards": judging, "data": {"workers", "cache_mb"}}
         return digest_of(self.model_dump(mode="json", exclude={**elsewhere, **parts}))
 

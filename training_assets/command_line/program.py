@@ -11,7 +11,7 @@ from training_assets.command_line.demo import DEMO, DEMO_SWEEP
 from training_assets.command_line.image import IMAGE
 from training_assets.command_line.look import RUNS, STATUS, SUMMARY
 from training_assets.command_line.profile import PROFILE
-from training_assets.command_line.release import LINEAGE, PROMOTE
+from training_assets.command_line.release import EVALUATE, LINEAGE, PROMOTE, ROLLBACK
 from training_assets.command_line.sweep import SWEEP
 from training_assets.command_line.train import TRAIN
 from training_assets.command_line.tune import TUNE
@@ -54,7 +54,7 @@ PROGRAM: Program = Program(
         "data": [DELIVER, RESTORE],
         "training": [TRAIN],
         "tuning": [SWEEP, TUNE],
-        "release": [LINEAGE, PROMOTE],
+        "release": [LINEAGE, EVALUATE, PROMOTE, ROLLBACK],
         "operations": [STATUS, RUNS, PROFILE, IMAGE, completion_of("training-assets", lambda: PROGRAM, COMPLETED)],
     },
     exit_codes=EXIT_CODES,

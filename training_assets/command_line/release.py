@@ -1,4 +1,4 @@
-"""``lineage`` and ``promote``: a registered model, back to its frames and on to production."""
+"""``lineage``, ``evaluate``, ``promote`` and ``rollback``: a registered model, to its frames and to production."""
 
 import argparse
 
@@ -39,6 +39,36 @@ def _promote(arguments: argparse.Namespace) -> Answer:
     return promote(arguments.reference, arguments.reason)
 
 
+def _add_rollback(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("project", metavar="PROJECT", help="its name")
+    parser.add_argument("--reason", required=True, help="kept in the alias's history")
+
+
+def _rollback(arguments: argparse.Namespace) -> Answer:
+    from training_assets.commands.promote import rollback
+
+    return rollback(arguments.project, arguments.reason)
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    add_reference(parser)
+    data = "a delivery in the inbox, or the path of a delivery or manifest; default: what was pinned last"
+    parser.add_argument("--data", default="", metavar="DATA", help=data)
+    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="which of it; default: test")
+    own = "another slices.yaml; default: the one beside the data, else the pinned one"
+    parser.add_argument("--slices", default="", metavar="FILE", help=own)
+    other = "compare with this version or alias of the project; default: production; '' for none"
+    parser.add_argument("--against", default="production", metavar="VERSION", help=other)
+
+
+def _evaluate(arguments: argparse.Namespace) -> Answer:
+    from training_assets.commands.evaluate import evaluate
+    from training_assets.evaluating import Asked
+
+    fields = ("data", "split", "slices", "against")
+    return evaluate(Asked(model=arguments.reference, **{name: getattr(arguments, name) for name in fields}))
+
+
 LINEAGE = Command(
     "lineage",
     "The way from a registered model back to its frames: gates, run, code, data.",
@@ -56,4 +86,18 @@ PROMOTE = Command(
     run=_promote,
     add=_add_promote,
     examples=(Example("promote scenes@1.0.0 --reason 'fewer misses at night'", "kept in the history"),),
+)
+ROLLBACK = Command(
+    "rollback",
+    "Make the version before the production model of a project again.",
+    run=_rollback,
+    add=_add_rollback,
+    examples=(Example("rollback scenes --reason 'misses cyclists'", "others are told, as with promote"),),
+)
+EVALUATE = Command(
+    "evaluate",
+    "Judge a registered version on any data; nothing else changes.",
+    run=_evaluate,
+    add=_add_evaluate,
+    examples=(Example("evaluate scenes@1.1.0 --data deliveries/rain --against 1.0.0", "beside another version"),),
 )

@@ -8,7 +8,6 @@ from typing import Any
 import dagster as dg
 
 from trainer.contract.errors import ContractError, Problem
-from trainer.contract.names import random_name
 from trainer.contract.train_config import TrainConfig
 from trainer.terminal.answers import Answer
 from training_assets.control import job_name
@@ -21,15 +20,12 @@ from training_assets.places import Places
 from training_assets.planning import chosen_window, dataset_of
 from training_assets.profiles import Profile, load_profile
 from training_assets.queue import daemon_is_alive
-from training_assets.recipes import recipe_named
 from training_assets.refresh import Refresher
-from training_assets.starting_sweeps import AskedSweep, start
+from training_assets.starting_sweeps import AskedByHand, start_by_hand
 from training_assets.stores.dvc import DvcStore
-from training_assets.sweeps.fitting import settled
 from training_assets.sweeps.journal import read_trials
 from training_assets.sweeps.learning import PROPOSAL_FILE, apply, read_proposal
 from training_assets.sweeps.place import STOP_FILE, StopRequest, SweepPlace, all_sweeps, sweep_place
-from training_assets.sweeps.sweep_file import Sweep, read_sweep
 from training_assets.sweeps.under_way import purse_of
 
 
@@ -62,38 +58,17 @@ def start_sweep(asked: Asked) -> Started:
         Stopped: its data could not be staged.
     """
     profile = load_profile()
-    recipe, sweep = _recipe_of(asked, profile)
-    settled(sweep, recipe, str(asked.file))
-    window = staged(profile, recipe, asked.window or sweep.window)
-    place = start(
-        AskedSweep(
-            file=asked.file,
-            recipe=recipe,
-            recipe_file=profile.recipes / f"{recipe.name}.yaml",
-            tune=asked.name or random_name(),
-            cause="manual",
-            because=f"{getpass.getuser()} on the command line",
-            window=window,
-        ),
-        Places(profile.store),
-        launcher_for(profile),
+    by_hand = AskedByHand(
+        asked.file, f"{getpass.getuser()} on the command line", asked.recipe, asked.name, asked.window
     )
-    say(f"sweep {place.tune} of {recipe.name}, window {window}: {place.root}")
+    place = start_by_hand(by_hand, profile, launcher_for(profile), lambda *of: staged(profile, *of))
+    say(f"sweep {place.tune} of {place.plan.recipe}, window {place.plan.window}: {place.root}")
     with instance() as dagster_instance:
         daemon = daemon_is_alive(dagster_instance)
     if not daemon:
         say("no daemon is at work: its sensor starts the trials once there is one (make ui)")
     say(f"follow it: python -m training_assets sweep status {place.tune}")
-    return Started(place.tune, recipe.name, window, place.root, daemon)
-
-
-def _recipe_of(asked: Asked, profile: Profile) -> tuple[TrainConfig, Sweep]:
-    sweep = read_sweep(asked.file)
-    name = asked.recipe or sweep.recipe
-    if name is None:
-        problem = Problem(str(asked.file), "nothing", "the recipe that is tuned (or --recipe NAME)", field="recipe")
-        raise ContractError("a sweep of which recipe?", [problem])
-    return recipe_named(profile, name), sweep
+    return Started(place.tune, place.plan.recipe, place.plan.window, place.root, daemon)
 
 
 def staged(profile: Profile, recipe: TrainConfig, asked: str | None) -> str:
