@@ -1,5 +1,7 @@
 """Bars where somebody watches, lines where somebody reads later."""
 
+import re
+
 import pytest
 
 from trainer.terminal.progress import clock
@@ -24,7 +26,7 @@ def test_on_a_terminal_a_bar_is_drawn_and_taken_away_and_what_is_printed_stands_
     assert BAR in seen.text
     assert "something else" in seen.text
     last = seen.text.splitlines()[-1]
-    assert "staged 12 samples in 1." in last
+    assert "staged 12 samples in " in last
     assert BAR not in last
 
 
@@ -38,13 +40,13 @@ def test_a_dumb_terminal_gets_lines_without_escape_codes(watched):
     seen = watched("-c", WORK, TERM="dumb")
     assert ESCAPE not in seen.text
     assert BAR not in seen.text
-    assert "staged 12 samples in 1." in seen.text
+    assert "staged 12 samples in " in seen.text
 
 
 @pytest.mark.parametrize("environment_of_colours", [{}, {"FORCE_COLOR": "1"}])
 def test_a_pipe_gets_no_bar_and_only_the_last_line_of_what_is_quick(piped, environment_of_colours):
     done = piped("-c", WORK, **environment_of_colours)
-    assert done.stdout.splitlines() == ["something else", "  staged 12 samples in 1.2 s  note"]
+    assert re.fullmatch(r"something else\n  staged 12 samples in \d\.\d s  note\n", done.stdout)
     assert done.stderr == ""
 
 
