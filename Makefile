@@ -91,11 +91,11 @@ test: setup
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
 
 test-fast: setup
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not browser" --hypothesis-profile=fast tests
 
 # What of both packages the quick suite runs through, the processes that it starts as well: htmlcov/.
 coverage: setup
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --cov --cov-report=term:skip-covered --cov-report=html tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not browser" --hypothesis-profile=fast --cov --cov-report=term:skip-covered --cov-report=html tests
 
 # git runs the checks of .pre-commit-config.yaml before each commit.
 hooks: setup

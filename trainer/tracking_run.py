@@ -1,9 +1,11 @@
 """A run at W&B: what each record of a spool becomes there. The one place of the trainer that knows W&B."""
 
 import contextlib
+import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +38,20 @@ class WandbRun:
     Online without a key or without the network it is kept offline, which is said.
     """
 
-    def __init__(self, run_dir: Path, mode: TrackingMode) -> None:
-        self.run_dir, self.identity = run_dir, read_identity(run_dir)
+    def __init__(self, run_dir: Path, mode: TrackingMode, begin: Begin | None, known: "Known") -> None:
+        self.begin, self.run_dir, self.identity = begin, run_dir, read_identity(run_dir)
         self.config = TrainConfig.model_validate(read_yaml(run_dir / "train.yaml"))
         self.provenance = read_provenance(run_dir)
         self.mode = mode
         self._run = self._opened()
         self.last_step = self._run.step - 1
+        # To the server a session's summary is the run's: what earlier ones knew must be in it.
+        self._summarise(known.summary)
 
     def tell(self, record: Record) -> dict[str, Any]:
         """Bring ``record`` to W&B; what it has to be logged as a step of its own."""
         if isinstance(record, Begin):
-            self._run.config.update({"data": record.data, "begun_at_step": record.step}, allow_val_change=True)
+            self._run.config.update(facts_of(record), allow_val_change=True)
             self._use_data(record)
         elif isinstance(record, Gates):
             self._summarise(figures_of_gates(record.verdicts))
@@ -78,6 +82,7 @@ class WandbRun:
             except wandb.Error as error:
                 print(f"W&B cannot be reached, kept offline: {error}", flush=True)
                 self.mode = "offline"
+                wandb.teardown()  # its service holds the run's id
         return self._init("offline")
 
     def _init(self, mode: TrackingMode, **more: Any) -> Any:
@@ -109,7 +114,7 @@ class WandbRun:
             job_type=self.identity.job_type or "train",
             dir=self.run_dir / FOLDER,
             mode=mode,
-            config={**self.config.model_dump(mode="json"), "lineage": self._lineage()},
+            config={**self.config.model_dump(mode="json"), "lineage": self._lineage(), **facts_of(self.begin)},
             settings=settings,
             **more,
         )
@@ -193,8 +198,6 @@ class WandbRun:
     def _artifact(self, name: str, kind: str, facts: Mapping[str, Any], files: Mapping[str, Path]) -> Any:
         """With references to ``files``; ``facts`` are its metadata and a file of it, so that other facts are another
         version."""
-        import json
-
         import wandb
 
         known = {name: value for name, value in facts.items() if value is not None}
@@ -210,11 +213,8 @@ class WandbRun:
         self._run.log_artifact(artifact, aliases=aliases)
 
     def _use(self, artifact: Any, aliases: list[str]) -> None:
-        if self.mode == "online":
-            self._run.use_artifact(artifact, aliases=aliases)
-        else:
-            # use_artifact refuses to work offline; this is what it does with an artifact that is not there yet.
-            self._run._log_artifact(artifact, aliases=aliases, is_user_created=True, use_after_commit=True)
+        # What use_artifact does with an artifact that is not there yet; that refuses to work offline, and online waits.
+        self._run._log_artifact(artifact, aliases=aliases, is_user_created=True, use_after_commit=True)
 
     def _summarise(self, values: Mapping[str, Any]) -> None:
         self._run.summary.update({name: value for name, value in values.items() if value is not None})
@@ -222,6 +222,10 @@ class WandbRun:
 
 TRAINING_SET_FACTS = ("data_digest", "training_set", "window", "windows", "mined_slices", "dataset", "dataset_dvc")
 SLICE_COLUMNS = ("split", "slice", "samples", "metric", "value", "low", "high")
+
+
+def facts_of(begin: Begin | None) -> dict[str, Any]:
+    return {} if begin is None else {"data": begin.data, "begun_at_step": begin.step}
 
 
 def read_provenance(run_dir: Path) -> Provenance | None:
@@ -293,13 +297,34 @@ def points(line: Line) -> Iterator[tuple[object, ...]]:
     return ((line.name, x, y) for x, y in zip(line.x, line.y, strict=True))
 
 
-def last_step(run_dir: Path) -> int:
-    """The newest step that W&B's own files in ``run_dir`` hold; -1 without any."""
-    files = (run_dir / FOLDER / "wandb").glob("*run-*/*.wandb")
-    return max((step for file in files for step in _steps(file)), default=-1)
+@dataclass(frozen=True)
+class Known:
+    """What W&B's own files of a run hold: the newest step (-1 without any), and the summary by the end of them."""
+
+    last_step: int = -1
+    summary: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _steps(file: Path) -> Iterator[int]:
+def known_of(run_dir: Path) -> Known:
+    last, summary = -1, dict[str, Any]()
+    for file in sorted((run_dir / FOLDER / "wandb").glob("*run-*/*.wandb"), key=lambda path: path.parent.name[-24:]):
+        for record in _records(file):
+            if record.WhichOneof("record_type") == "history":
+                last = max(last, int(record.history.step.num))
+            if record.WhichOneof("record_type") == "summary":
+                for item in record.summary.update:
+                    _put(summary, list(item.nested_key) or [item.key], json.loads(item.value_json))
+    return Known(last, {name: value for name, value in summary.items() if not name.startswith("_")})
+
+
+def _put(values: dict[str, Any], key: Sequence[str], value: Any) -> None:
+    for part in key[:-1]:
+        inner = values.get(part)
+        values[part] = values = inner if isinstance(inner, dict) else {}
+    values[key[-1]] = value
+
+
+def _records(file: Path) -> Iterator[Any]:
     from wandb.proto import wandb_internal_pb2
     from wandb.sdk.internal.datastore import DataStore
 
@@ -310,5 +335,4 @@ def _steps(file: Path) -> Iterator[int]:
         while (data := store.scan_data()) is not None:  # type: ignore[no-untyped-call]
             record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
             record.ParseFromString(data)
-            if record.WhichOneof("record_type") == "history":
-                yield int(record.history.step.num)
+            yield record

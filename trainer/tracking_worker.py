@@ -21,7 +21,7 @@ from trainer.contract.tracking import FOLDER, Begin, End, Record, Row, parse, sp
 from trainer.contract.train_config import TrackingMode
 from trainer.contract.yaml_io import read_yaml
 from trainer.process import die_with_parent
-from trainer.tracking_run import WandbRun, last_step
+from trainer.tracking_run import WandbRun, known_of
 
 TICK = 0.5
 LOCK_S = 60.0
@@ -58,8 +58,10 @@ class Sender:
         self.run_dir, self.mode = run_dir, mode
         self.sent_file = run_dir / FOLDER / SENT_FILE
         self.sent: int = read_yaml(self.sent_file)["records"] if self.sent_file.is_file() else 0
-        self.taken, self.last = 0, last_step(run_dir)
+        self.known = known_of(run_dir)
+        self.taken, self.last = 0, self.known.last_step
         self.state, self.step = "stopped", 0
+        self._begin: Begin | None = None
         self._row: dict[str, float] = {}
         self._run: WandbRun | None = None
 
@@ -67,7 +69,7 @@ class Sender:
     def run(self) -> WandbRun:
         """Opened with the first record that is news."""
         if self._run is None:
-            self._run = WandbRun(self.run_dir, self.mode)
+            self._run = WandbRun(self.run_dir, self.mode, self._begin, self.known)
             self.last = max(self.last, self._run.last_step)
         return self._run
 
@@ -81,7 +83,7 @@ class Sender:
                 self._row |= record.values
             return
         if isinstance(record, Begin):
-            self.state = "running"
+            self.state, self._begin = "running", record
         if isinstance(record, End):
             self.state = record.state
         if self.taken > self.sent:

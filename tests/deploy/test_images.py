@@ -105,6 +105,7 @@ def test_a_package_that_no_lock_pins_or_pins_otherwise_is_found() -> None:
     assert locked.unlocked(pinned) == [f"PyYAML=={version('PyYAML')}, pinned: not at all"]
 
 
+@pytest.mark.slow
 def test_a_bill_of_materials_has_python_packages_with_their_licences_and_is_the_same_each_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -125,6 +125,7 @@ def test_the_second_wins_where_the_first_does_not_pass_the_release(swept: Any) -
     assert "t-cv1 is not registered, targets_met: detection AP50" in swept.shown["report"]
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_worse_than_production_on_a_safety_critical_slice_may_not_win(swept: Any) -> None:
     swept.started(SPACE).tried(RATES[:1])
     assert swept.report().success
@@ -148,6 +149,7 @@ def test_a_broken_constraint_keeps_a_trial_out(swept: Any) -> None:
     assert swept.record.best == ("t-cv2", "t-cv0")
 
 
+@pytest.mark.slow
 def test_a_slice_that_all_trials_fail_asks_for_data_once(swept: Any) -> None:
     swept.trainer.nights = lambda config: {IOU: 0.3 + config.optim.lr}
     swept.graph.edit("slices.yaml", lambda text: text + "  targets: {segmentation/mIoU: 0.4}\n")
@@ -174,6 +176,7 @@ def test_the_winners_settings_are_proposed_for_the_recipe(through: Any) -> None:
     assert apply(proposal, through.graph.profile.recipes.parent) == [through.graph.profile.recipes / "tiny.yaml"]
 
 
+@pytest.mark.slow
 def test_the_winner_of_cross_validations_is_trained_on_all_of_the_data_once(swept: Any) -> None:
     swept.started({**SPACE, "top_k": 1, "max_regression_percent": 5}).tried(RATES)
     for number in range(3):

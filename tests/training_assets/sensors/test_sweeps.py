@@ -112,6 +112,7 @@ def test_trials_become_partitions_and_runs_until_the_budget_is_used_up_then_the_
     assert "max_trials" in place.ended.reason
 
 
+@pytest.mark.slow
 def test_settings_of_a_trial_reach_its_training_and_its_lineage(
     graph: Graph, begin: Callable[..., SweepPlace], daemon_of: Callable
 ) -> None:
@@ -150,6 +151,7 @@ def test_a_tick_that_was_killed_before_its_runs_were_started_is_made_up_for(
     assert not daemon.tick(SENSOR).run_requests, "what runs is not asked for again"
 
 
+@pytest.mark.slow
 def test_a_trial_of_several_folds_is_one_launched_cross_validation(
     graph: Graph, begin: Callable[..., SweepPlace], daemon_of: Callable
 ) -> None:
@@ -169,6 +171,7 @@ def test_a_trial_of_several_folds_is_one_launched_cross_validation(
     assert second.state in ("completed", "failed")
 
 
+@pytest.mark.slow
 def test_a_fold_that_is_lost_makes_its_trial_fail_by_name(
     graph: Graph, begin: Callable[..., SweepPlace], daemon_of: Callable
 ) -> None:

@@ -93,7 +93,7 @@ class Tracking(Callback):
             self.tracker.tell(Gates(verdicts=result.gates))
             self.tracker.tell(Result(result=result))
             self.tracker.tell(End(state="finished"))
-            self.tracker.close()
+            self.tracker.close(CLOSE_S)
         return result
 
     def _tell_gates(self, trainer: Trainer) -> None:
