@@ -10,7 +10,6 @@ from typing import Any
 
 from texts import from_docstring, table
 
-
 DATA = re.compile(r" *[$][(]([A-Z]+)[)]")
 
 
