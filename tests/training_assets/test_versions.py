@@ -10,7 +10,7 @@ from training_assets.assets.evaluation import EVALUATION_SOURCES, EXPORT_SOURCES
 from training_assets.training_run import TRAINING_SOURCES
 
 ROOT = Path(__file__).parents[2]
-ELSEWHERE = {"trainer/process.py", "trainer/reporting.py"}
+ELSEWHERE = {"trainer/process.py", "trainer/reporting.py", "trainer/tracking.py"}
 """Say how a command lives and talks, not what it computes."""
 
 
