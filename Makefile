@@ -114,6 +114,7 @@ bench: setup .venv-bench/installed
 	@$(BENCH_BIN)/python benchmarks/loop.py
 	@$(BIN)/python benchmarks/scaling.py
 	@$(BIN)/python benchmarks/checkpoint.py
+	@$(BIN)/python benchmarks/tracking.py
 	@$(BIN)/python benchmarks/kill.py
 	@PYTHONPATH=. $(BENCH_BIN)/python benchmarks/loader.py $(CAMVID)
 	@PYTHONPATH=. $(BENCH_BIN)/python benchmarks/search.py $(HPO)
