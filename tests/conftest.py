@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.browser.fixtures import browser, open_file  # noqa: F401 - fixtures for all tests
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
