@@ -1,11 +1,14 @@
 """Dagster's web page as a person uses it: opening pages and clicking, by roles and texts that they read."""
 
+import contextlib
 from urllib.parse import quote
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, TimeoutError, expect
 
 BROKEN = ("An unexpected error occurred", "Sorry, the page you requested", "A GraphQL error occurred", "PythonError")
 PATIENCE_MS = 20_000
+OFFERED_MS = 3_000
+"""How long something is waited for that may not be offered."""
 
 
 class DagsterUi:
@@ -65,7 +68,8 @@ class DagsterUi:
         chosen.press("Enter")
         self.remember()
         dialog.get_by_role("button", name=button).last.click()
-        self.page.get_by_role("button", name="View").or_(self.page.get_by_role("link", name="View", exact=True)).click()
+        told = [self.page.get_by_role(role, name="View", exact=True) for role in ("button", "link")]
+        told[0].or_(told[1]).first.click()
         self.page.wait_for_url("**/runs/**")
         return self.page.url.removeprefix(self.address)
 
@@ -75,9 +79,8 @@ class DagsterUi:
         self.page.get_by_role("button", name="Materialize").first.click()
         dialog = self.page.get_by_role("dialog").first
         expect(dialog.get_by_text("Partition selection")).to_be_visible()
-        everything = dialog.get_by_role("button", name="Show all partitions")
-        if everything.is_visible():  # only where there are some older than 90 days
-            everything.click()
+        with contextlib.suppress(TimeoutError):  # only where there are some older than 90 days
+            dialog.get_by_role("button", name="Show all partitions").click(timeout=OFFERED_MS)
         return dialog
 
     def ended(self, status: str, seconds: float) -> None:

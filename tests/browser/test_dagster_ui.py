@@ -138,7 +138,7 @@ PAGES = {
     "/jobs": "tiny_job",
     "/automation": "delivery_sensor",
     "/deployment/daemons": "Running",
-    "/deployment/config": "GuardedStorage",
+    "/deployment/config": "PrioritizedRunCoordinator",
     "/locations/training_assets/jobs/tiny_job": "checkpoint",
 }
 
