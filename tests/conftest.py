@@ -30,6 +30,14 @@ settings.register_profile("fast", max_examples=20)
 os.environ["WANDB_MODE"] = "disabled"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """No test takes the power away from its own process; those that it starts keep the real one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_credentials_of_another_test() -> Iterator[None]:
     """boto3's default session keeps the credentials it first met, and emulators take an account from them."""
@@ -177,7 +185,7 @@ def pytest_collection_finish() -> None:
     # What was imported stays: looking through it again and again was a quarter of the suite's time.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(100_000, 10, 10)
 
 
 def pytest_sessionfinish() -> None:

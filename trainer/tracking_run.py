@@ -132,7 +132,7 @@ class WandbRun:
         if self.provenance is not None:
             at = Path(self.provenance.directory)
             facts = {"version": self.provenance.dataset, "dvc": self.provenance.dataset_dvc}
-            files = {name: at / name for name in self.provenance.manifests}
+            files = {path.name: path for path in at.glob("*") if path.is_file()}
             facts |= {f"sha256/{name}": digest for name, digest in self.provenance.manifests.items()}
             self._use(self._artifact("dataset", "dataset", facts, files), [plain(self.provenance.dataset)])
         facts = {name: value for name, value in lineage.items() if name in TRAINING_SET_FACTS}

@@ -15,7 +15,8 @@ from trainer.contract.errors import ContractError
 from training_assets import gates, metadata
 from training_assets.assets.evaluation import evaluation_metadata
 from training_assets.dashboard import DASHBOARD_FILE
-from training_assets.evaluating import Asked, Evaluator, Split
+from training_assets.evaluating import Asked, Evaluator
+from training_assets.evaluation_data import NamedData, Split
 from training_assets.launchers import Launcher
 from training_assets.places import Places
 from training_assets.policies import reaching_storage
@@ -106,8 +107,8 @@ def evaluate_version(
 ) -> None:
     """Judge a registered version on any data, beside production: a report and a page; nothing else is changed."""
     with reaching_storage():
-        evaluator = Evaluator(context, launcher, places, registry, inbox, dvc)
-        judged = evaluator.judged(Asked(**config.model_dump()))
+        named = NamedData(context, launcher, places, inbox, dvc)
+        judged = Evaluator(named, registry).judged(Asked(**config.model_dump()))
     context.add_output_metadata(
         {
             "version": judged.entry.reference,

@@ -20,7 +20,7 @@ from training_assets.container_tool import ContainerTool, container_tool
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "deploy" / "docker"
-PACKAGES = {"trainer": ("trainer",), "dagster": ("training_assets", "trainer/contract")}
+PACKAGES = {"trainer": ("trainer",), "dagster": ("training_assets", "trainer/contract", "trainer/terminal")}
 OURS = {"trainer", "training_assets"}
 OPTIONAL = {ROOT / "training_assets" / "sweeps" / "search" / "ray.py": "ray"}
 """What asks for an extra of its own and says so where that is not installed."""

@@ -157,6 +157,7 @@ REFUSED = [
     ({"data": "never_came"}, "nothing to take from the inbox"),
     ({"data": "/no/such/place"}, "found nothing, expected a file or a directory"),
     ({"slices": "/no/such.yaml"}, "found nothing, expected a file or a directory"),
+    ({"slices": str(Path(__file__).parent)}, "a directory, expected a file like slices.yaml"),
     ({"split": "train"}, "expected val or test"),
     ({"against": "no such alias!"}, "expected a version as 1.2.0, or an alias as production"),
 ]

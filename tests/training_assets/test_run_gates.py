@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from trainer.contract.attempts import GATE_FAILED
+from trainer.contract.exit_codes import GATE_FAILED
 from trainer.contract.files import sha256_of
 from trainer.contract.history import read_history
 from trainer.contract.results import Failure, TrainResult, Verdict

@@ -82,7 +82,7 @@ _RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator
 class Provenance(_Model):
     """What the asset graph knows of a training that it launches: ``provenance.json`` of the run directory.
 
-    ``manifests`` has the pinned manifests' digests by name, ``directory`` is where they lie.
+    ``manifests`` has the delivered files' digests by name, ``directory`` is where their checked rows lie.
     """
 
     dataset: str

@@ -2,18 +2,20 @@
 
 from dataclasses import asdict
 
+from trainer.terminal.answers import Answer
 from training_assets.control import EVALUATE_JOB, run_tags
 from training_assets.definitions import build_defs
 from training_assets.evaluating import Asked
 from training_assets.home import instance
-from training_assets.in_process import finish, say
+from training_assets.in_process import finish
 from training_assets.profiles import load_profile
 
 SHOWN = ("version", "data", "compared_with", "report", "dashboard")
 
 
-def evaluate(asked: Asked) -> int:
-    """
+def evaluate(asked: Asked) -> Answer:
+    """Its scores stay where the answer says; the registry is as before.
+
     Raises:
         Stopped: there is no such version or data, or the evaluation failed; with what was said.
     """
@@ -28,6 +30,5 @@ def evaluate(asked: Asked) -> int:
         )
     finish(done)
     (output,) = (event.step_output_data.metadata for event in done.all_events if event.is_successful_output)
-    for name in SHOWN:
-        say(f"{name.replace('_', ' ')}: {output[name].value}")
-    return 0
+    found = {name: output[name].value for name in SHOWN}
+    return Answer(found, [f"• {name.replace('_', ' ')}: {value}" for name, value in found.items()])

@@ -1,7 +1,6 @@
 """``sweep``: start one, look at it, end it, take over what it learnt."""
 
 import getpass
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import dagster as dg
 
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.train_config import TrainConfig
+from trainer.terminal.answers import Answer
 from training_assets.control import job_name
 from training_assets.definitions import build_defs
 from training_assets.finals.learning import PROPOSAL
@@ -39,8 +39,19 @@ class Asked:
     window: str | None = None
 
 
-def start_sweep(asked: Asked) -> str:
-    """Have the daemon carry the sweep out; returns its name at once.
+@dataclass(frozen=True)
+class Started:
+    """A sweep that its sensor starts the trials of, once a ``daemon`` is at work."""
+
+    sweep: str
+    recipe: str
+    window: str
+    directory: Path
+    daemon: bool
+
+
+def start_sweep(asked: Asked) -> Started:
+    """Have the daemon carry the sweep out; returns at once.
 
     Raises:
         ContractError: the file, the name or the data is not fit for it; before anything is started.
@@ -53,10 +64,11 @@ def start_sweep(asked: Asked) -> str:
     place = start_by_hand(by_hand, profile, launcher_for(profile), lambda *of: staged(profile, *of))
     say(f"sweep {place.tune} of {place.plan.recipe}, window {place.plan.window}: {place.root}")
     with instance() as dagster_instance:
-        if not daemon_is_alive(dagster_instance):
-            say("no daemon is at work: its sensor starts the trials once there is one (make ui)")
+        daemon = daemon_is_alive(dagster_instance)
+    if not daemon:
+        say("no daemon is at work: its sensor starts the trials once there is one (make ui)")
     say(f"follow it: python -m training_assets sweep status {place.tune}")
-    return place.tune
+    return Started(place.tune, place.plan.recipe, place.plan.window, place.root, daemon)
 
 
 def staged(profile: Profile, recipe: TrainConfig, asked: str | None) -> str:
@@ -69,7 +81,7 @@ def staged(profile: Profile, recipe: TrainConfig, asked: str | None) -> str:
     return window
 
 
-def apply_proposal(name: str) -> int:
+def apply_proposal(name: str) -> Answer:
     """Change the recipe and the library as the sweep's report proposes, after a person has read its diff.
 
     Raises:
@@ -81,35 +93,29 @@ def apply_proposal(name: str) -> int:
         problem = Problem(str(path), "nothing", "the proposal of a sweep whose winner is better than the recipe")
         raise ContractError(f"sweep {name} proposes nothing", [problem])
     changed = apply(read_proposal(path), profile.recipes.parent)
-    for one in changed:
-        say(f"changed {one}")
-    if not changed:
-        say("everything is as proposed already")
-    return 0
+    lines = [f"• changed {one}" for one in changed] or ["• everything is as proposed already"]
+    return Answer({"sweep": name, "changed": [str(one) for one in changed]}, lines)
 
 
-def stop_sweep(name: str, reason: str) -> int:
+def stop_sweep(name: str, reason: str) -> Answer:
     """Have all of its trials end, their checkpoints kept, and its report made."""
     place = sweep_place(Places(load_profile().store), name)
     if place.ended is None:
         place.keep(STOP_FILE, StopRequest(reason=f"ended by {getpass.getuser()}" + (f": {reason}" if reason else "")))
-        say(f"sweep {name} is to end; its report comes next")
+        said = f"• sweep {name} is to end; its report comes next"
     else:
-        say(f"sweep {name} has ended already: {place.ended.reason}")
-    return 0
+        said = f"• sweep {name} has ended already: {place.ended.reason}"
+    return Answer({"sweep": name, "ended": place.ended and place.ended.reason}, said)
 
 
-def sweep_status(name: str | None, as_json: bool) -> int:
-    """Print how sweeps stand: all of them in a line each, or one with its trials."""
+def sweep_status(name: str | None) -> Answer:
+    """How sweeps stand: all of them in a line each, or one with its trials."""
     profile = load_profile()
     places = Places(profile.store)
     chosen = [sweep_place(places, name)] if name else list(all_sweeps(places))
     standings = [standing(place, profile) for place in chosen]
-    if as_json:
-        print(json.dumps(standings, indent=2, ensure_ascii=False, default=str))
-    else:
-        print("\n".join(line for one in standings for line in _described(one, whole=name is not None)) or "no sweeps")
-    return 0
+    lines = [line for one in standings for line in _described(one, whole=name is not None)]
+    return Answer(standings, lines or "no sweeps")
 
 
 def standing(place: SweepPlace, profile: Profile) -> dict[str, Any]:

@@ -138,6 +138,9 @@ def test_a_recipe_that_begins_with_production_does_so_in_its_trials(
     daemon_of(graph.defs, graph.instance, execute=True).tick(SENSOR)
     (spec,) = graph.trainer.commands("train")
     assert "--no-warm-start" in spec.arguments, "there is no version of that name yet"
+    told = dict(zip(spec.arguments, spec.arguments[1:], strict=False))
+    assert (told["--name"], told["--group"]) == ("quick-fox-1-cv0-run-f0s42", "quick-fox-1")
+    assert told["--job-type"] == "quick-fox-1-cv0"
 
 
 def test_a_tick_that_was_killed_before_its_runs_were_started_is_made_up_for(
