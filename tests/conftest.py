@@ -18,6 +18,8 @@ import pytest
 import yaml
 from hypothesis import settings
 
+from tests.browser.fixtures import browser, open_file  # noqa: F401 - fixtures for all tests
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 ORDINARY_SECONDS = 10
 """What a slow test without a time limit of its own is taken to need."""

@@ -1,8 +1,8 @@
 """Dagster's real processes for tests: daemon, code server, run workers and web server, on a home of the test's own."""
 
 import json
+import os
 import signal
-import subprocess
 import sys
 import time
 import urllib.request
@@ -48,14 +48,16 @@ class Daemon:
     """``dagster-daemon run`` with its code server and run workers; what a training launched is not among them.
 
     It looks after backfills every ``backfill_seconds`` and after sensors every ``sensor_seconds`` (Dagster's own 30
-    and 5 have no setting).
+    and 5 have no setting). What it prints goes into ``log``.
     """
 
-    def __init__(self, workspace: Path, backfill_seconds: int = 30, sensor_seconds: int = 5) -> None:
+    def __init__(
+        self, workspace: Path, backfill_seconds: int = 30, sensor_seconds: int = 5, log: Path | None = None
+    ) -> None:
         faster = f"import dagster._daemon.controller as c; c.DEFAULT_DAEMON_INTERVAL_SECONDS = {backfill_seconds}; "
         faster += f"import dagster._daemon.sensor as s; s.MIN_INTERVAL_LOOP_TIME = {sensor_seconds}; "
         start = "from dagster._daemon.cli import main; main()"
-        self.process = _started("python", "-c", faster + start, "run", "-w", str(workspace))
+        self.process = _started(log, "python", "-c", faster + start, "run", "-w", str(workspace))
 
     def kill(self) -> None:
         """As a power cut does, all at once."""
@@ -69,11 +71,11 @@ class Daemon:
 
 
 class WebServer:
-    """``dagster-webserver``: what people look at."""
+    """``dagster-webserver``: what people look at. What it prints goes into ``log``."""
 
-    def __init__(self, workspace: Path) -> None:
+    def __init__(self, workspace: Path, log: Path | None = None) -> None:
         self.port = free_port()
-        self.process = _started("dagster-webserver", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(self.port))
+        self.process = _started(log, "dagster-webserver", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(self.port))
 
     def ask(self, query: str) -> dict[str, Any]:
         """The ``data`` of the answer to a GraphQL query; empty as long as nobody answers."""
@@ -91,10 +93,10 @@ class WebServer:
         _close(self.process)
 
 
-def _started(command: str, *arguments: str) -> psutil.Popen:
+def _started(log: Path | None, command: str, *arguments: str) -> psutil.Popen:
     executable = str(Path(sys.executable).with_name(command))
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return psutil.Popen([executable, *arguments], cwd=ROOT, start_new_session=True, **quiet)
+    with open(log or os.devnull, "ab") as output:
+        return psutil.Popen([executable, *arguments], cwd=ROOT, start_new_session=True, stdout=output, stderr=output)
 
 
 def _close(process: psutil.Popen) -> None:

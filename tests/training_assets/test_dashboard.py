@@ -3,15 +3,13 @@
 import base64
 import hashlib
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser.fixtures import OpenFile, Scheme
 from trainer.contract.charts import SplitCharts
 from trainer.contract.eval_report import Change, Comparison, EvalReport, SliceScore, SplitScore
 from trainer.contract.slices import parse_slices
@@ -205,15 +203,11 @@ def test_the_same_facts_make_the_same_page(known: Any) -> None:
     assert dashboard(known) == dashboard(known)
 
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium")
-def test_a_browser_shows_the_page_without_an_error(known: Any, tmp_path: Path) -> None:
-    picture = tmp_path / "page.png"
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-    command += [f"--user-data-dir={tmp_path / 'browser'}", f"--screenshot={picture}", "--window-size=1366,768"]
-    page = write_dashboard(known)
-    done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=60, check=True)
-    assert picture.stat().st_size > 5000
-    assert "CONSOLE" not in done.stderr
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_the_page_with_no_error_and_no_request(known: Any, scheme: Scheme, open_file: OpenFile) -> None:
+    page, heard = open_file(write_dashboard(known), scheme)
+    assert page.get_by_role("heading").first.is_visible()
+    shown = page.evaluate("[...document.images].every((one) => one.complete && one.naturalWidth > 0)")
+    assert shown, "all pictures are there"
+    assert (heard.errors, heard.elsewhere) == ([], [])
