@@ -77,11 +77,11 @@ ui: setup
 
 # The documents as a site in var/site, which needs no server; or served, and built again when a page changes.
 docs: setup
-	@$(BIN)/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "var/site/index.html"
 
 docs-serve: setup
-	@$(BIN)/mkdocs serve
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 # docs/first-hour.md in a fresh clone, step by step as it is written: about twenty minutes.
 first-hour: setup

@@ -61,7 +61,7 @@ def titles() -> set[str]:
 
 def is_setting(command: str) -> bool:
     """Whether it only sets variables, for the commands after it."""
-    return bool(re.fullmatch(r"(export )?[A-Z_]+=(\$\(.*\)|\S*)", command))
+    return bool(re.fullmatch(r"(export )?[A-Z_]+=\S*?(\$\(.*\)\S*)?", command))
 
 
 def _block(page: Path, content: str, match: re.Match[str]) -> Block:

@@ -40,9 +40,9 @@ def _of_ours(command: str) -> Iterator[str]:
 
 
 def _of_make(command: str) -> Iterator[str]:
-    words = shlex.split(command)
-    if "make" not in words:
+    if not re.match(r"(\S+=('.*?'|\S*) )*make ", command):
         return
+    words = shlex.split(command)
     makefile = (ROOT / "Makefile").read_text()
     for word in _until_operator(words[words.index("make") + 1 :]):
         name, equals, _ = word.partition("=")
@@ -81,12 +81,11 @@ def _of_files(command: str) -> Iterator[str]:
 
 
 def _of_outputs(command: str) -> Iterator[str]:
-    """Outputs of Terraform that it asks for, which each root must have."""
-    roots = list((ROOT / "deploy" / "terraform" / "roots").iterdir())
+    """Outputs of Terraform that it asks for."""
+    files = list((ROOT / "deploy" / "terraform" / "roots").glob("*/*.tf"))
     for name in re.findall(r"terraform -chdir=\S+ output (?:-json|-raw) (\w+)", command):
-        for root in roots:
-            if not any(f'output "{name}"' in file.read_text() for file in root.glob("*.tf")):
-                yield f"{root.name} has no output {name}"
+        if not any(f'output "{name}"' in file.read_text() for file in files):
+            yield f"Terraform has no output {name}"
 
 
 def _until_operator(words: Sequence[str]) -> list[str]:
