@@ -1,4 +1,4 @@
-"""The documents as a site: every page is in the navigation, every link leads somewhere, nothing comes from elsewhere."""
+"""The documents as a site: each page is in the navigation, each link leads somewhere, nothing comes from elsewhere."""
 
 import os
 import re
