@@ -14,7 +14,7 @@ export NO_MKDOCS_2_WARNING := 1
 # Compiled modules are kept, whatever the shell says: the installation leaves compiling to whoever imports first.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo demo-sweep ui docs docs-serve first-hour test test-fast coverage hooks lint bench bench-accuracy \
+.PHONY: setup demo demo-sweep ui docs docs-serve screenshots first-hour test test-fast coverage hooks lint bench bench-accuracy \
 	bench-camvid image test-image clean
 
 setup: .venv/installed .venv-dvc/installed .venv-emulators/installed .venv-sweeps/installed
@@ -82,6 +82,10 @@ docs: setup
 
 docs-serve: setup
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+# The pictures in docs/screenshots, of what `make demo` and `make demo-sweep` left here.
+screenshots: setup
+	@$(BIN)/python -m tests.browser.screenshots
 
 # docs/first-hour.md in a fresh clone, step by step as it is written: about twenty minutes.
 first-hour: setup
