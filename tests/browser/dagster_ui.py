@@ -65,7 +65,7 @@ class DagsterUi:
         chosen.press("Enter")
         self.remember()
         dialog.get_by_role("button", name=button).last.click()
-        self.page.get_by_role("button", name="View").or_(self.page.get_by_role("link", name="View", exact=True)).click()
+        self.page.get_by_text("View", exact=True).click()
         self.page.wait_for_url("**/runs/**")
         return self.page.url.removeprefix(self.address)
 

@@ -120,8 +120,7 @@ def test_the_gates_of_a_model_are_told_with_their_tables(ui: DagsterUi, place: I
 
 def test_a_backfill_of_three_windows_is_started_by_clicking_and_finishes(ui: DagsterUi, place: Installation) -> None:
     path = ui.launch("staged_shards", f"[{EMPTY}...{WINDOW}]", "Launch backfill")
-    ui.ended("Succeeded", 60)
-    ui.wait_for("100% completed")
+    ui.ended("100% completed", 90)
     backfill = path.rpartition("/")[2]
     tags = {"dagster/backfill": backfill}
     (run,) = place.graph.instance.get_runs(dg.RunsFilter(tags=tags))
@@ -138,7 +137,7 @@ PAGES = {
     "/jobs": "tiny_job",
     "/automation": "delivery_sensor",
     "/deployment/daemons": "Running",
-    "/deployment/config": "GuardedStorage",
+    "/deployment/config": "WatchedRunLauncher",
     "/locations/training_assets/jobs/tiny_job": "checkpoint",
 }
 
