@@ -10,10 +10,12 @@ export DAGSTER_DISABLE_TELEMETRY := yes
 export DVC_NO_ANALYTICS := true
 export DO_NOT_TRACK := 1
 export WANDB_MODE ?= offline
+export NO_MKDOCS_2_WARNING := 1
 # Compiled modules are kept, whatever the shell says: the installation leaves compiling to whoever imports first.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo demo-sweep ui test test-fast lint bench bench-accuracy bench-camvid image test-image clean
+.PHONY: setup demo demo-sweep ui docs docs-serve first-hour test test-fast coverage hooks lint bench bench-accuracy \
+	bench-camvid image test-image clean
 
 setup: .venv/installed .venv-dvc/installed .venv-emulators/installed .venv-sweeps/installed
 
@@ -73,11 +75,31 @@ demo-sweep: setup
 ui: setup
 	@$(BIN)/python -m training_assets ui
 
+# The documents as a site in var/site, which needs no server; or served, and built again when a page changes.
+docs: setup
+	@$(BIN)/mkdocs build --quiet
+	@echo "var/site/index.html"
+
+docs-serve: setup
+	@$(BIN)/mkdocs serve
+
+# docs/first-hour.md in a fresh clone, step by step as it is written: about twenty minutes.
+first-hour: setup
+	@FIRST_HOUR=1 $(BIN)/python -m pytest -s tests/docs/test_first_hour.py
+
 test: setup
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
 
 test-fast: setup
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not browser" --hypothesis-profile=fast tests
+
+# What of both packages the quick suite runs through, the processes that it starts as well: htmlcov/.
+coverage: setup
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not browser" --hypothesis-profile=fast --cov --cov-report=term:skip-covered --cov-report=html tests
+
+# git runs the checks of .pre-commit-config.yaml before each commit.
+hooks: setup
+	@$(BIN)/pre-commit install
 
 lint: setup
 	@$(BIN)/ruff check .

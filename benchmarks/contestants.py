@@ -1,6 +1,6 @@
 """The training loops that are compared: the project's own, and the peers', on the same model and tensors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from trainer.data.order import Order
 from trainer.data.scenes import make_scenes
 from trainer.data.staging import data_directory
 from trainer.engine.callbacks.gates import GateInputs
-from trainer.engine.loop import Trainer
+from trainer.engine.loop import Callback, Trainer
 from trainer.engine.parallel import join
 from trainer.engine.run import callbacks_of
 from trainer.engine.step import build_optimizer, learning_rate
@@ -31,11 +31,18 @@ STEPS = 10**9
 """Of an epoch: no contestant comes to its end."""
 
 
-def own(connection: Connection, config: TrainConfig, data_dir: Path, run_dir: Path, copy_to: str | None) -> None:
-    """The project's own training with everything on: ``Trainer.fit`` and every callback of a run."""
+def own(
+    connection: Connection,
+    config: TrainConfig,
+    data_dir: Path,
+    run_dir: Path,
+    copy_to: str | None,
+    also: Sequence[Callback] = (),
+) -> None:
+    """The project's own training with everything on: ``Trainer.fit``, every callback of a run, and ``also``."""
     with join(config.launch) as ranks, reporter(False) as report:
         data = open_data(data_dir, ("train", "val"))
-        callbacks = callbacks_of(config, run_dir, copy_to, GateInputs(), ranks, report)
+        callbacks = [*callbacks_of(config, run_dir, copy_to, GateInputs(), ranks, report), *also]
         trainer = Trainer(config, data, run_dir, "benchmrk", ranks, callbacks)
         trainer.order = Order(STEPS, 1, config.seed)
         share = config.data.batch_size // ranks.world_size

@@ -66,7 +66,8 @@ def main(arguments: list[str]) -> int:
     """``python -m trainer`` with ``arguments``."""
     if "RANK" in os.environ:
         _own()
-    import trainer.__main__ as command
+    import trainer.commands.train as command
+    from trainer.__main__ import main as command_line
     from trainer.engine.checkpointer import Checkpointer
     from trainer.engine.loop import Trainer
     from trainer.engine.step import TrainStep
@@ -77,7 +78,7 @@ def main(arguments: list[str]) -> int:
     _shown(Trainer, "_evaluate", EVALUATION)
     _shown(TrainStep, "__call__", STEP)
     _wrap(Checkpointer, "_write", _writing)
-    return command.main(arguments)
+    return command_line(arguments)
 
 
 def _shown(owner: type, name: str, phase: str, after: str | None = None) -> None:

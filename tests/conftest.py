@@ -1,10 +1,13 @@
 """What many tests share: a small delivery, and the real data when it lies beside the project."""
 
+import functools
 import gc
 import hashlib
 import json
+import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -13,10 +16,26 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from hypothesis import settings
 
 from tests.browser.fixtures import browser, open_file  # noqa: F401 - fixtures for all tests
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+ORDINARY_SECONDS = 10
+"""What a slow test without a time limit of its own is taken to need."""
+
+settings.register_profile("fast", max_examples=20)
+
+# Tests train a great deal: only those of the tracking itself pay for W&B's start. All that they start inherits it.
+os.environ["WANDB_MODE"] = "disabled"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """No test takes the power away from its own process; those that it starts keep the real one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +159,33 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     bucket = f"bucket-{uuid4().hex[:8]}"
     boto3.client("s3").create_bucket(Bucket=bucket)
     return f"s3://{bucket}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that may take longest first, so that no process is left alone with one at the end."""
+    for item in items:
+        if item.get_closest_marker("gpu") and not has_cuda():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        if item.get_closest_marker("slow"):
+            limit = item.get_closest_marker("timeout")
+            seconds[item.path] += limit.args[0] if limit else ORDINARY_SECONDS
+    items.sort(key=lambda item: -seconds[item.path])
+
+
+@functools.cache
+def has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def pytest_collection_finish() -> None:
+    # What was imported stays: looking through it again and again was a quarter of the suite's time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 10, 10)
 
 
 def pytest_sessionfinish() -> None:

@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from typing import Protocol
 
+from trainer.terminal.progress import Bar, display
+
 
 class Reporter(Protocol):
     def info(self, text: str) -> None:
@@ -16,6 +18,9 @@ class Reporter(Protocol):
     def line(self, text: str) -> None:
         """Passing progress, for whoever watches."""
 
+    def bar(self, title: str, unit: str = "") -> Bar:
+        """How far something is, for whoever watches."""
+
 
 class Console:
     def info(self, text: str) -> None:
@@ -23,6 +28,9 @@ class Console:
 
     def line(self, text: str) -> None:
         print(text, flush=True)
+
+    def bar(self, title: str, unit: str = "") -> Bar:
+        return Bar(title, unit)
 
 
 class _Pipes(Console):
@@ -36,7 +44,16 @@ class _Pipes(Console):
 
 @contextlib.contextmanager
 def reporter(leads: bool) -> Iterator[Reporter]:
-    """The leading rank reports into Dagster when it launched this process; every other process just prints."""
+    """The leading rank reports into Dagster when it launched this process; every other process just prints.
+
+    Bars are taken away at the end: a forked rank leaves without coming back to its command.
+    """
+    with contextlib.closing(display()), _reporter(leads) as report:
+        yield report
+
+
+@contextlib.contextmanager
+def _reporter(leads: bool) -> Iterator[Reporter]:
     if not leads or "DAGSTER_PIPES_CONTEXT" not in os.environ:
         yield Console()
         return

@@ -14,6 +14,7 @@ from trainer.contract.eval_report import OVERALL, EvalReport
 from trainer.contract.slices import Slices
 from trainer.contract.train_config import TrainConfig
 from training_assets import gates
+from training_assets.check_names import CHECKS, protected_check
 from training_assets.dashboard import DASHBOARD_FILE
 from training_assets.facts import production_sha256, slices_of
 from training_assets.gates import GateResult
@@ -38,6 +39,7 @@ def recipe_checks(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinitio
         checks.of_latency(gates.latency_within_budget),
         checks.of_exports(gates.exports_match_eager),
         checks.of_exports(gates.quantization_loss_within_budget, blocking=False),
+        *map(checks.of_protected_slice, recipe.release.protected_slices),
     ]
 
 
@@ -53,7 +55,7 @@ class _Judged:
 
 
 class _Checks:
-    """Makes the checks of one recipe, each named and described as its gate is."""
+    """Makes the checks of one recipe, each described as its gate is."""
 
     def __init__(self, recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition) -> None:
         self.recipe, self.windows = recipe, windows
@@ -63,7 +65,7 @@ class _Checks:
     ) -> dg.AssetChecksDefinition:
         """``asked``: the gate's arguments."""
 
-        @self._check(gate, "eval_report", blocking=blocking)
+        @self._check(CHECKS[gate.__name__], gates.about(gate), "eval_report", blocking=blocking)
         def check(
             context: dg.AssetCheckExecutionContext,
             eval_report: Evaluation,
@@ -72,19 +74,33 @@ class _Checks:
             registry: dg.ResourceParam[Registry],
             outbox: dg.ResourceParam[Outbox],
         ) -> dg.AssetCheckResult:
-            production = production_sha256(registry, self.recipe.project)
-            used = overridden(self.recipe, eval_report.overrides)
-            judged = _Judged(eval_report.report, slices_of(eval_report, places), used, production)
-            result = gate(*asked(judged))
+            result = gate(*asked(self._judged(eval_report, places, registry)))
             self._sweep_wanted(context, result, eval_report, profile, places)
             return self._of_report(context, result, eval_report, places, outbox)
+
+        return check
+
+    def of_protected_slice(self, name: str) -> dg.AssetChecksDefinition:
+        """What ``no_regression`` says of this slice alone; others are told of it with that gate."""
+        about = f"On the slice `{name}` no metric is worse than production's by more than `slices.yaml` allows."
+
+        @self._check(protected_check(name), about, "eval_report")
+        def check(
+            context: dg.AssetCheckExecutionContext,
+            eval_report: Evaluation,
+            places: dg.ResourceParam[Places],
+            registry: dg.ResourceParam[Registry],
+        ) -> dg.AssetCheckResult:
+            judged = self._judged(eval_report, places, registry)
+            found = gates.no_regression(judged.report, judged.slices, judged.recipe, judged.production)
+            return gate_check(gates.regressions_on(name, found), more=_dashboard(eval_report, places))
 
         return check
 
     def of_latency(self, gate: Gate) -> dg.AssetChecksDefinition:
         """Of the exports, but asked with the report: a model that is too slow is seen on its dashboard."""
 
-        @self._check(gate, "eval_report", "exported_model")
+        @self._check(CHECKS[gate.__name__], gates.about(gate), "eval_report", "exported_model")
         def check(
             context: dg.AssetCheckExecutionContext,
             eval_report: Evaluation,
@@ -98,7 +114,7 @@ class _Checks:
         return check
 
     def of_exports(self, gate: Gate, *, blocking: bool = True) -> dg.AssetChecksDefinition:
-        @self._check(gate, "exported_model", "checkpoint", blocking=blocking)
+        @self._check(CHECKS[gate.__name__], gates.about(gate), "exported_model", "checkpoint", blocking=blocking)
         def check(
             context: dg.AssetCheckExecutionContext,
             exported_model: ExportedModel,
@@ -111,15 +127,20 @@ class _Checks:
 
         return check
 
+    def _judged(self, evaluation: Evaluation, places: Places, registry: Registry) -> _Judged:
+        production = production_sha256(registry, self.recipe.project)
+        used = overridden(self.recipe, evaluation.overrides)
+        return _Judged(evaluation.report, slices_of(evaluation, places), used, production)
+
     def _check(
-        self, gate: Gate, asset: str, *more: str, blocking: bool = True
+        self, name: str, description: str, asset: str, *more: str, blocking: bool = True
     ) -> Callable[[Callable[..., dg.AssetCheckResult]], dg.AssetChecksDefinition]:
         """``more``: the other assets of the recipe that are loaded, as parameters of these names."""
         return dg.asset_check(
             asset=dg.AssetKey([self.recipe.name, asset]),
-            name=gate.__name__,
-            description=gates.about(gate),
-            additional_ins={name: dg.AssetIn([self.recipe.name, name]) for name in more},
+            name=name,
+            description=description,
+            additional_ins={one: dg.AssetIn([self.recipe.name, one]) for one in more},
             blocking=blocking,
             partitions_def=self.windows,
         )
@@ -148,8 +169,11 @@ class _Checks:
     ) -> dg.AssetCheckResult:
         report = evaluation.report
         subject = Subject.of(self.recipe, context.partition_key, report.run_id, report.checkpoint_sha256)
-        page = places.absolute(evaluation.directory) / DASHBOARD_FILE
-        return _result(context, gate, subject, outbox, dashboard=dg.MetadataValue.path(str(page)))
+        return _result(context, gate, subject, outbox, **_dashboard(evaluation, places))
+
+
+def _dashboard(evaluation: Evaluation, places: Places) -> dict[str, dg.MetadataValue]:
+    return {"dashboard": dg.MetadataValue.path(str(places.absolute(evaluation.directory) / DASHBOARD_FILE))}
 
 
 def _result(

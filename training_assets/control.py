@@ -21,6 +21,10 @@ STAGING_JOB = "staging_job"
 SLICE_JOB = "slice_job"
 SWEEP_REQUEST_JOB = "sweep_request_job"
 RETENTION_JOB = "retention_job"
+EVALUATE_JOB = "evaluate_job"
+PROMOTE_JOB = "promote_job"
+ROLLBACK_JOB = "rollback_job"
+SWEEP_START_JOB = "sweep_start_job"
 
 Cause = Literal["manual", "slice", "delivery", "nightly", "weekly", "sweep", "backfill"]
 PRIORITIES: Mapping[Cause, int] = {

@@ -15,7 +15,10 @@ from training_assets.launchers import Launcher, LaunchSpec
 from training_assets.launchers.base import DEADLINE_GRACE
 from training_assets.launchers.session import Observe, new_attempt, run_to_end
 from training_assets.places import Places
+from training_assets.profiles import REPOSITORY
+from training_assets.stores.source import code_version
 from training_assets.sweeps.place import SweepPlace
+from training_assets.tracking import write_provenance
 
 SCORE = "score"
 
@@ -67,8 +70,11 @@ def _spec(
     method = asked.method or ("kfold" if asked.folds > 1 else "none")
     recipe = directory / "recipe.yaml"
     write_text(recipe, dump_yaml(settings.model_dump(mode="json")))
+    training_set = sweep.plan.training_set
+    dataset = places.absolute(training_set.dataset.directory)
+    write_provenance(directory, training_set, code_version(REPOSITORY), None, dataset)
     arguments = (
-        *("crossval", str(recipe), "--data", str(places.absolute(sweep.plan.training_set.directory))),
+        *("crossval", str(recipe), "--data", str(places.absolute(training_set.directory))),
         *("--artifact-dir", str(places.root / "runs"), "--tune", sweep.tune, "--index", str(number), "--resume"),
         *("--folds", str(asked.folds), "--method", method, "--seeds", str(asked.seeds)),
         *("--set", "cross_validation.run_folds=null"),

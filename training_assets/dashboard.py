@@ -9,13 +9,15 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from trainer.contract.charts import SUMMARY, SplitCharts
-from trainer.contract.eval_report import CROSS, OVERALL, Change, SliceScore, SplitScore
+from trainer.contract.charts import SUMMARY, Charts, SplitCharts
+from trainer.contract.eval_report import CROSS, OVERALL, Change, EvalReport, SliceScore, SplitScore
 from trainer.contract.files import write_text
-from trainer.contract.slices import Slice
-from training_assets.facts import Facts, general
+from trainer.contract.results import Exports
+from trainer.contract.slices import Slice, Slices
+from trainer.contract.train_config import TrainConfig
+from training_assets.facts import general
 from training_assets.gates import BY_SIZE, JUDGED_SPLIT, GateResult, tendency
 from training_assets.intervals import changed, figure, spread
 from training_assets.timings import Tabular, int8_note, int8_table, timing_table
@@ -57,14 +59,40 @@ class Table:
     lines: list[Line]
 
 
-def write_dashboard(facts: Facts) -> Path:
+class Shown(Protocol):
+    """What the page shows of a model. ``origin`` says where it comes from and what it was judged on, a line each.
+
+    ``pictures`` holds what ``charts`` names. ``compared_with`` calls the other model of the report by its name.
+    """
+
+    @property
+    def config(self) -> TrainConfig: ...
+    @property
+    def slices(self) -> Slices: ...
+    @property
+    def report(self) -> EvalReport: ...
+    @property
+    def charts(self) -> Charts: ...
+    @property
+    def pictures(self) -> Path: ...
+    @property
+    def exports(self) -> Exports: ...
+    @property
+    def gates(self) -> Sequence[GateResult]: ...
+    @property
+    def compared_with(self) -> str: ...
+    @property
+    def origin(self) -> Mapping[str, str]: ...
+
+
+def write_dashboard(facts: Shown) -> Path:
     """Write the page beside the report that it shows."""
     path = facts.pictures / DASHBOARD_FILE
     write_text(path, dashboard(facts))
     return path
 
 
-def dashboard(facts: Facts) -> str:
+def dashboard(facts: Shown) -> str:
     """The page."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -75,8 +103,9 @@ def dashboard(facts: Facts) -> str:
     return environment.get_template(TEMPLATE).render(**_content(facts))
 
 
-def _content(facts: Facts) -> dict[str, Any]:
+def _content(facts: Shown) -> dict[str, Any]:
     report, script = facts.report, SCRIPT.read_text()
+    judged = report.splits.get(JUDGED_SPLIT)
     drawn = facts.charts.splits.get(JUDGED_SPLIT, SplitCharts(drawings=(), sheets=()))
     return {
         "title": f"{facts.config.name}, run {report.run_id}",
@@ -86,7 +115,7 @@ def _content(facts: Facts) -> dict[str, Any]:
         "split": JUDGED_SPLIT,
         "tables": {split: _table(facts, split) for split in _judged_first(report.splits)},
         "crossed": _crossed(facts),
-        "classes": [] if facts.judged is None else list(_by_class(facts.judged)),
+        "classes": [] if judged is None else list(_by_class(judged)),
         "gates": [(gate, _verdict(gate), _rows(gate)) for gate in facts.gates],
         "curves": list(_curves(facts, drawn)),
         "confusions": list(_confusions(facts, drawn)),
@@ -94,23 +123,24 @@ def _content(facts: Facts) -> dict[str, Any]:
         "latency": _cells(timing_table(facts.exports)),
         "int8": _cells(int8_table(facts.exports)),
         "int8_note": int8_note(facts.exports),
-        "provenance": _provenance(facts),
+        "provenance": facts.origin,
         "figure": figure,
         "script": script,
         "script_sha256": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
 
 
-def _against(facts: Facts) -> str:
+def _against(facts: Shown) -> str:
     against = facts.report.against
     if against is None:
-        return "There was no other model in production to compare with."
+        return "There was no other model to compare with."
     if against.misfit is not None:
-        return f"Production (run {against.run_id}) cannot be judged on this data: {against.misfit}."
+        other = f"The other model (run {against.run_id}, {facts.compared_with})"
+        return f"{other} cannot be judged on this data: {against.misfit}."
     lost = ", ".join(against.lost.get(JUDGED_SPLIT, ()))
     return (
-        f"Changes are to run {against.run_id} ({against.checkpoint_sha256[:12]}), in production, on the same samples."
-        + (f" Only production has: {lost}." if lost else "")
+        f"Changes are to run {against.run_id} ({against.checkpoint_sha256[:12]}), {facts.compared_with}, on the same"
+        " samples." + (f" Only that one has: {lost}." if lost else "")
     )
 
 
@@ -118,7 +148,7 @@ def _judged_first(splits: Mapping[str, SplitScore]) -> list[str]:
     return sorted(splits, key=lambda name: (name != JUDGED_SPLIT, name))
 
 
-def _table(facts: Facts, split: str) -> Table:
+def _table(facts: Shown, split: str) -> Table:
     scores, slices = facts.report.splits[split], {one.name: one for one in facts.slices.slices}
     against = facts.report.against
     changes = {} if against is None else against.splits.get(split, {})
@@ -128,12 +158,13 @@ def _table(facts: Facts, split: str) -> Table:
     return Table(metrics, lines)
 
 
-def _crossed(facts: Facts) -> Table:
+def _crossed(facts: Shown) -> Table:
     """What two slices share; it has too few samples when it has fewer than either asks for."""
-    if facts.judged is None:
+    judged = facts.report.splits.get(JUDGED_SPLIT)
+    if judged is None:
         return Table([], [])
-    slices, metrics = {one.name: one for one in facts.slices.slices}, general(facts.judged)
-    parts = facts.judged.crossed.items()
+    slices, metrics = {one.name: one for one in facts.slices.slices}, general(judged)
+    parts = judged.crossed.items()
     return Table(metrics, [_line(n, part, metrics, {}, [slices[one] for one in n.split(CROSS)]) for n, part in parts])
 
 
@@ -182,7 +213,7 @@ def _rows(gate: GateResult) -> list[tuple[Any, str]]:
     return [(row, tones[row.passed]) for row in ordered]
 
 
-def _curves(facts: Facts, drawn: SplitCharts) -> Iterator[tuple[str, str, str]]:
+def _curves(facts: Shown, drawn: SplitCharts) -> Iterator[tuple[str, str, str]]:
     """Name, figures and picture."""
     for one in drawn.drawings:
         if one.chart.kind != "confusion":
@@ -191,7 +222,7 @@ def _curves(facts: Facts, drawn: SplitCharts) -> Iterator[tuple[str, str, str]]:
             yield f"{one.task}: {one.chart.kind.replace('_', ' ')}", figures, _inlined(facts.pictures / one.file)
 
 
-def _confusions(facts: Facts, drawn: SplitCharts) -> Iterator[tuple[str, str]]:
+def _confusions(facts: Shown, drawn: SplitCharts) -> Iterator[tuple[str, str]]:
     for one in drawn.drawings:
         if one.chart.kind == "confusion":
             yield f"{one.task}: confusion matrix", _inlined(facts.pictures / one.file)
@@ -205,22 +236,3 @@ def _cells(table: Tabular) -> tuple[Sequence[str], list[list[str]]]:
     """Header and rows as text."""
     header, rows = table
     return header, [[str(one) if isinstance(one, str | int) else figure(one) for one in row] for row in rows]
-
-
-def _provenance(facts: Facts) -> dict[str, str]:
-    report, code, used = facts.report, facts.code, facts.training_set
-    dirty = " with uncommitted changes" if code.dirty else ""
-    return {
-        "recipe": f"{facts.config.name} of project {facts.config.project}",
-        "window": used.window,
-        "run": report.run_id,
-        "checkpoint sha256": report.checkpoint_sha256,
-        "config digest": facts.result.config_digest,
-        "dataset version": f"{facts.dataset.version} (DVC {facts.dataset.dvc_hash})",
-        "training set": f"{used.digest}, {used.samples} samples",
-        "judged on": f"data {report.data_digest}",
-        "git commit": f"{code.git_sha or 'not known'}{dirty}",
-        "requirements.lock sha256": code.lock_sha256 or "not known",
-        "image": code.image_digest or "none",
-        "licences": ", ".join(f"{name} ({count} frames)" for name, count in facts.provenance.licences.items()),
-    }

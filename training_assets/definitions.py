@@ -59,7 +59,7 @@ def build_defs(
     following = [jobs.staging_job(), *jobs.recipe_jobs(recipes.values())]
     tuning = jobs.tuning_jobs(recipes.values())
     return dg.Definitions(
-        assets=with_policies(assets, recipes),
+        assets=with_policies(assets, recipes, profile),
         asset_checks=[check for recipe in recipes.values() for check in recipe_checks(recipe, windows)],
         jobs=[
             jobs.dataset_job(),
@@ -68,6 +68,7 @@ def build_defs(
             *tuning,
             jobs.sweep_request_job(recipes.values()),
             jobs.retention_job(),
+            *jobs.hand_jobs(),
         ],
         schedules=schedules(recipes, profile),
         sensors=sensors(recipes, profile, following, tuning),

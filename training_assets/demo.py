@@ -13,6 +13,7 @@ from trainer.contract.delivery import FILES, file_digests
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import digest_of
 from trainer.contract.train_config import TrainConfig
+from trainer.terminal.answers import Answer
 from training_assets.definitions import build_defs
 from training_assets.home import instance
 from training_assets.in_process import Stopped, refresh_dataset, run_chain, say, stage_windows
@@ -25,13 +26,13 @@ from training_assets.records import DatasetVersion
 from training_assets.refresh import Refresher
 from training_assets.stores.inbox import DeliveryFound, Inbox, inbox_of
 from training_assets.stores.record_store import RecordStore
-from training_assets.summary import print_dataset, print_recipe
+from training_assets.summary import dataset_summary, recipe_summary, told
 
 SCENES = REPOSITORY / "var" / "deliveries" / "scenes"
 
 
-def demo(data: Path | None, recipe: str | None, window: str | None) -> int:
-    """Materialise everything for the newest window of a delivery; 0 when each fitting recipe is registered."""
+def demo(data: Path | None, recipe: str | None, window: str | None) -> Answer:
+    """Materialise everything for the newest window of a delivery, until each fitting recipe is registered."""
     began = time.monotonic()
     profile = load_profile()
     delivery = put_into_inbox(data or made_scenes(), inbox_of(profile.inbox))
@@ -45,13 +46,10 @@ def demo(data: Path | None, recipe: str | None, window: str | None) -> int:
         worked |= stage_windows(refresher, profile, chosen, window)
         for one in chosen:
             worked |= run_chain(refresher, one, window)
-    print_dataset(profile, dataset)
-    for one in chosen:
-        print_recipe(profile, one.name, window)
+    answer = told(dataset_summary(profile, dataset), [recipe_summary(profile, one.name, window) for one in chosen])
     took = time.monotonic() - began
-    print()
-    say(f"done in {took:.0f} s" if worked else f"everything is up to date: nothing was run ({took:.0f} s)")
-    return 0
+    last = f"done in {took:.0f} s" if worked else f"everything is up to date: nothing was run ({took:.0f} s)"
+    return Answer({**answer.document, "worked": worked, "seconds": took}, [*answer.text, f"\n• {last}"])
 
 
 def made_scenes() -> Path:

@@ -10,6 +10,7 @@ import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainer.terminal.answers import Answer
 from training_assets.commands.sweep import Asked, start_sweep
 from training_assets.definitions import build_defs
 from training_assets.demo import made_scenes, put_into_inbox
@@ -31,21 +32,25 @@ SENSOR_SECONDS = "2"
 """How often the demo's own daemon looks: its epochs take seconds, not minutes."""
 
 
-def demo_sweep(file: Path | None, limit: float) -> int:
-    """Deliver, stage, sweep, report; 0 when the report is there within ``limit`` seconds."""
+def demo_sweep(file: Path | None, limit: float) -> Answer:
+    """Deliver, stage, sweep, report, within ``limit`` seconds.
+
+    Raises:
+        Stopped: the report is not there in time, or the data could not be staged.
+    """
     began, profile = time.monotonic(), load_profile()
     delivery = put_into_inbox(made_scenes(), inbox_of(profile.inbox))
     say(f"delivery {profile.inbox}/{delivery.name}")
     with instance() as dagster_instance:
         refresh_dataset(Refresher(build_defs(profile=profile), dagster_instance), delivery, DATASET_ASSETS)
-        tune = start_sweep(Asked(file or SWEEP))
+        tune = start_sweep(Asked(file or SWEEP)).sweep
         place = sweep_place(Places(profile.store), tune)
         with _daemon(already=daemon_is_alive(dagster_instance)):
             report = _followed(place, began + limit)
-    say(f"done in {time.monotonic() - began:.0f} s: {report}")
     if os.environ.get("DISPLAY"):
         webbrowser.open(report.as_uri())
-    return 0
+    took = time.monotonic() - began
+    return Answer({"sweep": tune, "report": report, "seconds": took}, f"• done in {took:.0f} s: {report}")
 
 
 @contextlib.contextmanager

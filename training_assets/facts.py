@@ -41,6 +41,29 @@ class Facts:
     def judged(self) -> SplitScore | None:
         return self.report.splits.get(gates.JUDGED_SPLIT)
 
+    @property
+    def compared_with(self) -> str:
+        return "in production"
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Where the model comes from, and what it was judged on."""
+        report, code, used = self.report, self.code, self.training_set
+        return {
+            "recipe": f"{self.config.name} of project {self.config.project}",
+            "window": used.window,
+            "run": report.run_id,
+            "checkpoint sha256": report.checkpoint_sha256,
+            "config digest": self.result.config_digest,
+            "dataset version": f"{self.dataset.version} (DVC {self.dataset.dvc_hash})",
+            "training set": f"{used.digest}, {used.samples} samples",
+            "judged on": f"data {report.data_digest}",
+            "git commit": f"{code.git_sha or 'not known'}{' with uncommitted changes' if code.dirty else ''}",
+            "requirements.lock sha256": code.lock_sha256 or "not known",
+            "image": code.image_digest or "none",
+            "licences": ", ".join(f"{name} ({count} frames)" for name, count in self.provenance.licences.items()),
+        }
+
 
 def facts_of(
     recipe: TrainConfig,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from trainer.contract.eval_report import OVERALL, Change, EvalReport, SliceScore
 from trainer.contract.metrics import direction, gain
@@ -40,6 +40,7 @@ class GateRow(_Model):
     passed: bool | None
     verdict: str
     margin: FiniteFloat | None = None
+    reference: FiniteFloat | None = Field(default=None, description="Production's value, where it is compared with.")
 
 
 class GateResult(_Model):
@@ -57,7 +58,7 @@ class GateResult(_Model):
     @property
     def failures(self) -> str:
         """Each failed comparison in words: what, where, and by how much."""
-        return "; ".join(_failure(row) for row in self.rows if row.passed is False)
+        return "; ".join(in_words(row) for row in self.rows if row.passed is False)
 
 
 def all_gates(
@@ -74,10 +75,25 @@ def all_gates(
     ]
 
 
-def _failure(row: GateRow) -> str:
+def in_words(row: GateRow) -> str:
+    """A failed comparison: ``night: pedestrian AP50 0.31, production 0.38: worse by 0.07 (allowed 0.02)``."""
+    where = "" if row.slice == OVERALL else f"{row.slice}: "
     if row.value is None or row.limit is None or row.margin is None:
-        return f"{row.metric} on {row.slice}: {row.verdict}"
-    return f"{row.metric} on {row.slice}: {row.value:.6g} against {row.limit:.6g}, {-row.margin:.3g} too far"
+        return f"{where}{metric_in_words(row.metric)}: {row.verdict.removeprefix('failed: ')}"
+    found = f"{where}{metric_in_words(row.metric)} {row.value:.4g}"
+    if row.reference is not None:
+        allowed, by = abs(row.reference - row.limit), abs(row.value - row.reference)
+        return f"{found}, production {row.reference:.4g}: worse by {by:.3g} (allowed {allowed:.3g})"
+    asked = "at most" if row.value > row.limit else "at least"
+    return f"{found}, asked for {asked} {row.limit:.4g}: missed by {-row.margin:.3g}"
+
+
+def metric_in_words(metric: str) -> str:
+    """``pedestrian AP50`` of ``detection/AP50/pedestrian``, ``segmentation mIoU`` of ``segmentation/mIoU``."""
+    if metric == "*":
+        return "every metric"
+    task, name, *of = [*metric.split("/"), ""][:3] if "/" in metric else ("", metric, "")
+    return f"{of[0] or task} {name}".strip().replace("_", " ")
 
 
 def targets_met(report: EvalReport, slices: Slices, config: TrainConfig) -> GateResult:
@@ -131,7 +147,16 @@ def no_regression(report: EvalReport, slices: Slices, config: TrainConfig, produ
         return _gate("no_regression", [_nothing("*", f"failed: the report has no {JUDGED_SPLIT} split", passed=False)])
     lost = [metric for metric in against.lost.get(JUDGED_SPLIT, ()) if _is_compared(metric, config.release.targets)]
     rows = [_nothing(metric, "failed: production has this metric, the model has not", passed=False) for metric in lost]
+    gone = set(config.release.protected_slices) - {one.name for one in slices.slices}
+    rows += [_nothing("*", "failed: slices.yaml does not have this slice", name, passed=False) for name in sorted(gone)]
     return _gate("no_regression", [*rows, *_regressions(report, against.splits[JUDGED_SPLIT], slices, config)])
+
+
+def regressions_on(name: str, found: GateResult) -> GateResult:
+    """What :func:`no_regression` found on the slice ``name``, or why nothing could be compared."""
+    return _gate(
+        found.name, [row for row in found.rows if row.slice == name or (row.slice, row.metric) == (OVERALL, "*")]
+    )
 
 
 def _regressions(
@@ -180,7 +205,14 @@ def _regression(metric: str, name: str, change: Change, allowed: float, *, stric
     verdict += f" ({change.value - change.reference:+.3g} to production, {low:+.3g}…{high:+.3g})"
     limit = change.reference - sign * allowed
     return GateRow(
-        metric=metric, slice=name, value=change.value, limit=limit, passed=passed, verdict=verdict, margin=margin
+        metric=metric,
+        slice=name,
+        value=change.value,
+        limit=limit,
+        passed=passed,
+        verdict=verdict,
+        margin=margin,
+        reference=change.reference,
     )
 
 

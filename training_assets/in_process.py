@@ -9,9 +9,9 @@ from typing import Any
 import dagster as dg
 
 from trainer.contract.train_config import TrainConfig
-from training_assets.control import Plan, delivery_config, job_name, run_tags
+from training_assets.control import DATASET_JOB, STAGING_JOB, Plan, delivery_config, job_name, run_tags
 from training_assets.failures import failures_of, skips_of
-from training_assets.jobs import CHAIN, DATASET_JOB, STAGING_JOB
+from training_assets.jobs import CHAIN
 from training_assets.planning import windows_behind
 from training_assets.profiles import Profile
 from training_assets.refresh import Refresher

@@ -1,24 +1,31 @@
-"""Jobs: which assets a person launches together. What is in them is in ``assets/``."""
+"""Jobs: what is launched together, assets or work by hand. What is in them is in ``assets/`` and ``hand_ops.py``."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.storage.tags import MAX_RETRIES_TAG
 
 from trainer.contract.train_config import TrainConfig
 from training_assets.assets.dataset import GOLDEN_FILES, golden_key
 from training_assets.control import (
     DATASET_JOB,
+    EVALUATE_JOB,
+    PROMOTE_JOB,
     RETENTION_JOB,
+    ROLLBACK_JOB,
     SLICE_JOB,
     STAGING_JOB,
     SWEEP_REQUEST_JOB,
+    SWEEP_START_JOB,
     VERSION_TAG,
     job_name,
+    run_tags,
     sweep_job_name,
     trial_job_name,
 )
+from training_assets.hand_ops import evaluate_version, promote_version, roll_back_production, start_sweep
 from training_assets.ops import clear_store
 from training_assets.places import Places
 from training_assets.profiles import Profile
@@ -116,6 +123,47 @@ def sweep_request_job(recipes: Iterable[TrainConfig]) -> dg.JobDefinition:
         request_sweeps()
 
     return job
+
+
+def hand_jobs() -> list[dg.JobDefinition]:
+    """What people do by hand (docs/jobs.md). With nothing configured each changes nothing."""
+    once = {**run_tags("manual", "launched by hand"), MAX_RETRIES_TAG: "0"}
+
+    @dg.job(
+        name=EVALUATE_JOB,
+        tags=run_tags("manual", "launched by hand"),
+        description="Judges any registered version on any delivery or manifest, by your slices, beside production: a"
+        " report and a page, linked from the step. Nothing else is changed. As it is: production on the pinned test.",
+    )
+    def evaluating() -> None:
+        evaluate_version()
+
+    @dg.job(
+        name=PROMOTE_JOB,
+        tags=once,
+        description="Makes a registered version the production model of its project. As it is: lists the versions.",
+    )
+    def promoting() -> None:
+        promote_version()
+
+    @dg.job(
+        name=ROLLBACK_JOB,
+        tags=once,
+        description="Takes production of a project back to the version before, with a reason. As it is: lists what is"
+        " in production and what was before.",
+    )
+    def rolling_back() -> None:
+        roll_back_production()
+
+    @dg.job(
+        name=SWEEP_START_JOB,
+        tags=once,
+        description="Starts a sweep from a sweep file; `sweep_sensor` launches its trials. As it is: lists the files.",
+    )
+    def starting() -> None:
+        start_sweep()
+
+    return [evaluating, promoting, rolling_back, starting]
 
 
 def retention_job() -> dg.JobDefinition:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.contract.delivery import FILES, SLICES_FILE
+from trainer.contract.delivery import FILES
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import atomic_open
+from trainer.contract.slices import SLICES_FILE
 from training_assets.stores.inbox.base import PARALLEL, Progress, silent
 from training_assets.stores.objects import S3Objects
 from training_assets.stores.objects.base import checked_name

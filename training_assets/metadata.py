@@ -62,6 +62,7 @@ def gate_check(
     gate: GateResult, name: str | None = None, more: Mapping[str, dg.MetadataValue] | None = None
 ) -> dg.AssetCheckResult:
     """``gate`` as Dagster shows it, as the check ``name``; None: as the one that the caller is."""
+    failed = [gates.in_words(row) for row in gate.rows if row.passed is False]
     return dg.AssetCheckResult(
         check_name=name,
         passed=gate.passed,
@@ -69,7 +70,9 @@ def gate_check(
         description=gate.failures or f"{len(gate.rows)} comparisons, none failed",
         metadata={
             "comparisons": len(gate.rows),
-            "failed": sum(row.passed is False for row in gate.rows),
+            "gate": gate.name,
+            **({"what_failed": dg.MetadataValue.md("\n".join(f"- {one}" for one in failed))} if failed else {}),
+            "failed": len(failed),
             "undecided": sum(row.passed is None for row in gate.rows),
             "table": dg.MetadataValue.md(gates.markdown([gate])),
             **(more or {}),

@@ -40,6 +40,10 @@ class Places:
     def slice_evaluation(self, recipe: str, name: str) -> Path:
         return self.root / "slice_evals" / recipe / name
 
+    def evaluation(self, project: str, name: str) -> Path:
+        """Of a registered version, asked for by a person."""
+        return self.root / "evaluations" / project / name
+
     def run(self, run_name: str, run_id: str) -> Path:
         return self.root / "runs" / run_directory(run_name, run_id)
 

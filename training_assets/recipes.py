@@ -15,7 +15,10 @@ from trainer.contract.errors import ContractError, Problem
 from trainer.contract.train_config import ENVIRONMENT_PREFIX, TrainConfig, read_config, with_overrides
 from training_assets.profiles import Profile
 
-RESERVED = ("dataset", "golden", "broken_recipes")
+RESERVED = (
+    *("dataset", "golden", "sweeps", "broken_recipes"),  # groups and keys
+    *("staging", "slice", "sweep_request", "sweep_start", "retention", "evaluate", "promote", "rollback"),  # jobs
+)
 GRAPH = ("name", "project", "owner", "window", "automation")
 """What the graph is built from: one run cannot have it otherwise."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.definitions.data_version import DATA_VERSION_TAG, CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContext
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
@@ -110,7 +110,7 @@ class Refresher:
 
 
 def out_of_date(
-    graph: BaseAssetGraph, instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], partition: str | None = None
+    graph: AssetGraph, instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], partition: str | None = None
 ) -> list[OutOfDate]:
     """Those of ``keys`` that are to be materialised, in the given order."""
     resolver = _resolver(graph, instance)
@@ -122,14 +122,12 @@ def out_of_date(
     return found
 
 
-def _resolver(graph: BaseAssetGraph, instance: dg.DagsterInstance) -> CachingStaleStatusResolver:
+def _resolver(graph: AssetGraph, instance: dg.DagsterInstance) -> CachingStaleStatusResolver:
     # Made anew for each question: it keeps what it has read.
     return CachingStaleStatusResolver(instance, graph, _Loading(instance))
 
 
-def stale_parts(
-    graph: BaseAssetGraph, instance: dg.DagsterInstance, recipe: TrainConfig, windows: list[str]
-) -> list[str]:
+def stale_parts(graph: AssetGraph, instance: dg.DagsterInstance, recipe: TrainConfig, windows: list[str]) -> list[str]:
     """What of the training for the last of ``windows`` is out of date, and why: shards, training set, checkpoint.
 
     Not what comes after the checkpoint: other limits or another slices.yaml ask for no new training.

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-Kind = Literal["shards", "training_sets", "runs", "checkpoints", "slice_evals", "launches", "fetched", "leftovers"]
+Kind = Literal[
+    "shards", "training_sets", "runs", "checkpoints", "slice_evals", "evaluations", "launches", "fetched", "leftovers"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 

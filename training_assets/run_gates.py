@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from trainer.contract.results import FAILURE_FILE, Failure, Verdict
+from training_assets.check_names import CHECKS
 
 RUN_GATES: Mapping[str, str] = {
     "dry_run": "The first batch goes forward and backward: finite losses, a gradient for every parameter.",
@@ -23,7 +24,7 @@ RUN_GATES: Mapping[str, str] = {
 
 def check_specs(asset: dg.AssetKey, windows: dg.TimeWindowPartitionsDefinition) -> list[dg.AssetCheckSpec]:
     return [
-        dg.AssetCheckSpec(name, asset=asset, description=description, partitions_def=windows)
+        dg.AssetCheckSpec(CHECKS[name], asset=asset, description=description, partitions_def=windows)
         for name, description in RUN_GATES.items()
     ]
 
@@ -35,9 +36,13 @@ def check_results(asset: dg.AssetKey, verdicts: Iterable[Verdict]) -> Iterator[d
         if name in by_name:
             yield check_result(asset, by_name[name])
         else:
-            off = f"not asked: switched off in the recipe (guards.{name}.enabled)"
             yield dg.AssetCheckResult(
-                passed=True, asset_key=asset, check_name=name, severity=dg.AssetCheckSeverity.WARN, description=off
+                passed=True,
+                asset_key=asset,
+                check_name=CHECKS[name],
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"not asked: switched off in the recipe (guards.{name}.enabled)",
+                metadata={"gate": name},
             )
 
 
@@ -46,10 +51,10 @@ def check_result(asset: dg.AssetKey, verdict: Verdict) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=verdict.passed,
         asset_key=asset,
-        check_name=verdict.gate,
+        check_name=CHECKS[verdict.gate],
         severity=dg.AssetCheckSeverity.ERROR if aborts else dg.AssetCheckSeverity.WARN,
         description=verdict.message,
-        metadata=dict(verdict.figures),
+        metadata={"gate": verdict.gate, **verdict.figures},
     )
 
 

@@ -7,7 +7,7 @@ What costs computing time is switched off until somebody switches it on in Dagst
 from collections.abc import Mapping, Sequence
 
 import dagster as dg
-from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.events import RunFailureReason
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import PARTITION_NAME_TAG, RUN_FAILURE_REASON_TAG
@@ -67,7 +67,7 @@ def nightly_request(
     asking: Sequence[TrainConfig],
     profile: Profile,
     places: Places,
-    graph: BaseAssetGraph,
+    graph: AssetGraph,
     instance: dg.DagsterInstance,
 ) -> dg.RunRequest | dg.SkipReason:
     """One staging for all recipes whose training of the newest window is out of date, with a plan for each."""

@@ -17,7 +17,7 @@ import dagster as dg
 from trainer.contract.delivery import FILES, file_digests
 from trainer.contract.pinned import split_manifests, window_manifest
 from training_assets.launchers import Launcher, LaunchSpec
-from training_assets.launchers.session import new_attempt, run_to_end
+from training_assets.launchers.session import Step, new_attempt, run_to_end
 from training_assets.places import Places
 from training_assets.policies import reaching_storage
 from training_assets.records import DatasetVersion, ShardList
@@ -101,13 +101,7 @@ class Stager:
 
     def manifests(self, root: Path, manifests: Mapping[str, Path]) -> dict[str, ShardList]:
         """The rows of each manifest (by its stem), whose files lie below ``root``."""
-        attempt = new_attempt()
-        directory = self.places.launch("shard", self.context.run.run_id)
-        lists = directory / "attempts" / attempt
-        rows = [argument for path in manifests.values() for argument in ("--manifest", str(path))]
-        command = ("shard", str(root), "--out", str(self.places.shards), "--list", str(lists), *rows)
-        run_to_end(self.context, self.launcher, LaunchSpec(command, directory, attempt, threads=THREADS))
-        return {name: ShardList.model_validate_json((lists / f"{name}.json").read_bytes()) for name in manifests}
+        return staged(self.context, self.launcher, self.places, root, manifests)
 
     @contextlib.contextmanager
     def pictures(self, dataset: DatasetVersion) -> Iterator[Path]:
@@ -137,3 +131,16 @@ class Stager:
             return {}
         with self.pictures(dataset) as root:
             return self.manifests(root, manifests)
+
+
+def staged(
+    step: Step, launcher: Launcher, places: Places, root: Path, manifests: Mapping[str, Path]
+) -> dict[str, ShardList]:
+    """The rows of each manifest (by its stem) as shards; their files lie below ``root``. One launch."""
+    attempt = new_attempt()
+    directory = places.launch("shard", step.run_id)
+    lists = directory / "attempts" / attempt
+    rows = [argument for path in manifests.values() for argument in ("--manifest", str(path))]
+    command = ("shard", str(root), "--out", str(places.shards), "--list", str(lists), *rows)
+    run_to_end(step, launcher, LaunchSpec(command, directory, attempt, threads=THREADS))
+    return {name: ShardList.model_validate_json((lists / f"{name}.json").read_bytes()) for name in manifests}

@@ -9,12 +9,13 @@ import dagster as dg
 
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import sha256_of, write_bytes, write_text
-from trainer.contract.names import PLAIN_NAME, flaw_of_name
+from trainer.contract.names import PLAIN_NAME, flaw_of_name, random_name
 from trainer.contract.train_config import TrainConfig
 from trainer.contract.yaml_io import dump_yaml
 from training_assets.launchers import Launcher, LaunchSpec, launcher_for
 from training_assets.places import Places
 from training_assets.profiles import Profile
+from training_assets.recipes import recipe_named
 from training_assets.records import EvalShards, TrainingSet
 from training_assets.stores.record_store import WHOLE, MissingRecord, RecordStore
 from training_assets.sweeps.budget import budget_problems
@@ -76,6 +77,52 @@ def start(asked: AskedSweep, places: Places, launcher: Launcher) -> SweepPlace:
     place.keep(SETTLED_FILE, sweep)
     place.keep(PLAN_FILE, plan)  # last: with it the sweep is started
     return place
+
+
+@dataclass(frozen=True)
+class AskedByHand:
+    """What a person says of a sweep: its file, and where the file does not say it, what is tuned; ``because`` of what.
+
+    ``name`` is its own, None for a readable random one. ``window`` is as in :class:`AskedSweep`.
+    """
+
+    file: Path
+    because: str
+    recipe: str | None = None
+    name: str | None = None
+    window: str | None = None
+
+
+def start_by_hand(
+    asked: AskedByHand,
+    profile: Profile,
+    launcher: Launcher,
+    window_of: Callable[[TrainConfig, str | None], str | None] = lambda recipe, window: window,
+) -> SweepPlace:
+    """Start the sweep that a person asks for, at the command line or in Dagster.
+
+    ``window_of`` may see to it that the recipe has a training set of the window; asked once the file is known to fit.
+
+    Raises:
+        ContractError: the file, the name or the data is not fit for it. Nothing was started.
+    """
+    sweep = read_sweep(asked.file)
+    name = asked.recipe or sweep.recipe
+    if name is None:
+        problem = Problem(str(asked.file), "nothing", "the recipe that is tuned, here or beside it", field="recipe")
+        raise ContractError("a sweep of which recipe?", [problem])
+    recipe = recipe_named(profile, name)
+    settled(sweep, recipe, str(asked.file))
+    wanted = AskedSweep(
+        file=asked.file,
+        recipe=recipe,
+        recipe_file=profile.recipes / f"{recipe.name}.yaml",
+        tune=asked.name or random_name(),
+        cause="manual",
+        because=asked.because,
+        window=window_of(recipe, asked.window or sweep.window),
+    )
+    return start(wanted, Places(profile.store), launcher)
 
 
 def start_wanted(

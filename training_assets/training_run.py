@@ -26,6 +26,7 @@ from training_assets.profiles import REPOSITORY, Profile
 from training_assets.records import Checkpoint, TrainingSet
 from training_assets.stores import source
 from training_assets.stores.source import CodeVersion
+from training_assets.tracking import write_provenance
 from training_assets.versions import CONTRACT, code_version
 from training_assets.warm_start import warm_started_from
 
@@ -103,19 +104,27 @@ def training_run(
     *,
     image: str | None = None,
     weights: Sequence[str] = (),
+    tune: str | None = None,
+    cv: str | None = None,
 ) -> TrainingRun:
-    """A training of ``settings`` in ``directory``; ``weights`` are the arguments that say what it begins with."""
+    """A training of ``settings`` in ``directory``; ``weights`` are the arguments that say what it begins with.
+
+    ``tune`` and ``cv`` are those that it belongs to, its group and job type in experiment tracking.
+    """
     # The recipe as it is now, the environment's overrides included: it is frozen for all attempts of the run.
     write_text(directory / "recipe.yaml", dump_yaml(settings.model_dump(mode="json")))
     arguments = (
         *("train", str(directory / "recipe.yaml"), "--data", str(places.absolute(training_set.directory))),
-        *("--run-dir", str(directory), "--run-id", run_id),
+        *("--run-dir", str(directory), "--run-id", run_id, "--name", directory.name.removesuffix(f"-{run_id}")),
+        *(() if tune is None else ("--group", tune)),
+        *(() if cv is None else ("--job-type", cv)),
         *gate_inputs(settings, training_set, places, directory),
         *weights,
         *(("--copy-to", f"{places.checkpoint_store}/{directory.name}") if places.checkpoint_store else ()),
     )
     spec = LaunchSpec(arguments, directory, new_attempt(), launch=settings.launch, project=settings.project)
     code = source.code_version(REPOSITORY)
+    write_provenance(directory, training_set, code, image, places.absolute(training_set.dataset.directory))
     return TrainingRun(settings, training_set, run_id, directory, spec, code, image)
 
 

@@ -20,7 +20,7 @@ from training_assets.container_tool import ContainerTool, container_tool
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "deploy" / "docker"
-PACKAGES = {"trainer": ("trainer",), "dagster": ("training_assets", "trainer/contract")}
+PACKAGES = {"trainer": ("trainer",), "dagster": ("training_assets", "trainer/contract", "trainer/terminal")}
 OURS = {"trainer", "training_assets"}
 OPTIONAL = {ROOT / "training_assets" / "sweeps" / "search" / "ray.py": "ray"}
 """What asks for an extra of its own and says so where that is not installed."""
@@ -105,6 +105,7 @@ def test_a_package_that_no_lock_pins_or_pins_otherwise_is_found() -> None:
     assert locked.unlocked(pinned) == [f"PyYAML=={version('PyYAML')}, pinned: not at all"]
 
 
+@pytest.mark.slow
 def test_a_bill_of_materials_has_python_packages_with_their_licences_and_is_the_same_each_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -7,13 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import dagster as dg
 import pytest
 
+from tests.planted import ENVIRONMENT, found_below, found_in_value
 from tests.training_assets.conftest import FakeTrainer, Graph
 from trainer.__main__ import main as command_line
 from training_assets.demo import put_into_inbox
@@ -51,9 +52,10 @@ FORMS = (
 
 @dataclass(frozen=True)
 class Installation:
-    """A store, a Dagster home and an inbox of its own; commands run as a person would run them."""
+    """A store, a Dagster home and an inbox of its own; commands run as a person would run them, who has secrets."""
 
     root: Path
+    said: list[str] = field(default_factory=list)
 
     @property
     def store(self) -> Path:
@@ -65,13 +67,15 @@ class Installation:
             "TRAINING_ASSETS_STORE": str(self.store),
             "TRAINING_ASSETS_INBOX": str(self.root / "inbox"),
         }
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-m", *map(str, command)],
-            env={**os.environ, **places, **environment},
+            env={**os.environ, **ENVIRONMENT, **places, **environment},
             capture_output=True,
             text=True,
             check=False,
         )
+        self.said.append(done.stdout + done.stderr)
+        return done
 
     def demo(self, data: Path, recipe: str, **environment: str) -> str:
         done = self.run("training_assets", "demo", "--data", data, "--recipe", recipe, **environment)
@@ -207,8 +211,8 @@ def test_a_slice_made_worse_is_stopped_with_its_gate_and_margin_and_the_registry
     worse = spoiled(dark_delivery, tmp_path / "spoiled")
     done = installation.run("training_assets", "demo", "--data", worse, "--recipe", "tiny", **settings(recipe))
     assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "gate not passed: tiny/eval_report: no_regression" in done.stderr
-    found = re.findall(r"segmentation/mIoU on (\S+): \S+ against \S+, (\S+) too far", done.stderr)
+    assert "gate not passed: tiny/eval_report: no_worse_than_production_on_any_slice" in done.stderr
+    found = re.findall(r"(\S+): segmentation mIoU \S+, production \S+: worse by (\S+)", done.stderr)
     too_far = {name: float(how_far) for name, how_far in found}
     assert too_far["night"] == max(too_far.values()) > 0.2, "the day suffers a little, from the same backbone"
     page = Path(done.stderr.split("dashboard: ")[1].strip())
@@ -217,6 +221,17 @@ def test_a_slice_made_worse_is_stopped_with_its_gate_and_margin_and_the_registry
     told = [event.get("gate", event["type"]) for event in events(installation.store)[told_before:]]
     assert "no_regression" in told
     assert "model.registered" not in told
+
+
+def test_nothing_that_was_written_or_said_shows_a_secret(installation, first):
+    """What ran before in this file: trainings, exports, reports, gates passed and not, the commands' words."""
+    for command in (["status", "--json"], ["lineage", "tests@1.0.0", "--json"], ["--help"]):
+        installation.run("training_assets", *command)
+    assert len(installation.said) > 4
+    assert not [said for said in installation.said if found_in_value(said)]
+    places = {path.name for path in installation.root.iterdir()}
+    assert {"store", "dagster_home", "inbox"} <= places
+    assert found_below([installation.root]) == {}
 
 
 def events(store: Path) -> list[dict]:

@@ -97,7 +97,7 @@ def test_train_names_the_gate_that_stopped_it_and_does_not_wait_for_a_queue_that
     assert main(["train", "tiny", "--detach"]) == 1
     assert "no daemon is at work on the queue: start one" in capsys.readouterr().err
     assert main(["train", "tiny", "--set", "release.targets={segmentation/mIoU: 0.9}"]) == 1
-    assert "gate not passed: tiny/eval_report: targets_met" in capsys.readouterr().err
+    assert "gate not passed: tiny/eval_report: targets_met_on_every_slice" in capsys.readouterr().err
 
 
 def test_a_delivery_is_checked_wholly_before_it_is_put_into_the_inbox(
@@ -173,7 +173,7 @@ def test_status_tells_of_each_window_what_it_has(staged: Any) -> None:
     assert f"2026-01-05  27    27      trained ({oldest.recipes['tiny'].run_id})" in text
     (failed,) = found.runs
     assert (failed.state, failed.job, failed.what) == ("failed", "tiny_job", "2026-01-05")
-    assert "gate not passed: tiny/eval_report: targets_met" in failed.why
+    assert "gate not passed: tiny/eval_report: targets_met_on_every_slice" in failed.why
     assert failed.why.splitlines()[0] in text
     assert train(staged, "2026-01-05")
     assert status(staged)[1].runs == [], "what was mended since is not told"

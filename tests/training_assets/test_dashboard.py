@@ -197,7 +197,7 @@ def test_a_model_without_charts_or_production_has_a_page_too(facts: Any) -> None
     bare = facts()
     charts = bare.charts.model_copy(update={"splits": {"test": SplitCharts(drawings=(), sheets=())}})
     text = Page(dashboard(facts(charts=charts))).text
-    assert "There was no other model in production to compare with." in text
+    assert "There was no other model to compare with." in text
     assert text.count("The tasks have none.") == 2
 
 

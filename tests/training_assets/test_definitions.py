@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from training_assets.definitions import build_defs
-from training_assets.profiles import load_profile
+from training_assets.profiles import MirrorRegistry, load_profile
 
 ROOT = Path(__file__).parents[2]
 SNAPSHOT = Path(__file__).parent / "asset_specs.json"
@@ -96,3 +96,24 @@ def test_the_command_line_materialises_a_string_selection(profile: Any, tmp_path
 
 def test_tests_can_put_another_launcher_in(graph: Any, trainer: Any) -> None:
     assert graph.defs.resources["launcher"] is trainer
+
+
+def test_every_asset_says_what_it_takes_and_makes_and_names_all_that_it_depends_on(profile: Any) -> None:
+    graph = build_defs(profile=profile).resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        _, _, below = (node.description or "").partition("**In**")
+        takes, _, makes = below.partition("**Out**")
+        assert takes, key
+        assert makes, key
+        for parent in node.parent_keys:
+            assert f"`{parent.path[-1]}`" in takes or f"`{parent.to_user_string()}`" in takes, (key, parent)
+
+
+def test_the_profile_decides_which_kinds_are_in_a_bucket(profile: Any) -> None:
+    places = {"inbox": "s3://b/inbox", "archive": "s3://b/archive", "checkpoint_store": "s3://b/checkpoints"}
+    mirrors = (MirrorRegistry(wandb={}), MirrorRegistry(sagemaker={}))
+    found = specs_of(build_defs(profile=profile.model_copy(update={**places, "registries": mirrors})))
+    assert found["golden/train"]["kinds"] == ["json", "s3"]
+    assert found["tiny/checkpoint"]["kinds"] == ["pytorch", "s3", "wandb"]
+    assert found["tiny/registry_entry"]["kinds"] == ["registry", "s3", "wandb"], "the first three of four"

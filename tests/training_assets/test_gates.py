@@ -353,3 +353,43 @@ def test_a_mined_slice_has_targets_of_its_own_where_the_recipe_says_so() -> None
     own = config(targets={AP: 0.9}).model_copy(update={"automation": Automation(slice_targets={AP: 0.3})})
     assert gates.slice_targets_met(report({AP: 0.4}), own).passed
     assert gates.slice_targets_met(report({AP: 0.4}), config()).rows == ()
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        ("detection/AP50/pedestrian", "pedestrian AP50"),
+        ("segmentation/mIoU", "segmentation mIoU"),
+        ("latency_p95_ms", "latency p95 ms"),
+        ("*", "every metric"),
+    ],
+)
+def test_metrics_are_called_as_people_call_them(metric: str, words: str) -> None:
+    assert gates.metric_in_words(metric) == words
+
+
+def test_what_failed_is_said_in_words() -> None:
+    person = f"{AP}/pedestrian"
+    asked = slices(safety_critical=True, targets={person: 0.35}, min_samples=1)
+    worse = compared({AP: change(0.5, 0.5)}, {AP: change(0.5, 0.5), person: change(0.31, 0.38, noise=0.2)})
+    said = "night: pedestrian AP50 0.31, production 0.38: worse by 0.07 (allowed 0.02)"
+    assert gates.no_regression(worse, asked, config(), PRODUCTION).failures == said
+    assert gates.targets_met(worse, asked, config()).failures == (
+        "night: pedestrian AP50 0.31, asked for at least 0.35: missed by 0.04"
+    )
+    slow = gates.latency_within_budget(exports(p95=7.0), config(latency_p95_ms=6.5))
+    assert slow.failures == "model.onnx: latency p95 ms 7, asked for at most 6.5: missed by 0.5"
+
+
+def test_a_protected_slice_has_what_was_found_on_it_and_nothing_of_others() -> None:
+    asked = slices(min_samples=1)
+    protecting = config(protected_slices=["night", "snow"])
+    worse = compared({AP: change(0.1, 0.5)}, {AP: change(0.5, 0.5)})
+    found = gates.no_regression(worse, asked, protecting, PRODUCTION)
+    assert not found.passed
+    night, snow = (gates.regressions_on(name, found) for name in ("night", "snow"))
+    assert (night.passed, [row.slice for row in night.rows]) == (True, ["night"])
+    assert (snow.passed, snow.failures) == (False, "snow: every metric: slices.yaml does not have this slice")
+    never = gates.no_regression(report({AP: 0.5}), asked, protecting, PRODUCTION)
+    assert not gates.regressions_on("night", never).passed, "not compared with production at all"
+    assert gates.regressions_on("night", gates.no_regression(worse, asked, protecting, None)).passed

@@ -98,7 +98,7 @@ def test_a_failed_gate_stops_with_its_name(graph: Any, trainer: Any, profile: An
     with open(profile.recipes / "tiny.yaml", "a") as recipe:
         recipe.write("release: {targets: {segmentation/mIoU: 0.9}}\n")
     other = type(graph)(profile, graph.instance, launcher=trainer)
-    with pytest.raises(Stopped, match="gate not passed: tiny/eval_report: targets_met"):
+    with pytest.raises(Stopped, match="gate not passed: tiny/eval_report: targets_met_on_every_slice"):
         Demo(other).run()
     with pytest.raises(Stopped, match="gate targets_met"):  # nothing but the registration is left to run
         Demo(other).run()

@@ -9,10 +9,11 @@ import dagster as dg
 import pytest
 import yaml
 
-from trainer.contract.attempts import GATE_FAILED
+from trainer.contract.exit_codes import GATE_FAILED
 from trainer.contract.files import sha256_of
 from trainer.contract.history import read_history
 from trainer.contract.results import Failure, TrainResult, Verdict
+from training_assets.check_names import CHECKS
 from training_assets.launchers import LocalLauncher, Status
 from training_assets.records import Checkpoint
 from training_assets.run_gates import RUN_GATES
@@ -50,12 +51,14 @@ def test_each_verdict_is_a_check_of_its_severity_with_its_figures(graph: Any, tr
     prepared(graph)
     assert graph.run("tiny/checkpoint", window=WINDOWS[1]).success
     checks = logged_checks(graph)
-    assert set(checks) == set(RUN_GATES)
-    spike = checks["loss_spikes"]
+    assert set(checks) == {CHECKS[name] for name in RUN_GATES}
+    spike = checks["no_loss_spikes"]
     assert (spike.passed, spike.severity, spike.description) == (False, dg.AssetCheckSeverity.WARN, "1 loss spike")
     assert spike.metadata["spikes"].value == 1.0
-    assert checks["drift"].passed
-    assert "switched off in the recipe (guards.drift.enabled)" in (checks["drift"].description or "")
+    assert checks["data_looks_like_the_reference"].passed
+    assert "switched off in the recipe (guards.drift.enabled)" in (
+        checks["data_looks_like_the_reference"].description or ""
+    )
 
 
 def test_a_gate_that_ends_a_run_is_a_failed_check_and_a_failed_step_that_is_not_retried(
@@ -75,8 +78,8 @@ def test_a_gate_that_ends_a_run_is_a_failed_check_and_a_failed_step_that_is_not_
     assert len(trainer.commands("train")) == 1
     assert "drift: brightness 2.1" in failure(result)
     checks = logged_checks(graph)
-    assert set(checks) == {"drift"}
-    drift = checks["drift"]
+    assert set(checks) == {"data_looks_like_the_reference"}
+    drift = checks["data_looks_like_the_reference"]
     assert (drift.passed, drift.severity, drift.partition) == (False, dg.AssetCheckSeverity.ERROR, WINDOWS[1])
     assert drift.metadata["brightness"].value == 2.1
     (event,) = (json.loads(line) for line in (graph.profile.store / "events.jsonl").read_text().splitlines())
@@ -131,7 +134,7 @@ def test_a_window_of_darkened_images_ends_its_real_training_at_the_drift_gate(
     assert not result.success
     assert len([event for event in result.all_events if event.is_step_start]) == 1
     assert "guards.drift.abort (0.8)" in failure(result)
-    drift = logged_checks(real)["drift"]
+    drift = logged_checks(real)["data_looks_like_the_reference"]
     assert (drift.passed, drift.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert "brightness" in (drift.description or "")
     assert drift.metadata["brightness"].value > 0.8

@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[2]
 DAGSTER_SIDE = sorted((ROOT / "training_assets").rglob("*.py"))
 TRAINER_SIDE = sorted((ROOT / "trainer").rglob("*.py"))
 CONTRACT = sorted((ROOT / "trainer" / "contract").rglob("*.py"))
+TERMINAL = sorted((ROOT / "trainer" / "terminal").rglob("*.py"))
+SHARED = ("trainer.contract", "trainer.terminal")
 PIPES = ROOT / "trainer" / "reporting.py"
 HEAVY = {"torch", "torchmetrics", "evidently", "pandas", "cv2", "plotly", "numpy", "pyarrow", "sklearn", "wandb"}
 HEAVY |= {"boto3", "sqlalchemy", "alembic"}  # the last two: of Dagster's storage and daemon
@@ -38,10 +40,10 @@ def test_there_is_something_to_look_at() -> None:
 
 
 @pytest.mark.parametrize("path", DAGSTER_SIDE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_dagster_side_imports_no_torch_and_of_the_trainer_its_contract_only(path: Path) -> None:
+def test_the_dagster_side_imports_no_torch_and_of_the_trainer_what_is_shared_only(path: Path) -> None:
     for module in imports_of(path):
         assert module.split(".")[0] not in {"torch", "torchvision", "torchmetrics"}
-        assert not module.startswith("trainer") or module.startswith("trainer.contract")
+        assert not module.startswith("trainer") or module.startswith(SHARED)
 
 
 @pytest.mark.parametrize("path", TRAINER_SIDE, ids=lambda path: str(path.relative_to(ROOT)))
@@ -56,6 +58,13 @@ def test_the_contract_imports_neither_torch_nor_dagster_nor_the_rest_of_the_trai
     for module in imports_of(path):
         assert module.split(".")[0] not in {"torch", "dagster", "dagster_pipes"}
         assert not module.startswith("trainer") or module.startswith("trainer.contract")
+
+
+@pytest.mark.parametrize("path", TERMINAL, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_commands_talk_with_imports_of_the_trainer_its_contract_only(path: Path) -> None:
+    for module in imports_of(path):
+        allowed = module.split(".")[0] in {*sys.stdlib_module_names, "rich", "shtab"}
+        assert allowed or module.startswith(SHARED)
 
 
 def test_loading_the_code_location_imports_nothing_heavy() -> None:

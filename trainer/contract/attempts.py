@@ -10,15 +10,6 @@ from pathlib import Path
 
 from trainer.contract.results import FAILURE_FILE
 
-BAD_INPUT = 2
-"""Exit code of a command that refused its input; the report is on stderr."""
-
-GATE_FAILED = 3
-"""Exit code of a training that a gate inside it ended; ``failure.json`` has the gate's verdict."""
-
-STOPPED = 75
-"""Exit code of a training that was told to stop and saved a checkpoint (BSD's EX_TEMPFAIL: try again)."""
-
 ATTEMPT_VARIABLE = "TRAINING_ASSETS_ATTEMPT"
 """Environment variable with the attempt's name; launchers set it."""
 

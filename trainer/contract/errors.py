@@ -37,7 +37,7 @@ class ContractError(ValueError):
     """Every problem of one input, in one report. ``problems`` holds all of them; without any, the title says it all."""
 
     def __init__(self, title: str, problems: Iterable[Problem] = (), advice: str = "") -> None:
-        self.problems = list(problems)
+        self.title, self.problems, self.advice = title, list(problems), advice
         count = len(self.problems)
         lines = [f"{title}: {count} problem{'' if count == 1 else 's'}" if count else title]
         lines += [f"  {problem}" for problem in self.problems[:SHOWN_AT_MOST]]

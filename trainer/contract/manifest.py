@@ -1,7 +1,7 @@
 """One sample a row: the JSON Lines manifests that curation delivers.
 
 The row follows SageMaker Ground Truth's habit (``source-ref``): a JSON object a line, paths relative to the
-manifest. README.md shows a complete row.
+manifest. docs/data.md shows a complete row.
 """
 
 import os

@@ -11,7 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from trainer.contract.cross_validation_settings import CrossValidation
 from trainer.contract.errors import ContractError, Problem, problems_of
@@ -28,6 +37,7 @@ Zoom = Annotated[FiniteFloat, Field(ge=1)]
 Blocks = Annotated[int, Field(ge=1)]
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
+CheckName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,63}$")]
 
 LABEL_OF_TASK = {"detection": "boxes", "segmentation": "semantic", "lanes": "lanes", "trajectory": "tracks"}
 """The kind of label that each task learns from (see ``manifest.LABEL_FIELDS``)."""
@@ -284,6 +294,31 @@ class Telemetry(_Model):
     )
 
 
+TrackingMode = Literal["disabled", "offline", "online"]
+"""From the most silent one on."""
+
+
+class Tracking(_Model):
+    """Experiment tracking with Weights & Biases (docs/tracking.md); its project is the recipe's.
+
+    The API key is read from ``WANDB_API_KEY`` of the training's environment, and from nowhere else.
+    """
+
+    mode: TrackingMode = Field(
+        default="offline",
+        description="offline: kept in the run directory, no account and no network; online: sent as it comes.",
+    )
+    entity: str | None = Field(default=None, description="W&B user or team; none: the account's own.")
+    every: Annotated[int, Field(ge=1)] = Field(
+        default=10, description="Steps between rows of losses, gradient norm and learning rate."
+    )
+    media: bool = Field(default=True, description="Pictures of samples and charts of each evaluation.")
+    system: bool = Field(default=True, description="W&B's own measurements of the host, beside our telemetry.")
+    system_seconds: Annotated[FiniteFloat, Field(ge=0.1)] = Field(
+        default=15.0, description="Between two of those measurements."
+    )
+
+
 class RollingWindow(_Model):
     """The training set: the newest ``count`` windows up to the partition's own."""
 
@@ -298,6 +333,9 @@ class Release(_Model):
         default={}, description="Least value of metrics on the whole test split; of errors (FDE, ECE, …) the largest."
     )
     allowed_regression: NonNegative = Field(default=0.02, description="How much worse than production, overall.")
+    protected_slices: Annotated[tuple[CheckName, ...], AfterValidator(distinct)] = Field(
+        default=(), description="Slices that `slices.yaml` must have, each with a check of its own in Dagster's pages."
+    )
     max_calibration_error: Positive = Field(default=0.15, description="Largest ECE of a task; more is warned of.")
     latency_p95_ms: Positive = Field(default=1000.0, description="Batch 1, ONNX Runtime, one thread.")
     parity_tolerance: Positive = Field(default=1e-3, description="Largest |export - eager| over the largest |eager|.")
@@ -350,6 +388,7 @@ class TrainConfig(_Model):
     guards: Guards = Guards()
     launch: Launch = Launch()
     telemetry: Telemetry = Telemetry()
+    tracking: Tracking = Tracking()
     release: Release = Release()
     automation: Automation = Automation()
     cross_validation: CrossValidation = CrossValidation()
@@ -377,8 +416,8 @@ class TrainConfig(_Model):
         # Gates judge a training, but early stopping decides how long it is.
         judging = {name for name in Guards.model_fields if name != "early_stopping"}
         # A cross-validation decides on the seed and the data of its runs, which are told of themselves.
-        names = ("description", "owner", "launch", "telemetry", "window", "release", "automation", "cross_validation")
-        elsewhere = dict.fromkeys(names, True)
+        names = ("description", "owner", "launch", "telemetry", "tracking", "window", "release", "automation")
+        elsewhere = dict.fromkeys((*names, "cross_validation"), True)
         parts = {"guards": judging, "data": {"workers", "cache_mb"}}
         return digest_of(self.model_dump(mode="json", exclude={**elsewhere, **parts}))
 

@@ -1,4 +1,4 @@
-"""``python -m trainer crossval``: its arguments, and what happens in which order."""
+"""``python -m trainer crossval``: what happens in which order."""
 
 import argparse
 import contextlib
@@ -6,45 +6,23 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
-from trainer.contract.attempts import STOPPED, failure_path
+from trainer.contract.attempts import failure_path
 from trainer.contract.cross_validation import CrossValidationPlan, PlannedRun
-from trainer.contract.cross_validation_settings import FoldMethod, Parallel
 from trainer.contract.errors import ContractError, Problem
+from trainer.contract.exit_codes import STOPPED
 from trainer.contract.files import write_text
 from trainer.contract.results import Failure
 from trainer.contract.run_infos import CrossValidationResult, summarise
 from trainer.reporting import Reporter, reporter
+from trainer.terminal.answers import Answer, error_document
 
 SHORT = ("folds", "method", "seeds", "parallel")
 """Options that stand for ``--set cross_validation.<option>=…``."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Cross-validate a recipe: one training for each fold with each seed, in "
-        "ARTIFACT_DIR/_cross_validations/NAME (of a tune: ARTIFACT_DIR/TUNE/TUNE-cvINDEX). Their metrics and the score "
-        "are in run_infos.parquet and score.json there. docs/cross_validation.md has the folds and the scores."
-    )
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="the recipe (train.yaml)")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a delivery or a data directory")
-    parser.add_argument("--artifact-dir", type=Path, required=True, metavar="DIR", help="what all names lie below")
-    parser.add_argument("--name", help="the cross-validation's; a readable random one when not given")
-    parser.add_argument("--tune", metavar="NAME", help="the tune that it belongs to; then --index names it")
-    parser.add_argument("--index", type=int, help="its number within the tune")
-    parser.add_argument("--resume", action="store_true", help="go on with the one of this name, if there is one")
-    parser.add_argument(
-        "--only", action="append", metavar="RUN", help="train these runs alone (f1s42); of a name given"
-    )
-    parser.add_argument("--folds", type=int, metavar="N")
-    parser.add_argument("--method", choices=get_args(FoldMethod))
-    parser.add_argument("--seeds", metavar="N", help="how many (42, 21, 69, …), or which ones: [7, 8]")
-    parser.add_argument("--parallel", choices=get_args(Parallel))
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """The exit code: 0 all runs have a result, 75 stopped, else what the failed runs ended with."""
+def run(arguments: argparse.Namespace) -> Answer:
+    """Its code: 0 all runs have a result, 75 stopped, else what the failed runs ended with."""
     from trainer.crossval.place import place_of
     from trainer.engine.callbacks.stopping import Stop
     from trainer.engine.failure import explained
@@ -54,11 +32,10 @@ def run(arguments: argparse.Namespace) -> int:
         with explained(directory), reporter(leads=True) as report, _alone(directory, shared=bool(arguments.only)):
             return _cross_validate(arguments, directory, report)
     except Stop as stop:
-        print(stop, flush=True)
-        return stop.exit_code
+        return Answer(error_document(str(stop)), str(stop), stop.exit_code)
 
 
-def _cross_validate(arguments: argparse.Namespace, directory: Path, report: Reporter) -> int:
+def _cross_validate(arguments: argparse.Namespace, directory: Path, report: Reporter) -> Answer:
     from trainer.contract.train_config import read_config
     from trainer.crossval.pool import Pool, refuse_torchrun
     from trainer.crossval.start import started
@@ -73,8 +50,10 @@ def _cross_validate(arguments: argparse.Namespace, directory: Path, report: Repo
     pool.train(chosen)
     if pool.stopped:
         raise Stop(f"stopped by a signal; {plan.name} goes on when it is started again with --resume", STOPPED)
-    report.info(_outcome(summarise(directory), plan))
-    return _exit_code(directory, pool.failures)
+    result = summarise(directory)
+    report.info(_outcome(result, plan))
+    code = _exit_code(directory, pool.failures)
+    return Answer({"name": plan.name, "directory": directory, "result": result}, code=code)
 
 
 def _short(arguments: argparse.Namespace) -> list[str]:

@@ -47,7 +47,7 @@ class View:
     def points(self, source: np.ndarray) -> np.ndarray:
         """``source`` (…×2, x and y in source pixels) in the view's pixels."""
         scale = np.array([self.out_width / self.width, self.out_height / self.height])
-        moved = (source - np.array([self.x, self.y])) * scale
+        moved: np.ndarray = (source - np.array([self.x, self.y])) * scale
         if self.mirrored:
             moved[..., 0] = self.out_width - moved[..., 0]
         return moved

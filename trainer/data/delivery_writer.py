@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.contract.delivery import FILES, SLICES_FILE, manifest_name
+from trainer.contract.delivery import FILES, manifest_name
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import inside, write_json, write_text
 from trainer.contract.manifest import SPLITS, Row
-from trainer.contract.slices import parse_slices
+from trainer.contract.slices import SLICES_FILE, parse_slices
 from trainer.contract.yaml_io import dump_yaml
 
 MARKER = ".delivery.json"

@@ -117,7 +117,8 @@ def _sky(shape: tuple[int, ...], hour: Hour, weather: str, rng: np.random.Genera
     clouds = cv2.resize(clouds, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)[..., None]
     picture = picture + (clouds - 0.5) * 0.5 * picture.mean()
     grey = picture.mean(axis=2, keepdims=True) * np.array((0.95, 0.98, 1.0))
-    return picture if weather == "clear" else 0.2 * picture + 0.7 * grey
+    dull: Array = 0.2 * picture + 0.7 * grey
+    return picture if weather == "clear" else dull
 
 
 def _wet(picture: Array, sky: Array, rng: np.random.Generator) -> Array:
@@ -127,13 +128,14 @@ def _wet(picture: Array, sky: Array, rng: np.random.Generator) -> Array:
     mirror = cv2.GaussianBlur(picture, (0, 0), 2.5)[np.clip(2 * horizon - np.arange(height), 0, height - 1)]
     below = (np.arange(height) > horizon)[:, None, None]
     puddles = cv2.resize(rng.random((16, 10)).astype(np.float32), picture.shape[1::-1])[..., None]
-    return np.where(below, dull + 0.28 * puddles * (mirror - dull), dull)
+    return np.asarray(np.where(below, dull + 0.28 * puddles * (mirror - dull), dull))
 
 
 def _hazy(picture: Array, depth: Array, hour: Hour, density: float) -> Array:
     """Koschmieder's law: contrast falls with ``exp(-density * depth)``."""
     clear = np.exp(-density * np.minimum(depth, 90.0))[..., None]
-    return picture * clear + np.array(hour.haze) * (1 - clear)
+    hazy: Array = picture * clear + np.array(hour.haze) * (1 - clear)
+    return hazy
 
 
 def _glowing(picture: Array, glow: Array, spread: float) -> Array:
@@ -149,4 +151,5 @@ def _streaked(picture: Array, rng: np.random.Generator) -> Array:
         end = (int(x + 0.25 * length), int(y + length))
         cv2.line(streaks, (int(x), int(y)), end, float(rng.uniform(0.12, 0.32)), 1)
     bright = np.maximum(picture.mean() * 1.9, 0.45)
-    return picture + cv2.GaussianBlur(streaks, (0, 0), 0.5)[..., None] * (bright - 0.4 * picture)
+    rainy: Array = picture + cv2.GaussianBlur(streaks, (0, 0), 0.5)[..., None] * (bright - 0.4 * picture)
+    return rainy

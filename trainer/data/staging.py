@@ -6,14 +6,22 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.contract.delivery import SLICES_FILE, count_labels, manifest_name, read_delivery
+from trainer.contract.delivery import count_labels, manifest_name, read_delivery
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import OutsideRoot, inside, sha256_of, write_json, write_text
 from trainer.contract.manifest import LABEL_FIELDS, Row, read_manifest
 from trainer.contract.shard_index import DATA_FILE, DataSpec
-from trainer.data.shards import StagedShard, chunks, stage, staged_chunk
+from trainer.contract.slices import SLICES_FILE
+from trainer.data.shards import Chunk, StagedShard, chunks, staged_chunk
+from trainer.terminal.progress import counted
 
 Print = Callable[[str], None]
+Progress = Callable[[int, int], None]
+"""``progress(done, total)``."""
+
+
+def silent(done: int, total: int) -> None:
+    """No progress is told."""
 
 
 def data_directory(given: Path, work: Path, say: Print) -> Path:
@@ -27,9 +35,11 @@ def data_directory(given: Path, work: Path, say: Print) -> Path:
     if not (given / SLICES_FILE).is_file():
         expected = f"a data directory ({DATA_FILE}) or a delivery ({manifest_name('train')}, …, {SLICES_FILE})"
         raise ContractError("no data to train on", [Problem(str(given), "neither", expected)])
-    delivery = read_delivery(given)
+    delivery = read_delivery(given, progress=counted("checked", "samples"))
     out = work / "data"
-    shards = {split: stage(rows, given, out / "shards") for split, rows in delivery.rows.items()}
+    store, shards = out / "shards", {}
+    for split, rows in delivery.rows.items():
+        shards[split] = list(_staged(chunks(rows, given, store), given, store, counted(f"staged {split}", "samples")))
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(given / SLICES_FILE, out / SLICES_FILE)
     write_data_spec(out, shards)
@@ -44,8 +54,10 @@ def write_data_spec(out: Path, shards: dict[str, list[StagedShard]]) -> None:
     write_text(out / DATA_FILE, DataSpec(splits=splits).text)
 
 
-def stage_manifest(manifest: Path, root: Path, out: Path, lists: Path, say: Print) -> None:
-    """Stage the rows of ``manifest``, whose files are below ``root``, and write ``lists/<its stem>.json``.
+def stage_manifest(
+    manifest: Path, root: Path, out: Path, lists: Path, say: Print, progress: Progress = silent
+) -> dict[str, Any]:
+    """Stage the rows of ``manifest``, whose files are below ``root``, and write ``lists/<its stem>.json``; its content.
 
     For shards that are in ``out`` nothing below ``root`` is needed.
 
@@ -62,11 +74,20 @@ def stage_manifest(manifest: Path, root: Path, out: Path, lists: Path, say: Prin
     problems += _repeats(manifest, numbered)
     if problems:
         raise ContractError(f"{manifest} is refused", problems, "Nothing of it was staged.")
-    staged = [staged_chunk(chunk, root, out) for chunk in found]
-    summary = _summary(name, rows, staged)
-    write_json(lists / f"{name}.json", {**summary, "manifest_sha256": sha256_of(manifest)})
+    summary = _summary(name, rows, list(_staged(found, root, out, progress)))
+    summary["manifest_sha256"] = sha256_of(manifest)
+    write_json(lists / f"{name}.json", summary)
     staged_bytes, reused = summary["bytes_staged"], summary["bytes_reused"]
     say(f"{name}: {len(rows)} samples, {staged_bytes} bytes staged, {reused} bytes already there")
+    return summary
+
+
+def _staged(found: Sequence[Chunk], root: Path, out: Path, progress: Progress) -> Iterator[StagedShard]:
+    done, total = 0, sum(len(chunk.rows) for chunk in found)
+    for chunk in found:
+        yield staged_chunk(chunk, root, out)
+        done += len(chunk.rows)
+        progress(done, total)
 
 
 def _read(manifest: Path, problems: list[Problem]) -> Iterator[tuple[int, Row]]:

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch.distributed.checkpoint.state_dict_loader import load as load_state
+from torch.distributed.checkpoint.state_dict_saver import save as save_state
 
 from trainer.contract.files import atomic_open, sync_directory, write_json, write_text
 from trainer.engine.checkpoint_files import (
@@ -115,8 +117,8 @@ class Checkpointer:
     def _write(self, name: str, tensors: Tensors, document: str) -> None:
         partial = self.root / f"{name}{PARTIAL}"
         alone = self.ranks.world_size == 1
-        writer = dcp.FileSystemWriter(partial, single_file_per_rank=True, sync_files=True, thread_count=1)
-        dcp.save(tensors, storage_writer=writer, process_group=self._group, no_dist=alone)
+        writer = FileSystemWriter(partial, single_file_per_rank=True, sync_files=True, thread_count=1)
+        save_state(tensors, storage_writer=writer, process_group=self._group, no_dist=alone)
         own = {path.name: described(path) for path in partial.glob(f"__{self.ranks.rank}_*")}
         parts = self._gather(own)
         if self.ranks.leads:
@@ -175,7 +177,7 @@ class Checkpointer:
         if self.ranks.leads:
             _link(directory / BEST, self.run_dir / BEST)
         alone = self.ranks.world_size == 1
-        dcp.load(tensors, storage_reader=SafeReader(directory), process_group=self._group, no_dist=alone)
+        load_state(tensors, storage_reader=SafeReader(directory), process_group=self._group, no_dist=alone)
 
     def save_best(self, state: dict[str, Any]) -> None:
         """Write ``best.pt``, at once."""

@@ -159,7 +159,7 @@ class Learner:
 def _network(config: TrainConfig, tasks: Sequence[Any], ranks: Ranks) -> HydraNet:
     model = HydraNet(config.model, tasks, config.data.camera)
     if config.model.sync_batchnorm and ranks.world_size > 1:
-        converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         assert isinstance(converted, HydraNet)
         return converted
     return model

@@ -5,7 +5,7 @@ import importlib.util
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,6 +14,7 @@ from trainer.contract.errors import ContractError, Problem
 from trainer.contract.train_config import Launch
 from trainer.process import keep_freed_memory
 
+T = TypeVar("T")
 SMDDP = "smdistributed.dataparallel.torch.torch_smddp"
 
 
@@ -38,7 +39,7 @@ class Ranks:
         """Another group of all ranks, for a thread of its own; every rank must make it at the same point."""
         return dist.new_group(backend="gloo") if self.world_size > 1 else None
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: T) -> list[T]:
         """Every rank's ``value``, by rank."""
         if self.world_size == 1:
             return [value]

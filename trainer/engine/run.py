@@ -9,6 +9,7 @@ from trainer.contract.files import sha256_of, write_text
 from trainer.contract.fitting import refuse_uneven_batch
 from trainer.contract.names import IDENTITY_FILE, RUN_ID, new_run_id
 from trainer.contract.results import RESULT_FILE, TrainResult
+from trainer.contract.tracking import effective_mode
 from trainer.contract.train_config import TrainConfig
 from trainer.contract.yaml_io import dump_yaml, read_yaml
 from trainer.data.loader import DataSet, open_data
@@ -20,6 +21,7 @@ from trainer.engine.callbacks.gates import GateInputs, gates
 from trainer.engine.callbacks.progress import Progress
 from trainer.engine.callbacks.stopping import Stop, Stopping
 from trainer.engine.callbacks.telemetry import Telemetry
+from trainer.engine.callbacks.tracking import Tracking
 from trainer.engine.checkpoint_files import complete_checkpoints, damaged_files
 from trainer.engine.copier import CopyPlan, fetch_newest, store_at
 from trainer.engine.heartbeat import Heartbeat
@@ -59,6 +61,9 @@ def train(
         weights = _warm_start(warm_start)
         run_id = _identify(config, data, run_dir, run_id, weights, tracked or {}, ranks)
         callbacks = callbacks_of(config, run_dir, copy_to, inputs or GateInputs(), ranks, report)
+        if (mode := effective_mode(config.tracking.mode)) != "disabled":
+            # The last one: it tells of what the others found.
+            callbacks.append(Tracking(config.tracking, mode, run_dir, data_dir, report))
         result = _trained(Trainer(config, data, run_dir, run_id, ranks, callbacks, weights))
         if ranks.leads:
             write_text(run_dir / RESULT_FILE, result.model_dump_json(indent=2) + "\n")

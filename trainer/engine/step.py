@@ -22,7 +22,7 @@ def learning_rate(optim: Optim, step: int, total_steps: int) -> float:
     if step < optim.warmup_steps:
         return optim.lr * (step + 1) / optim.warmup_steps
     done = min(1.0, (step - optim.warmup_steps) / max(1, total_steps - optim.warmup_steps))
-    decay = {
+    decay: dict[str, float] = {
         "cosine": 0.5 * (1 + math.cos(math.pi * done)),
         "poly": (1 - done) ** optim.poly_power,
         "constant": 1.0,
@@ -45,7 +45,8 @@ class TrainStep:
 
     ``finite`` (a boolean on the device, the same on all ranks) turns false with the first gradient norm that is not
     finite, with fp16 the ``FP16_SKIPS``-th in a row; from then on nothing moves, and the host may look at it when it
-    likes. ``before_update`` is called once the gradients stand and before any parameter moves.
+    likes. ``grad_norm`` is the last step's before clipping, on the device. ``before_update`` is called once the
+    gradients stand and before any parameter moves.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class TrainStep:
         self.tolerated = FP16_SKIPS if fp16 else 0
         self.skipped = torch.zeros((), device=self.device)
         self.finite = torch.ones((), dtype=torch.bool, device=self.device)
+        self.grad_norm = torch.zeros((), device=self.device)
         self.phases = Phases()
         self.rehearsed = False
 
@@ -75,7 +77,7 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=True)
         losses = self._gradients(batch)
         self.scaler.unscale_(self.optimizer)
-        norm = whole_tensor(nn.utils.clip_grad_norm_(self.parameters, self.optim.clip_norm))
+        self.grad_norm = norm = whole_tensor(nn.utils.clip_grad_norm_(self.parameters, self.optim.clip_norm))
         self.phases.mark("optimizer")
         self.before_update()
         self.phases.mark("checkpoint")

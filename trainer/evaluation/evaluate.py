@@ -1,6 +1,6 @@
 """Run a model over samples and score what it says."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +34,7 @@ def evaluate(
     data: Data,
     indices: Sequence[int],
     device: torch.device,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Evaluated]:
     """The records of the samples ``indices``, each once, in that order. The model's mode is left as it was."""
     was_training, evaluated = model.training, []
@@ -49,6 +50,8 @@ def evaluate(
                 for task in tasks
             }
             evaluated.append(Evaluated(index, sample.row, records))
+        if progress is not None:
+            progress(len(evaluated), len(indices))
     model.train(was_training)
     return evaluated
 

@@ -19,6 +19,7 @@ from trainer.evaluation.model import Checkpoint, load_checkpoint
 from trainer.evaluation.plots import write_charts
 from trainer.evaluation.slices import compare_split, lost, parts_of, score_split
 from trainer.tasks import Task
+from trainer.terminal.progress import counted
 
 REPORT_FILE = "eval_report.json"
 
@@ -79,7 +80,8 @@ def _evaluated(
 ) -> list[Evaluated]:
     reader = data.readers[split]
     say(f"evaluating run {checkpoint.run_id} of {checkpoint.config.name} on {split}: {len(reader)} samples")
-    return evaluate(checkpoint.model, checkpoint.tasks, reader, checkpoint.config.data, range(len(reader)), device)
+    samples, progress = range(len(reader)), counted(f"evaluated on {split}", "samples")
+    return evaluate(checkpoint.model, checkpoint.tasks, reader, checkpoint.config.data, samples, device, progress)
 
 
 def _comparison(other: Checkpoint, slices: Slices, boxes: Counter[str]) -> Comparison:

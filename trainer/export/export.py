@@ -30,6 +30,7 @@ from trainer.export.source import Source
 from trainer.models.hydranet import IMAGE
 from trainer.tasks import example_inputs
 from trainer.tasks.base import Tensors
+from trainer.terminal.progress import counted
 
 FORMATS: dict[str, Format] = {"onnx": onnx, "exported_program": exported_program, "torchscript": torchscript}
 CALIBRATED_FORMATS: dict[str, Format] = {"onnx_int8": quantize}
@@ -59,7 +60,7 @@ def export(checkpoint_path: Path, out: Path, say: Print, data: Path | None = Non
         measured, expected = measure(eager.__name__, checkpoint_path, source.arrays)
         say(f"eager: {_figures(measured)}")
         formats = FORMATS if data_set is None else FORMATS | CALIBRATED_FORMATS
-        files = [_exported(kind, form, source, out, expected, say) for kind, form in formats.items()]
+        files = list(_exported_all(formats, source, out, expected, say))
         quantization = None if data_set is None else _quantization(checkpoint, source, data_set, out)
     say(_said(quantization))
     shapes = {name: (1, *tensor.shape[1:]) for name, tensor in source.given.items()}
@@ -130,6 +131,15 @@ def _clear(out: Path) -> None:
     formats = [*FORMATS.values(), *CALIBRATED_FORMATS.values()]
     for name in (EXPORTS_FILE, *(form.FILE for form in formats), tensorrt.FILE, tensorrt.COMMAND_FILE):
         (out / name).unlink(missing_ok=True)
+
+
+def _exported_all(
+    formats: dict[str, Format], source: Source, out: Path, expected: Arrays, say: Print
+) -> Iterator[ExportedFile]:
+    progress = counted("exported", "formats")
+    for done, (kind, form) in enumerate(formats.items(), start=1):
+        yield _exported(kind, form, source, out, expected, say)
+        progress(done, len(formats))
 
 
 def _exported(kind: str, form: Format, source: Source, out: Path, expected: Arrays, say: Print) -> ExportedFile:

@@ -27,5 +27,7 @@ def _jit(path: Path, source: Source | None = None) -> nn.Module:
         warnings.simplefilter("ignore")
         if source is not None:
             # The check would run the trace beside the model once more: every file is compared with it anyway.
-            torch.jit.save(torch.jit.trace(source.model, source.tensors, check_trace=False), str(path))
-        return torch.jit.load(str(path))
+            traced = torch.jit.trace(source.model, source.tensors, check_trace=False)  # type: ignore[no-untyped-call]
+            torch.jit.save(traced, str(path))
+        loaded: nn.Module = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
+        return loaded

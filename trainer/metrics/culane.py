@@ -60,7 +60,7 @@ def _overlap(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> np.nd
     """IoU of each picture of ``first`` with each of ``second``; 0 where both are empty."""
     common = np.array([[cv2.countNonZero(cv2.bitwise_and(one, other)) for other in second] for one in first], float)
     areas = [np.array([cv2.countNonZero(one) for one in pictures], float) for pictures in (first, second)]
-    return np.nan_to_num(ratio(common, areas[0][:, None] + areas[1][None] - common))
+    return np.asarray(np.nan_to_num(ratio(common, areas[0][:, None] + areas[1][None] - common)))
 
 
 def _drawn(lanes: Sequence[np.ndarray], size: tuple[int, int]) -> list[np.ndarray]:
@@ -76,7 +76,8 @@ def _drawn(lanes: Sequence[np.ndarray], size: tuple[int, int]) -> list[np.ndarra
 def _distinct(lane: np.ndarray) -> np.ndarray:
     """``lane`` without points that repeat the one before: no spline goes through them."""
     lane = np.asarray(lane, np.float64).reshape(-1, 2)
-    return lane[np.append(True, (np.diff(lane, axis=0) != 0).any(axis=1))[: len(lane)]]
+    distinct: np.ndarray = lane[np.append(True, (np.diff(lane, axis=0) != 0).any(axis=1))[: len(lane)]]
+    return distinct
 
 
 def _spline(lane: np.ndarray) -> np.ndarray:

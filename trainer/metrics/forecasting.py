@@ -70,5 +70,5 @@ def constant_velocity(past: np.ndarray, steps: int) -> np.ndarray:
 
     Schöller et al., What the Constant Velocity Model Can Teach Us About Pedestrian Motion Prediction, 2020.
     """
-    velocity = past[..., -1:, :] - past[..., -2:-1, :]
+    velocity: np.ndarray = past[..., -1:, :] - past[..., -2:-1, :]
     return past[..., -1:, :] + velocity * np.arange(1, steps + 1)[:, None]

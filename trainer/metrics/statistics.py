@@ -88,7 +88,8 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float] | 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """``numerator / denominator``, NaN where the denominator is 0."""
-    return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator != 0)
+    nowhere = np.full(np.shape(numerator), np.nan)
+    return np.asarray(np.divide(numerator, denominator, out=nowhere, where=denominator != 0))
 
 
 def mean_of_defined(values: Sequence[np.ndarray], draws: int) -> np.ndarray:

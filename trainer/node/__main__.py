@@ -8,8 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from trainer.contract.attempts import BAD_INPUT
 from trainer.contract.errors import ContractError
+from trainer.contract.exit_codes import BAD_INPUT
 from trainer.contract.nodes import NodeStart
 from trainer.node.place import node_number
 from trainer.node.run import Node, Plan

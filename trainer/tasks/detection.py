@@ -222,7 +222,7 @@ class _Target:
     def _bell(places: np.ndarray, low: float, high: float) -> np.ndarray:
         centre = places[np.abs(places - (low + high) / 2).argmin()]
         sigma = max(SPREAD * (high - low) / 6, 0.3)
-        return np.exp(-((places - centre) ** 2) / (2 * sigma**2))
+        return np.asarray(np.exp(-((places - centre) ** 2) / (2 * sigma**2)))
 
 
 def _focal_loss(logits: torch.Tensor, heat: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

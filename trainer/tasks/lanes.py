@@ -182,7 +182,7 @@ def _at_levels(lanes: Sequence[np.ndarray], levels: np.ndarray) -> np.ndarray:
 def places_at(lane: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Where ``lane`` (N×2 points x, y) crosses each of ``levels`` (y); NaN above and below it."""
     ordered = lane[np.argsort(lane[:, 1], kind="stable")]
-    return np.interp(levels, ordered[:, 1], ordered[:, 0], left=np.nan, right=np.nan)
+    return np.asarray(np.interp(levels, ordered[:, 1], ordered[:, 0], left=np.nan, right=np.nan))
 
 
 def build(config: TaskConfig) -> LaneDetection:

@@ -72,11 +72,13 @@ class Agents:
 
     def inward(self, points: np.ndarray) -> np.ndarray:
         """A×N×2 points in metres, each agent's in its own frame."""
-        return np.einsum("aji,anj->ani", self.turn, points - self.origin[:, None])
+        own: np.ndarray = np.einsum("aji,anj->ani", self.turn, points - self.origin[:, None])
+        return own
 
     def outward(self, points: np.ndarray) -> np.ndarray:
         """A×M×N×2 points of the agents' own frames in metres."""
-        return np.einsum("aij,amnj->amni", self.turn, points) + self.origin[:, None, None]
+        metres: np.ndarray = np.einsum("aij,amnj->amni", self.turn, points) + self.origin[:, None, None]
+        return metres
 
 
 class Trajectory(Task):

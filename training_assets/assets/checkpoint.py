@@ -16,7 +16,8 @@ from pydantic import Field
 from trainer.contract.errors import ContractError
 from trainer.contract.names import derived_run_id
 from trainer.contract.train_config import TrainConfig
-from training_assets import metadata, run_gates, telemetry
+from training_assets import metadata, run_gates, telemetry, tracking
+from training_assets.headlines import cost_headlines
 from training_assets.launchers import Launcher, launcher_for
 from training_assets.launchers.session import Spent
 from training_assets.places import Places
@@ -107,8 +108,7 @@ def checkpoint_asset(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefini
             value=record,
             data_version=dg.DataVersion(record.sha256),
             metadata={
-                **_metadata(record, directory),
-                **_spent(spent, directory),
+                **_metadata(record, directory, spent),
                 **exported(context, storage, directory),
             },
             # Not the asset's own where settings were overridden: Dagster then shows it as out of date, and the next
@@ -162,12 +162,13 @@ def run_id_of(run: dg.DagsterRun, recipe: TrainConfig, training_set: TrainingSet
 
 def _spent(spent: Spent, directory: Path) -> dict[str, Any]:
     """What all attempts at the run took."""
-    price = {} if spent.usd is None else {"cost_usd": round(spent.usd, 2)}
     attempts = len(list(directory.glob("attempts/*/outcome.json")))
-    return {"attempts": attempts, "node_seconds": round(spent.seconds), "gpu_hours": round(spent.gpu_hours, 3), **price}
+    unpriced = {"cost": "not known: there is no price of this machine"} if spent.usd is None else {}
+    return {"attempts": attempts, "node_seconds": round(spent.seconds), **cost_headlines(spent), **unpriced}
 
 
-def _metadata(record: Checkpoint, directory: Path) -> dict[str, Any]:
+def _metadata(record: Checkpoint, directory: Path, spent: Spent) -> dict[str, Any]:
+    """What is asked first, first: how it went, how fast, at what cost."""
     result = record.result
     best = next(
         (epoch for epoch in reversed(result.epochs) if epoch.global_step == result.best_step), result.epochs[-1]
@@ -175,24 +176,26 @@ def _metadata(record: Checkpoint, directory: Path) -> dict[str, Any]:
     overall = {name: value for name, value in best.metrics.items() if name.count("/") == 1}
     return {
         "run_id": result.run_id,
+        "loss_curve": metadata.loss_curve(result.epochs, result.monitor),
+        "samples_per_second": result.samples_per_second,
+        **_spent(spent, directory),
+        "train_seconds": result.train_seconds,
+        **telemetry.of_run(result.telemetry, directory),
+        **tracking.of_run(directory),
+        "epochs": metadata.table(
+            ("epoch", "loss", result.monitor, "seconds"),
+            [(e.epoch, e.losses["total"], e.metrics.get(result.monitor), e.seconds) for e in result.epochs],
+        ),
         "overrides": ", ".join(record.overrides) or "none",
         "profile": record.profile,
         "image": record.code.image_digest or "none: local environment",
         "warm_started_from": record.warm_started_from or "nothing",
-        **metadata.numbers(overall, "val/"),
-        "samples_per_second": result.samples_per_second,
-        "train_seconds": result.train_seconds,
         "global_step": result.global_step,
         "world_size": result.world_size,
         "parameters": result.parameters,
         "resumed_from_step": result.resumed_from_step if result.resumed_from_step is not None else "not resumed",
         "state_sha256": result.state_sha256,
-        "curve": metadata.loss_curve(result.epochs, result.monitor),
-        **telemetry.of_run(result.telemetry, directory),
-        "epochs": metadata.table(
-            ("epoch", "loss", result.monitor, "seconds"),
-            [(e.epoch, e.losses["total"], e.metrics.get(result.monitor), e.seconds) for e in result.epochs],
-        ),
         "best_checkpoint": dg.MetadataValue.path(str(directory / result.best_checkpoint)),
         "run_directory": dg.MetadataValue.path(str(directory)),
+        **metadata.numbers(overall, "val/"),
     }

@@ -57,7 +57,7 @@ class DatasetConfig(dg.Config):
     delivery: str = Field(default="", description="Its name in the inbox; empty: the newest complete one.")
 
 
-@dg.multi_observable_source_asset(
+@dg.multi_observable_source_asset(  # type: ignore[untyped-decorator]
     name="golden",
     specs=[
         dg.AssetSpec(golden_key(part), description=f"`{file}` of the delivery, as curation made it.")

@@ -16,9 +16,11 @@ from training_assets.assets.dataset import golden_key
 from training_assets.assets.training import Sliced, write_data_directory
 from training_assets.dashboard import write_dashboard
 from training_assets.facts import facts_of
+from training_assets.gates import JUDGED_SPLIT
+from training_assets.headlines import cost_headlines, latency_headline, report_headlines
 from training_assets.intervals import changed, with_interval
 from training_assets.launchers import Launcher, LaunchSpec
-from training_assets.launchers.session import new_attempt, run_to_end
+from training_assets.launchers.session import Step, new_attempt, run_to_end, spent_on
 from training_assets.places import Places
 from training_assets.policies import reaching_storage
 from training_assets.records import Checkpoint, EvalShards, Evaluation, ExportedModel, ShardList
@@ -112,7 +114,13 @@ def _eval_report(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition
         return dg.MaterializeResult(
             value=record,
             data_version=dg.DataVersion(digest_of(record.report.model_dump(mode="json"))),
-            metadata={**evaluation_metadata(record, places), "dashboard": dg.MetadataValue.path(str(page))},
+            metadata={
+                **report_headlines(record.report),
+                **latency_headline(exported_model.exports),
+                **cost_headlines(spent_on(run_directory)),
+                "dashboard": dg.MetadataValue.path(str(page)),
+                **evaluation_metadata(record, places),
+            },
         )
 
     return eval_report
@@ -132,7 +140,7 @@ def export(
 
 
 def evaluate(
-    context: dg.AssetExecutionContext,
+    context: Step,
     launcher: Launcher,
     places: Places,
     dataset: Sliced,
@@ -157,12 +165,12 @@ def evaluate(
 
 
 def evaluation_metadata(record: Evaluation, places: Places) -> dict[str, Any]:
-    """Scores as numbers and tables; the curves, matrices and sample sheets as pictures."""
+    """Scores as tables and numbers, those of the judged split first; curves, matrices and sample sheets as pictures."""
     directory = places.absolute(record.directory)
-    found: dict[str, Any] = {}
-    for split, scores in record.report.splits.items():
+    splits = sorted(record.report.splits.items(), key=lambda item: item[0] != JUDGED_SPLIT)
+    found: dict[str, Any] = {f"{split}/slices": slice_table(split, record.report) for split, _ in splits}
+    for split, scores in splits:
         found |= metadata.numbers(overall(scores), f"{split}/")
-        found[f"{split}/slices"] = slice_table(split, record.report)
     for charts in read_charts(directory).splits.values():
         for drawing in charts.drawings:
             name = Path(drawing.file).stem
@@ -196,6 +204,7 @@ def _export_metadata(exports: Exports, out: Path) -> dict[str, Any]:
     quantization = exports.quantization
     losses = {} if quantization is None else {name: one.loss for name, one in quantization.losses.items()}
     return {
+        **latency_headline(exports),
         "files": metadata.table(*timing_table(exports)),
         **_numbers("eager", exports.eager),
         **{name: value for file in exports.files for name, value in _numbers(file.format, file).items()},

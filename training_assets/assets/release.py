@@ -20,6 +20,8 @@ from training_assets import gates, metadata
 from training_assets.assets.evaluation import overall
 from training_assets.dashboard import DASHBOARD_FILE, write_dashboard
 from training_assets.facts import facts_of, judge, shards_of
+from training_assets.headlines import report_headlines
+from training_assets.lineage_metadata import lineage_metadata
 from training_assets.model_card import model_card
 from training_assets.places import Places
 from training_assets.policies import reaching_storage
@@ -37,6 +39,7 @@ from training_assets.stores.entries import (
 )
 from training_assets.stores.events import Outbox, Subject, gate_events, promotion_events, registration_events
 from training_assets.stores.registry import Registry
+from training_assets.tracking import tell_card
 from training_assets.versions import CONTRACT, code_version
 
 HERE = "training_assets/assets/release.py"
@@ -75,6 +78,7 @@ def _model_card(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition)
         description="`model_card.md`: what the model is for, what it was made from, its scores and caveats.",
     )
     def model_card_asset(
+        context: dg.AssetExecutionContext,
         checkpoint: Checkpoint,
         exported_model: ExportedModel,
         eval_report: Evaluation,
@@ -87,6 +91,7 @@ def _model_card(recipe: TrainConfig, windows: dg.TimeWindowPartitionsDefinition)
         write_text(path, text)
         # Written with the evaluation before: limits and production may be others by now, and the card must agree.
         page = write_dashboard(facts)
+        tell_card(places.absolute(checkpoint.directory), path, context.log.warning)
         return dg.MaterializeResult(
             value=ModelCard(path=places.relative(path)),
             data_version=dg.DataVersion(digest_of(text)),
@@ -270,10 +275,12 @@ def registered_metadata(
     return {
         "version": entry.reference,
         "aliases": ", ".join(record.aliases),
-        **metadata.numbers(overall(report.splits[gates.JUDGED_SPLIT]), "test/"),
+        **lineage_metadata(entry),
+        **report_headlines(report),
         "gates": dg.MetadataValue.md(gates.markdown(entry.gates)),
         "files": metadata.table(("file", "bytes", "sha256"), files),
         "directory": dg.MetadataValue.path(where),
         "dashboard": dg.MetadataValue.path(f"{where}/{DASHBOARD_FILE}"),
-        "next": f"python -m training_assets promote {entry.reference}",
+        "next": f"python -m training_assets promote {entry.reference}, or the job promote_job",
+        **metadata.numbers(overall(report.splits[gates.JUDGED_SPLIT]), "test/"),
     }

@@ -14,6 +14,7 @@ from trainer.contract.train_config import TrainConfig
 from training_assets import gates, mined_slices, partitions
 from training_assets.assets.evaluation import EVALUATION_SOURCES, evaluate, evaluation_metadata
 from training_assets.assets.shards import SOURCES, shard_metadata
+from training_assets.check_names import CHECKS
 from training_assets.launchers import Launcher
 from training_assets.metadata import gate_check
 from training_assets.mined_slices import TakenSlice
@@ -33,7 +34,7 @@ from training_assets.versions import code_version
 
 HERE = "training_assets/assets/slices.py"
 STAGED_BY = (*SOURCES, "training_assets/mined_slices.py", HERE)
-ON_TARGET = "on_target"
+ON_TARGET = CHECKS[gates.slice_targets_met.__name__]
 
 
 @dg.asset(partitions_def=partitions.slices, code_version=code_version(*STAGED_BY))

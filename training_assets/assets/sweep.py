@@ -11,6 +11,7 @@ from trainer.contract.train_config import TrainConfig
 from training_assets import gates, metadata, partitions
 from training_assets.assets.evaluation import EVALUATION_SOURCES
 from training_assets.assets.release import ENTRY_SOURCES, registered_metadata
+from training_assets.check_names import WINNER_REGISTERED
 from training_assets.finals.closing import Closing
 from training_assets.finals.end import End, end
 from training_assets.finals.summary import books_of
@@ -29,7 +30,6 @@ from training_assets.sweeps.report.markdown import sweep_report as report_of
 from training_assets.versions import code_version
 
 HERE = ("training_assets/assets/sweep.py", "training_assets/finals", "training_assets/sweeps/report")
-REGISTERED = "winner_registered"
 
 
 def sweep_report_asset(recipe: TrainConfig) -> dg.AssetsDefinition:
@@ -40,7 +40,7 @@ def sweep_report_asset(recipe: TrainConfig) -> dg.AssetsDefinition:
         partitions_def=sweeps,
         check_specs=[
             dg.AssetCheckSpec(
-                REGISTERED,
+                WINNER_REGISTERED,
                 asset=key,
                 partitions_def=sweeps,
                 description="One of the best trials passes all gates of a release and is registered.",
@@ -134,7 +134,7 @@ def _check(made: End) -> dg.AssetCheckResult:
     nobody = " ".join(made.summary.outcome.notes) or "no trial may win"
     shown = {one.contender.name: dg.MetadataValue.md(gates.markdown(one.draft.gates)) for one in made.packages}
     return dg.AssetCheckResult(
-        check_name=REGISTERED,
+        check_name=WINNER_REGISTERED,
         passed=made.entry is not None,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"{made.entry.reference} is registered" if made.entry else "; ".join(failures) or nobody,

@@ -16,8 +16,9 @@ import dagster as dg
 from trainer.contract.epochs import read_epochs
 from trainer.contract.errors import ContractError
 from trainer.contract.files import digest_of
+from trainer.contract.names import cross_validation_name
 from trainer.contract.train_config import TrainConfig
-from training_assets import metadata, partitions
+from training_assets import metadata, partitions, tracking
 from training_assets.assets.evaluation import EVALUATION_SOURCES, evaluate, evaluation_metadata, export
 from training_assets.cross_validated import cross_validate, directory_of, means_of
 from training_assets.launchers import Launcher, LaunchSpec
@@ -148,9 +149,16 @@ class TrialWork:
         plan, directory = self.plan, self.directory
         weights = first_weights(context, self.settings, registry, directory, plan.weights)
         image = profile.image.trainer if profile.image else None
-        training_set = self.sweep.plan.training_set
         return training_run(
-            self.settings, training_set, plan.run_id, directory, self.places, image=image, weights=weights
+            self.settings,
+            self.sweep.plan.training_set,
+            plan.run_id,
+            directory,
+            self.places,
+            image=image,
+            weights=weights,
+            tune=self.sweep.tune,
+            cv=cross_validation_name(self.sweep.tune, plan.trial),
         )
 
     def _evaluated(
@@ -265,11 +273,12 @@ def _metadata(record: TrialRun, work: TrialWork) -> dict[str, Any]:
         "state": record.state if not record.reason else f"{record.state}: {record.reason}",
         "settings": metadata.table(("setting", "value"), sorted(record.params.items())),
         **metadata.numbers({name: value for name, value in record.metrics.items() if name in named}),
-        **({"curve": metadata.loss_curve(epochs, work.settings.training.monitor)} if epochs else {}),
+        **({"loss_curve": metadata.loss_curve(epochs, work.settings.training.monitor)} if epochs else {}),
         "decisions": metadata.table(("epoch", "verdict", "rule", "threshold", "peers", "why"), said),
         "node_seconds": round(record.node_seconds),
         "gpu_hours": round(record.gpu_hours, 3),
         **price,
         **(evaluation_metadata(record.evaluation, work.places) if record.evaluation else {}),
+        **tracking.of_run(directory),
         "run_directory": dg.MetadataValue.path(str(directory)),
     }

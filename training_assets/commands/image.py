@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.files import sha256_of
+from trainer.terminal.answers import Answer
 from training_assets.container_tool import ContainerTool, container_tool
 from training_assets.images import BuiltImage, BuiltImages, ImageReference
 from training_assets.in_process import say
@@ -48,7 +49,7 @@ class Asked:
     options: tuple[str, ...]
 
 
-def image(asked: Asked) -> int:
+def image(asked: Asked) -> Answer:
     """Build both images; with ``push``, push them and write ``images.json`` with their digests.
 
     Raises:
@@ -64,12 +65,12 @@ def image(asked: Asked) -> int:
         if not asked.push:
             for name in (TRAINER, DAGSTER):
                 building.build(tool, name, f"{REPOSITORIES}/{name}:{building.tag}", trainer_image="")
-            return 0
+            return Answer({"tag": building.tag, "revision": revision, "pushed": None})
         record = building.build_and_push(tool)
     path = record.write(asked.out)
     say(f"recorded in {path}; profiles find the trainer's image in the environment of Dagster's, and elsewhere by")
     say(f"TRAINING_ASSETS_TRAINER_IMAGE={record.trainer.reference}")
-    return 0
+    return Answer({"tag": building.tag, "revision": revision, "pushed": record, "record": path})
 
 
 class _Building:

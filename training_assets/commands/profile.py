@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.contract.errors import ContractError, Problem
+from trainer.contract.exit_codes import BAD_INPUT, DONE
 from trainer.contract.train_config import TrainConfig
+from trainer.terminal.answers import Answer
 from training_assets.launchers import Launcher, LaunchSpec, launcher_for
 from training_assets.launchers.base import Estimate
 from training_assets.profiles import Profile, load_profile
@@ -15,8 +17,8 @@ from training_assets.stores.objects import StoreUnreachable
 from training_assets.stores.registry import registry_of
 
 
-def check(name: str) -> int:
-    """Print what is missing, and what an hour of each recipe costs; 0 when nothing is missing.
+def check(name: str) -> Answer:
+    """What is missing, and what an hour of each recipe costs.
 
     Raises:
         ContractError: there is no such profile, or it is not usable.
@@ -24,16 +26,26 @@ def check(name: str) -> int:
     profile = load_profile(name)
     launcher = launcher_for(profile)
     problems = [*_places(profile), *launcher.check()]
-    print(f"profile {profile.name}: launcher {profile.launcher}, store {profile.store}, inbox {profile.inbox}")
-    for problem in problems:
-        print(f"  missing: {problem}")
     recipes, broken = load_recipes(profile.recipes, profile.launch)
-    for recipe in recipes.values():
-        print(f"  {recipe.name}: {_price(launcher, recipe)}")
-    for one in broken:
-        print(f"  {one.path.name} is not usable: {one.report.splitlines()[0]}")
-    print(f"{len(problems)} things are missing" if problems else "nothing is missing")
-    return 2 if problems else 0
+    prices = {recipe.name: _estimate(launcher, recipe) for recipe in recipes.values()}
+    unusable = {one.path.name: one.report.splitlines()[0] for one in broken}
+    lines = [
+        f"profile {profile.name}: launcher {profile.launcher}, store {profile.store}, inbox {profile.inbox}",
+        *(f"  missing: {problem}" for problem in problems),
+        *(f"  {recipe.name}: {_price(prices[recipe.name], recipe)}" for recipe in recipes.values()),
+        *(f"  {name} is not usable: {why}" for name, why in unusable.items()),
+        f"{len(problems)} things are missing" if problems else "nothing is missing",
+    ]
+    document = {
+        "profile": profile.name,
+        "launcher": profile.launcher,
+        "store": profile.store,
+        "inbox": profile.inbox,
+        "missing": problems,
+        "recipes": prices,
+        "unusable": unusable,
+    }
+    return Answer(document, lines, BAD_INPUT if problems else DONE)
 
 
 def described(estimate: Estimate) -> str:
@@ -65,9 +77,11 @@ def _nearest(path: Path) -> Path:
     return path if path.exists() else _nearest(path.parent)
 
 
-def _price(launcher: Launcher, recipe: TrainConfig) -> str:
-    spec = LaunchSpec(("train",), Path(), "estimate", launch=recipe.launch, project=recipe.project)
-    estimate = launcher.estimate(spec)
+def _estimate(launcher: Launcher, recipe: TrainConfig) -> Estimate:
+    return launcher.estimate(LaunchSpec(("train",), Path(), "estimate", launch=recipe.launch, project=recipe.project))
+
+
+def _price(estimate: Estimate, recipe: TrainConfig) -> str:
     limit = recipe.launch.max_run_seconds
     cost = estimate.cost(limit) if limit else None
     most = "" if cost is None else f", at most {cost:.2f} for {limit:.0f} s"

@@ -7,12 +7,13 @@ thousand runs cost as many small files and no API call.
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer.contract.errors import ContractError
 from trainer.contract.train_config import read_config
+from trainer.terminal.answers import Answer
 from training_assets.launchers.base import Estimate
 from training_assets.launchers.session import HANDLE_FILE, OUTCOME_FILE, spent_on
 from training_assets.observability.figures import read_figures
@@ -45,14 +46,10 @@ class RunRow:
     why: str
 
 
-def runs(as_json: bool, everything: bool) -> int:
-    """Print the trainings under way, with ``everything`` those that have ended too."""
+def runs(everything: bool) -> Answer:
+    """The trainings under way, with ``everything`` those that have ended too."""
     rows = [row for row in rows_of(Places(load_profile().store), everything) if everything or row.state in ACTIVE]
-    if as_json:
-        print(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False))
-    else:
-        print("\n".join(described(rows)) if rows else "no training is under way")
-    return 0
+    return Answer(rows, described(rows) if rows else "no training is under way")
 
 
 ACTIVE = ("waits", "running")

@@ -1,12 +1,12 @@
 """``status``: where everything stands, as text for people or as JSON for programs."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import dagster as dg
 
+from trainer.terminal.answers import Answer
 from training_assets.definitions import build_defs
 from training_assets.home import instance
 from training_assets.places import Places
@@ -48,15 +48,11 @@ class Standing:
     slices: list[SliceState]
 
 
-def status(as_json: bool) -> int:
+def status() -> Answer:
     profile = load_profile()
     with instance() as dagster_instance:
         found = standing(profile, build_defs(profile=profile), dagster_instance)
-    if as_json:
-        print(json.dumps(asdict(found), indent=2, ensure_ascii=False, default=_text))
-    else:
-        print(described(found, datetime.now(UTC)))
-    return 0
+    return Answer(found, described(found, datetime.now(UTC)))
 
 
 def standing(profile: Profile, defs: dg.Definitions, dagster_instance: dg.DagsterInstance) -> Standing:
@@ -166,7 +162,3 @@ def _ago(moment: datetime | None, now: datetime) -> str:
         if seconds >= 2 * size:
             return f"{seconds // size:.0f} {unit} ago"
     return f"{seconds:.0f} s ago"
-
-
-def _text(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,7 +1,6 @@
 """``sweep``: start one, look at it, end it, take over what it learnt."""
 
 import getpass
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,27 +8,24 @@ from typing import Any
 import dagster as dg
 
 from trainer.contract.errors import ContractError, Problem
-from trainer.contract.names import random_name
 from trainer.contract.train_config import TrainConfig
+from trainer.terminal.answers import Answer
+from training_assets.control import job_name
 from training_assets.definitions import build_defs
 from training_assets.finals.learning import PROPOSAL
 from training_assets.home import instance
 from training_assets.in_process import refresh, say, stage_windows
-from training_assets.jobs import job_name
 from training_assets.launchers import launcher_for
 from training_assets.places import Places
 from training_assets.planning import chosen_window, dataset_of
 from training_assets.profiles import Profile, load_profile
 from training_assets.queue import daemon_is_alive
-from training_assets.recipes import recipe_named
 from training_assets.refresh import Refresher
-from training_assets.starting_sweeps import AskedSweep, start
+from training_assets.starting_sweeps import AskedByHand, start_by_hand
 from training_assets.stores.dvc import DvcStore
-from training_assets.sweeps.fitting import settled
 from training_assets.sweeps.journal import read_trials
 from training_assets.sweeps.learning import PROPOSAL_FILE, apply, read_proposal
 from training_assets.sweeps.place import STOP_FILE, StopRequest, SweepPlace, all_sweeps, sweep_place
-from training_assets.sweeps.sweep_file import Sweep, read_sweep
 from training_assets.sweeps.under_way import purse_of
 
 
@@ -43,45 +39,36 @@ class Asked:
     window: str | None = None
 
 
-def start_sweep(asked: Asked) -> str:
-    """Have the daemon carry the sweep out; returns its name at once.
+@dataclass(frozen=True)
+class Started:
+    """A sweep that its sensor starts the trials of, once a ``daemon`` is at work."""
+
+    sweep: str
+    recipe: str
+    window: str
+    directory: Path
+    daemon: bool
+
+
+def start_sweep(asked: Asked) -> Started:
+    """Have the daemon carry the sweep out; returns at once.
 
     Raises:
         ContractError: the file, the name or the data is not fit for it; before anything is started.
         Stopped: its data could not be staged.
     """
     profile = load_profile()
-    recipe, sweep = _recipe_of(asked, profile)
-    settled(sweep, recipe, str(asked.file))
-    window = staged(profile, recipe, asked.window or sweep.window)
-    place = start(
-        AskedSweep(
-            file=asked.file,
-            recipe=recipe,
-            recipe_file=profile.recipes / f"{recipe.name}.yaml",
-            tune=asked.name or random_name(),
-            cause="manual",
-            because=f"{getpass.getuser()} on the command line",
-            window=window,
-        ),
-        Places(profile.store),
-        launcher_for(profile),
+    by_hand = AskedByHand(
+        asked.file, f"{getpass.getuser()} on the command line", asked.recipe, asked.name, asked.window
     )
-    say(f"sweep {place.tune} of {recipe.name}, window {window}: {place.root}")
+    place = start_by_hand(by_hand, profile, launcher_for(profile), lambda *of: staged(profile, *of))
+    say(f"sweep {place.tune} of {place.plan.recipe}, window {place.plan.window}: {place.root}")
     with instance() as dagster_instance:
-        if not daemon_is_alive(dagster_instance):
-            say("no daemon is at work: its sensor starts the trials once there is one (make ui)")
+        daemon = daemon_is_alive(dagster_instance)
+    if not daemon:
+        say("no daemon is at work: its sensor starts the trials once there is one (make ui)")
     say(f"follow it: python -m training_assets sweep status {place.tune}")
-    return place.tune
-
-
-def _recipe_of(asked: Asked, profile: Profile) -> tuple[TrainConfig, Sweep]:
-    sweep = read_sweep(asked.file)
-    name = asked.recipe or sweep.recipe
-    if name is None:
-        problem = Problem(str(asked.file), "nothing", "the recipe that is tuned (or --recipe NAME)", field="recipe")
-        raise ContractError("a sweep of which recipe?", [problem])
-    return recipe_named(profile, name), sweep
+    return Started(place.tune, place.plan.recipe, place.plan.window, place.root, daemon)
 
 
 def staged(profile: Profile, recipe: TrainConfig, asked: str | None) -> str:
@@ -94,7 +81,7 @@ def staged(profile: Profile, recipe: TrainConfig, asked: str | None) -> str:
     return window
 
 
-def apply_proposal(name: str) -> int:
+def apply_proposal(name: str) -> Answer:
     """Change the recipe and the library as the sweep's report proposes, after a person has read its diff.
 
     Raises:
@@ -106,35 +93,29 @@ def apply_proposal(name: str) -> int:
         problem = Problem(str(path), "nothing", "the proposal of a sweep whose winner is better than the recipe")
         raise ContractError(f"sweep {name} proposes nothing", [problem])
     changed = apply(read_proposal(path), profile.recipes.parent)
-    for one in changed:
-        say(f"changed {one}")
-    if not changed:
-        say("everything is as proposed already")
-    return 0
+    lines = [f"• changed {one}" for one in changed] or ["• everything is as proposed already"]
+    return Answer({"sweep": name, "changed": [str(one) for one in changed]}, lines)
 
 
-def stop_sweep(name: str, reason: str) -> int:
+def stop_sweep(name: str, reason: str) -> Answer:
     """Have all of its trials end, their checkpoints kept, and its report made."""
     place = sweep_place(Places(load_profile().store), name)
     if place.ended is None:
         place.keep(STOP_FILE, StopRequest(reason=f"ended by {getpass.getuser()}" + (f": {reason}" if reason else "")))
-        say(f"sweep {name} is to end; its report comes next")
+        said = f"• sweep {name} is to end; its report comes next"
     else:
-        say(f"sweep {name} has ended already: {place.ended.reason}")
-    return 0
+        said = f"• sweep {name} has ended already: {place.ended.reason}"
+    return Answer({"sweep": name, "ended": place.ended and place.ended.reason}, said)
 
 
-def sweep_status(name: str | None, as_json: bool) -> int:
-    """Print how sweeps stand: all of them in a line each, or one with its trials."""
+def sweep_status(name: str | None) -> Answer:
+    """How sweeps stand: all of them in a line each, or one with its trials."""
     profile = load_profile()
     places = Places(profile.store)
     chosen = [sweep_place(places, name)] if name else list(all_sweeps(places))
     standings = [standing(place, profile) for place in chosen]
-    if as_json:
-        print(json.dumps(standings, indent=2, ensure_ascii=False, default=str))
-    else:
-        print("\n".join(line for one in standings for line in _described(one, whole=name is not None)) or "no sweeps")
-    return 0
+    lines = [line for one in standings for line in _described(one, whole=name is not None)]
+    return Answer(standings, lines or "no sweeps")
 
 
 def standing(place: SweepPlace, profile: Profile) -> dict[str, Any]:

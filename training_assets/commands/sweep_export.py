@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.contract.errors import ContractError, Problem
+from trainer.contract.exit_codes import DONE, FAILED
 from trainer.contract.files import write_text
 from trainer.contract.yaml_io import dump_yaml
+from trainer.terminal.answers import Answer
 from training_assets.in_process import say
 from training_assets.launchers import launcher_for
 from training_assets.launchers.base import Handle, Launcher
@@ -37,8 +39,8 @@ class Asked:
     data: Path | None = None
 
 
-def export(asked: Asked) -> int:
-    """Write the file, or print it; 0 when all that was asked for was done.
+def export(asked: Asked) -> Answer:
+    """Write the file, or answer with it.
 
     Raises:
         ContractError: the file does not fit its recipe, or W&B does not take it.
@@ -63,13 +65,12 @@ def export(asked: Asked) -> int:
     text = dump_yaml(wandb_sweep(found, begin))
     if asked.out:
         write_text(asked.out, text)
-    elif not asked.create:
-        print(text, end="")
     if not asked.create:
-        return 0
+        return Answer({"file": asked.out, "yaml": text}, "" if asked.out else text.rstrip("\n"))
     path = create(found, asked.project or sweep.project or recipe.project, asked.entity or sweep.entity, begin)
     say(f"made {path}; an agent: python -m wandb agent {path}")
-    return _worked_on(path, asked, profile, runs) if asked.agents else 0
+    code = _worked_on(path, asked, profile, runs) if asked.agents else DONE
+    return Answer({"file": asked.out, "yaml": text, "sweep": path}, code=code)
 
 
 def _worked_on(path: str, asked: Asked, profile: Profile, runs: Path) -> int:
@@ -89,4 +90,4 @@ def _worked_on(path: str, asked: Asked, profile: Profile, runs: Path) -> int:
 def _ended(launcher: Launcher, agents: list[Handle]) -> int:
     while "running" in (states := [launcher.poll(agent).state for agent in agents]):
         time.sleep(launcher.poll_seconds)
-    return 0 if set(states) == {"succeeded"} else 1
+    return DONE if set(states) == {"succeeded"} else FAILED

@@ -9,6 +9,7 @@ from dagster._core.storage.tags import RUN_KEY_TAG
 
 from trainer.contract.errors import ContractError, Problem
 from trainer.contract.train_config import TrainConfig
+from trainer.terminal.answers import Answer
 from training_assets.assets.checkpoint import TrainingConfig, settings_of
 from training_assets.control import Plan, staging_request, training_request
 from training_assets.definitions import build_defs
@@ -23,7 +24,7 @@ from training_assets.recipes import recipe_named
 from training_assets.refresh import Refresher
 from training_assets.stores.dvc import DvcStore
 from training_assets.stores.registry import registry_of
-from training_assets.summary import print_recipe
+from training_assets.summary import recipe_lines, recipe_summary
 from training_assets.warm_start import choice_of
 
 FOLLOW_UP_SECONDS = 120.0
@@ -43,8 +44,8 @@ class Asked:
     detach: bool = False
 
 
-def train(asked: Asked) -> int:
-    """Train the asked window of the recipe, whether or not it is out of date; 0 when its model is registered.
+def train(asked: Asked) -> Answer:
+    """Train the asked window of the recipe, whether or not it is out of date, until its model is registered.
 
     Raises:
         ContractError: what was asked for cannot be trained; before anything is run.
@@ -56,9 +57,9 @@ def train(asked: Asked) -> int:
     with instance() as dagster_instance:
         refresher = Refresher(build_defs(profile=profile), dagster_instance)
         if daemon_is_alive(dagster_instance):
-            _in_queue(refresher, profile, recipe, plan, asked.detach)
+            run_id = _in_queue(refresher, profile, recipe, plan, asked.detach)
             if asked.detach:
-                return 0
+                return Answer({"recipe": recipe.name, "window": plan.window, "run": run_id, "state": "queued"})
         else:
             if asked.detach:
                 raise Stopped("no daemon is at work on the queue: start one (make ui), or leave --detach away")
@@ -66,8 +67,8 @@ def train(asked: Asked) -> int:
             if plan.dataset is None:
                 stage_windows(refresher, profile, [recipe], plan.window)
             carry_out(refresher, plan)
-    print_recipe(profile, recipe.name, plan.window)
-    return 0
+    found = recipe_summary(profile, recipe.name, plan.window)
+    return Answer(found, recipe_lines(found))
 
 
 def plan_of(profile: Profile, recipe: TrainConfig, asked: Asked) -> Plan:
@@ -106,7 +107,8 @@ def _weights(asked: str, recipe: TrainConfig, profile: Profile) -> str:
     return str(Path(asked).resolve()) if Path(asked).is_file() else asked
 
 
-def _in_queue(refresher: Refresher, profile: Profile, recipe: TrainConfig, plan: Plan, detach: bool) -> None:
+def _in_queue(refresher: Refresher, profile: Profile, recipe: TrainConfig, plan: Plan, detach: bool) -> str:
+    """The id of the run that was put into the queue last."""
     windows = windows_behind(profile, [recipe], plan.window)
     staged = dg.AssetKey("staged_shards")
     if plan.dataset is None and any(refresher.out_of_date([staged], window) for window in windows):
@@ -114,12 +116,13 @@ def _in_queue(refresher: Refresher, profile: Profile, recipe: TrainConfig, plan:
         say(f"run {run_id} stages {windows[0]} to {windows[-1]}; the training is started when it is done")
         if not detach:
             run_id = _finished(refresher.instance, run_id)
-            _finished(refresher.instance, _started_after(refresher.instance, run_id, recipe.name))
+            run_id = _finished(refresher.instance, _started_after(refresher.instance, run_id, recipe.name))
     else:
         run_id = submit(training_request(plan))
         say(f"run {run_id} trains {recipe.name}, window {plan.window}")
         if not detach:
-            _finished(refresher.instance, run_id)
+            run_id = _finished(refresher.instance, run_id)
+    return run_id
 
 
 def _started_after(dagster_instance: dg.DagsterInstance, run_id: str, recipe: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trainer.contract.epochs import EPOCHS_FILE, read_epochs
 from trainer.contract.errors import ContractError, Problem
+from trainer.contract.exit_codes import DONE, FAILED
 from trainer.contract.files import sha256_of, write_json, write_text
 from trainer.contract.names import (
     PLAIN_NAME,
@@ -21,6 +22,7 @@ from trainer.contract.names import (
 from trainer.contract.run_infos import read_score
 from trainer.contract.train_config import TrainConfig, read_config
 from trainer.contract.yaml_io import dump_yaml
+from trainer.terminal.answers import Answer
 from training_assets.cross_validated import means_of
 from training_assets.in_process import say
 from training_assets.launchers.base import Handle, Launcher, LaunchSpec, Status
@@ -55,8 +57,8 @@ class Asked:
     parallel: str = "serial"
 
 
-def tune(asked: Asked) -> int:
-    """Carry the sweep out, or go on with it; 0 when a trial was completed.
+def tune(asked: Asked) -> Answer:
+    """Carry the sweep out, or go on with it; it failed when no trial was completed.
 
     Raises:
         ContractError: what was asked for does not go together; before anything is started.
@@ -69,7 +71,7 @@ def tune(asked: Asked) -> int:
             work.carry_out()
         finally:
             work.stop_all()
-    return _say_the_best(place, sweep)
+    return _best(place, sweep)
 
 
 def begun(asked: Asked) -> tuple[SweepPlace, Settled, TrainConfig]:
@@ -270,10 +272,19 @@ def _short(look: Look, sweep: Settled) -> str:
     return f"{goal} {last[goal]:.4f}" if goal in last else ""
 
 
-def _say_the_best(place: SweepPlace, sweep: Settled) -> int:
+def _best(place: SweepPlace, sweep: Settled) -> Answer:
+    """The completed trials, the best first."""
     goal = sweep.goals.first
     done = [trial for trial in read_trials(place.root) if trial.state == "completed" and goal.metric in trial.metrics]
-    for trial in sorted(done, key=lambda one: goal.score(one.metrics), reverse=True):
-        settings, value = ", ".join(overrides(trial.params)), f"{goal.metric} {trial.metrics[goal.metric]:.4f}"
-        say(f"{cross_validation_name(place.tune, trial.id)}  {value}  {settings}")
-    return 0 if done else 1
+    done.sort(key=lambda one: goal.score(one.metrics), reverse=True)
+    names = [cross_validation_name(place.tune, trial.id) for trial in done]
+    lines = [
+        f"• {name}  {goal.metric} {trial.metrics[goal.metric]:.4f}  {', '.join(overrides(trial.params))}"
+        for name, trial in zip(names, done, strict=True)
+    ]
+    trials = [
+        {"trial": name, "value": trial.metrics[goal.metric], "settings": dict(trial.params)}
+        for name, trial in zip(names, done, strict=True)
+    ]
+    document = {"tune": place.tune, "objective": goal.metric, "trials": trials}
+    return Answer(document, lines, DONE if done else FAILED)

@@ -35,7 +35,8 @@ def prepared(closing: Closing, one: Contender, seed: int, data: TrainingSet, wha
     directory = closing.directory(one.name) / what / f"{name}-{run_id}"
     weights = first_weights(closing.context, settings, closing.registry, directory, plan.weights)
     image = closing.profile.image.trainer if closing.profile.image else None
-    return training_run(settings, data, run_id, directory, closing.places, image=image, weights=weights)
+    tune = {"tune": closing.plan.tune, "cv": one.name}
+    return training_run(settings, data, run_id, directory, closing.places, image=image, weights=weights, **tune)
 
 
 def finish(closing: Closing, run: TrainingRun) -> None:

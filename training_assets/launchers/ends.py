@@ -5,8 +5,9 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.contract.attempts import BAD_INPUT, GATE_FAILED, STOPPED, missing_ranks, read_beat
+from trainer.contract.attempts import missing_ranks, read_beat
 from trainer.contract.errors import ContractError
+from trainer.contract.exit_codes import BAD_INPUT, GATE_FAILED, STOPPED
 from trainer.contract.fitting import memory_advice, port_advice, shared_memory_advice
 from trainer.contract.nodes import PORT_TAKEN, rank_logs
 from trainer.contract.results import AFTERMATH, FAILURE_FILE, Failure, FailureKind

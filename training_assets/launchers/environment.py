@@ -11,6 +11,9 @@ PASSED_ON = re.compile(
 )
 """Environment that the trainer needs; everything else, secrets above all, stays here."""
 
+ONLINE = ("WANDB_API_KEY", "WANDB_BASE_URL")
+"""What experiment tracking needs besides, where somebody set ``WANDB_MODE=online`` beside it."""
+
 FLIGHT_RECORDER = "flight-recorder"
 EARLIER_NAMES = {
     "TORCH_FR_BUFFER_SIZE": "TORCH_NCCL_TRACE_BUFFER_SIZE",
@@ -21,8 +24,9 @@ EARLIER_NAMES = {
 
 
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
-    """The part of ``environment`` that is passed on."""
-    return {name: value for name, value in environment.items() if PASSED_ON.fullmatch(name)}
+    """The part of ``environment`` that is passed on; W&B's key only by ``WANDB_MODE=online``."""
+    online = ONLINE if environment.get("WANDB_MODE") == "online" else ()
+    return {name: value for name, value in environment.items() if PASSED_ON.fullmatch(name) or name in online}
 
 
 def thread_environment(threads: int) -> dict[str, str]:

@@ -41,6 +41,16 @@ KIND_OF_LIMIT: dict[str, FailureKind] = {
 }
 
 
+class Step(Protocol):
+    """What is asked of the Dagster step that a launch is part of: an asset's or an op's context is one."""
+
+    @property
+    def log(self) -> dg.DagsterLogManager: ...
+
+    @property
+    def run_id(self) -> str: ...
+
+
 class Observer(Protocol):
     """What looks at an attempt while it is under way, once a poll."""
 
@@ -84,9 +94,7 @@ def new_attempt() -> str:
     return f"{time.strftime('%Y%m%dt%H%M%S', time.gmtime(seconds))}{milliseconds:03}-{uuid4().hex[:6]}"
 
 
-def run_to_end(
-    context: dg.AssetExecutionContext, launcher: Launcher, spec: LaunchSpec, observe: Observe = unobserved
-) -> Spent:
+def run_to_end(context: Step, launcher: Launcher, spec: LaunchSpec, observe: Observe = unobserved) -> Spent:
     """Launch ``spec``, or go on with the attempt at it that is under way, and wait for its success; its log is echoed
     into the step's output. Returns what all attempts at the run took. ``observe`` makes what looks at an attempt while
     it runs, and may find a limit that ends it.
@@ -155,7 +163,7 @@ def spent_by_now(launcher: Launcher, spec: LaunchSpec, now: float) -> Spent:
     return Spent(seconds * estimate.nodes, estimate.gpu_hours(seconds), estimate.cost(seconds))
 
 
-def _launched(context: dg.AssetExecutionContext, launcher: Launcher, spec: LaunchSpec) -> Handle:
+def _launched(context: Step, launcher: Launcher, spec: LaunchSpec) -> Handle:
     estimate = launcher.estimate(spec)
     price = "" if estimate.usd_per_hour is None else f", {estimate.usd_per_hour:.2f} US dollars an hour"
     context.log.info(f"launching {spec.what} on {estimate.nodes} × {estimate.instance_type}{price}: log in {spec.log}")
@@ -176,7 +184,7 @@ def _launched(context: dg.AssetExecutionContext, launcher: Launcher, spec: Launc
     return handle
 
 
-def _under_way(context: dg.AssetExecutionContext, launcher: Launcher, spec: LaunchSpec) -> Handle | None:
+def _under_way(context: Step, launcher: Launcher, spec: LaunchSpec) -> Handle | None:
     """The newest attempt at this run that no step has seen the end of; others of that kind are stopped.
 
     Raises:
@@ -230,7 +238,7 @@ def _handle_path(spec: LaunchSpec) -> Path:
     return spec.attempt_dir / HANDLE_FILE
 
 
-def _keep_outcome(context: dg.AssetExecutionContext, spec: LaunchSpec, status: Status, spent: Spent) -> None:
+def _keep_outcome(context: Step, spec: LaunchSpec, status: Status, spent: Spent) -> None:
     outcome = {"dagster_run_id": context.run_id, "state": status.state, "kind": status.kind, "reason": status.reason,
                "ended_at": time.time(), "spent": asdict(spent)}  # fmt: skip
     write_json(spec.attempt_dir / OUTCOME_FILE, outcome)
@@ -243,9 +251,7 @@ def _spent(launcher: Launcher, handle: Handle) -> Spent:
     return Spent(seconds * estimate.nodes, estimate.gpu_hours(seconds), estimate.cost(seconds))
 
 
-def _watched(
-    context: dg.AssetExecutionContext, launcher: Launcher, handle: Handle, observer: Observer | None
-) -> Status:
+def _watched(context: Step, launcher: Launcher, handle: Handle, observer: Observer | None) -> Status:
     offset: Offset = ()
     waited_for, began = "", 0.0
     asked = _Patient(launcher, context.log.warning)
@@ -315,9 +321,7 @@ def _echo(text: str) -> None:
     sys.stdout.flush()
 
 
-def _retry_or_failure(
-    context: dg.AssetExecutionContext, spec: LaunchSpec, status: Status
-) -> dg.RetryRequested | dg.Failure:
+def _retry_or_failure(context: Step, spec: LaunchSpec, status: Status) -> dg.RetryRequested | dg.Failure:
     failure = _failure(status, spec)
     outcome = OUTCOMES[status.kind or "crash"]
     spent = sum(OUTCOMES[kind].budget == outcome.budget for kind in _ends_of(context, spec))
@@ -330,7 +334,7 @@ def _retry_or_failure(
     return retry
 
 
-def _ends_of(context: dg.AssetExecutionContext, spec: LaunchSpec) -> list[FailureKind]:
+def _ends_of(context: Step, spec: LaunchSpec) -> list[FailureKind]:
     """How the attempts at the run ended badly that this Dagster run made."""
     outcomes = [json.loads(path.read_bytes()) for path in spec.run_dir.glob(f"attempts/*/{OUTCOME_FILE}")]
     return [

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -71,9 +71,14 @@ class SageMaker(_Model):
 
 
 class Wandb(_Model):
-    """Weights & Biases, offline: what ``wandb sync`` sends later is kept in the store, for ``entity``."""
+    """Weights & Biases: kept in the store for ``wandb sync``, or, online, sent to ``entity`` at ``host``.
+
+    Online needs ``WANDB_API_KEY`` in the environment of Dagster's processes.
+    """
 
     entity: str | None = None
+    mode: Literal["offline", "online"] = "offline"
+    host: Annotated[str, Field(pattern=r"^https?://")] = "https://api.wandb.ai"
 
 
 class MirrorRegistry(_Model):

@@ -1,6 +1,7 @@
 """What the registry keeps of a version: its lineage, scores, gates and files, and the entries of an alias's history."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -123,7 +124,10 @@ class RegistryEntry(Draft):
 
 
 class AliasEntry(_Model):
-    """One step of an alias's history: who moved it when, from which version to which, and why."""
+    """One step of an alias's history: who moved it when, from which version to which, and why.
+
+    ``rolled_back``: it went back to the version before, rather than on to another one.
+    """
 
     sequence: Annotated[int, Field(ge=1)]
     alias: Alias
@@ -132,6 +136,18 @@ class AliasEntry(_Model):
     by: Text
     reason: str
     at: AwareDatetime
+    rolled_back: bool = False
+
+
+def version_before(history: Iterable[AliasEntry]) -> str | None:
+    """Where an alias goes back to; None: there is nothing before. Going back twice goes back two versions."""
+    stack: list[str] = []
+    for move in history:
+        if move.rolled_back:
+            stack.pop()
+        else:
+            stack.append(move.version)
+    return stack[-2] if len(stack) > 1 else None
 
 
 class Overtaken(ContractError):

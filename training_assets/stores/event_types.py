@@ -53,6 +53,7 @@ class ModelPromoted(_Event):
     previous: str | None
     by: str
     reason: str
+    rolled_back: bool = False
 
 
 class GateFailed(_ModelEvent):

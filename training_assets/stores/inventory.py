@@ -31,6 +31,7 @@ def inventory(places: Places) -> list[Thing]:
     runs = [thing for path in chain(alone, tried) for thing in _run(places, path, sets)]
     scratch = [_directory(places, "launches", path) for path in places.root.glob("launches/*")]
     evaluations = [_directory(places, "slice_evals", path) for path in places.root.glob("slice_evals/*/*")]
+    evaluations += [_directory(places, "evaluations", path) for path in places.root.glob("evaluations/*/*")]
     fetched = [_directory(places, "fetched", path) for path in places.fetched.glob("*")]
     return [*runs, *sets, *evaluations, *scratch, *fetched, *_shards(places)]
 

@@ -37,6 +37,7 @@ from training_assets.stores.entries import (
     check_ref,
     is_version,
     parse_reference,
+    version_before,
 )
 from training_assets.stores.objects import CorruptObject, LocalObjects, ObjectStore, store_at
 
@@ -92,6 +93,37 @@ class Registry:
         newest = self.newest(project, alias)
         if newest is not None and newest.version == version:
             return newest
+        return self._move(project, alias, version, newest, by, reason)
+
+    def roll_back(self, project: str, alias: str = PRODUCTION, *, by: str, reason: str) -> AliasEntry:
+        """Let ``alias`` point to the version before again; it is a step of its history like any other.
+
+        Raises:
+            ContractError: there is no version before.
+            Overtaken: somebody let it point elsewhere at the same time.
+        """
+        history = self.history(project, alias)
+        before = version_before(history)
+        if before is None:
+            found = f"{history[-1].version}, and nothing before it" if history else "nothing"
+            advice = f"Promote another version: python -m training_assets promote {project}@VERSION"
+            raise ContractError(
+                "there is no version to go back to", [Problem(f"{project}@{alias}", found, "a version before")], advice
+            )
+        return self._move(project, alias, before, history[-1], by, reason, rolled_back=True)
+
+    def _move(
+        self,
+        project: str,
+        alias: str,
+        version: str,
+        newest: AliasEntry | None,
+        by: str,
+        reason: str,
+        *,
+        rolled_back: bool = False,
+    ) -> AliasEntry:
+        """The next step of the alias's history, behind ``newest``."""
         move = AliasEntry(
             sequence=newest.sequence + 1 if newest else 1,
             alias=alias,
@@ -100,6 +132,7 @@ class Registry:
             by=by,
             reason=reason,
             at=datetime.now(UTC).replace(microsecond=0),
+            rolled_back=rolled_back,
         )
         name = f"{self._alias(project, alias)}/{move.sequence:06d}.json"
         try:

@@ -9,7 +9,8 @@ from typing import IO, Any
 from trainer.contract.files import sync_directory
 from training_assets.aws import client
 from training_assets.profiles import Profile
-from training_assets.stores.events import Event, Refused, Sink, Unreachable
+from training_assets.stores.event_types import Event
+from training_assets.stores.events import Refused, Sink, Unreachable
 from training_assets.stores.registries import mirrors_of
 
 EVENTS_FILE = "events.jsonl"

@@ -3,13 +3,13 @@
 import math
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 Direction = Literal["maximize", "minimize"]
 CONSTRAINT = re.compile(r"^\s*(?P<metric>[^\s<>=](?:[^<>=]*[^\s<>=])?)\s*(?P<sign><=|>=)\s*(?P<bound>\S+)\s*$")
-SIGNS = {"<=": operator.sub, ">=": lambda value, bound: bound - value}
+SIGNS: dict[str, Callable[[float, float], float]] = {"<=": operator.sub, ">=": lambda value, bound: bound - value}
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,14 @@ def _row(name: str, pair: Pair, limit: float) -> GateRow:
     verdict = f"{'passed' if passed else 'failed'} ({-pair.worse_percent:+.3g} % to production)"
     margin = gain(pair.metric, pair.value, bound)
     return GateRow(
-        metric=pair.metric, slice=name, value=pair.value, limit=bound, passed=passed, verdict=verdict, margin=margin
+        metric=pair.metric,
+        slice=name,
+        value=pair.value,
+        limit=bound,
+        passed=passed,
+        verdict=verdict,
+        margin=margin,
+        reference=pair.reference,
     )
 
 

@@ -45,7 +45,8 @@ class WandbTrial:
             ContractError: the recipe does not take these parameters.
         """
         chosen = overrides({name: as_value(value) for name, value in self.params.items()})
-        config = read_config(self.recipe, [*self.sets, *chosen])
+        # This process is the run at W&B: a second one of the same id would write over it.
+        config = read_config(self.recipe, [*self.sets, *chosen, "tracking.mode=disabled"])
         run_dir = (self.runs / run_id).absolute()
         write_text(run_dir / "recipe.yaml", dump_yaml(config.model_dump(mode="json")))
         arguments = ("train", str(run_dir / "recipe.yaml"), "--data", str(self.data.absolute()))

@@ -54,6 +54,8 @@ def _expected(text: str, values: Mapping[str, Any], name: str) -> Any:
 
 def _with_value(text: str, path: list[str], value: Any, name: str) -> str:
     node = yaml.compose(text, Loader=Loader)
+    if node is None:
+        raise _refused(name, "an empty file", "a mapping to go into")
     while path:
         if not isinstance(node, yaml.MappingNode):
             if node.tag.endswith(":null"):
@@ -91,7 +93,8 @@ def _replaced(text: str, node: yaml.Node, value: Any) -> str:
     plain = isinstance(node, yaml.ScalarNode) and written and "\n" not in written
     if plain and _same(parse_yaml(written), value):
         return text
-    space = "" if written else " "
+    # A block list may stand in its key's column, where no other value may.
+    space = " " if not written or _is_block(node) else ""
     return text[:start] + space + _flow(value) + text[end:]
 
 
@@ -106,7 +109,7 @@ def _added(text: str, mapping: yaml.MappingNode, key: str, value: Any) -> str:
         place = _end_of_entry(text, *mapping.value[-1]) if mapping.value else mapping.end_mark.index - 1
         return text[:place] + (", " if mapping.value else "") + entry + text[place:]
     break_ = "\r\n" if "\r\n" in text else "\n"
-    indent = " " * mapping.value[0][0].start_mark.column
+    indent: str = " " * mapping.value[0][0].start_mark.column
     place = _next_line(text, _end_of_entry(text, *mapping.value[-1]))
     before = "" if text[:place].endswith("\n") else break_
     return text[:place] + before + indent + entry + break_ + text[place:]
@@ -132,10 +135,14 @@ def _is_alias(key: yaml.Node, value: yaml.Node) -> bool:
 
 def _end(node: yaml.Node) -> int:
     """Behind the node's last character; PyYAML's mark of a block collection is behind what follows it too."""
-    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+    if _is_block(node):
         last = node.value[-1]
         return _end(last[1] if isinstance(node, yaml.MappingNode) else last)
     return int(node.end_mark.index)
+
+
+def _is_block(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.CollectionNode) and not node.flow_style and bool(node.value)
 
 
 def _flow(value: Any) -> str:

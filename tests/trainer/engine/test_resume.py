@@ -109,10 +109,12 @@ def test_whatever_the_step_and_the_features_the_state_is_the_same(
     assert all(torch.isfinite(weight).all() for weight in load(run_dir / "best.pt")["model"].values())
 
 
+@pytest.mark.slow
 def test_features_make_states_of_their_own(undisturbed):
     assert len({undisturbed(features).result.state_sha256 for features in FEATURES}) == len(FEATURES)
 
 
+@pytest.mark.slow
 def test_the_wall_ends_a_run_between_two_steps_and_a_later_wall_lets_it_go_on(undisturbed, recipe, data, tmp_path):
     ended, _ = trained(recipe, data, tmp_path / "run", ("launch.max_run_seconds=0.001",))
     assert (ended.stop_reason, ended.global_step) == ("max_run_seconds", 1)
@@ -149,6 +151,7 @@ def test_what_a_warm_start_left_out_is_told(undisturbed, recipe, data, tmp_path)
     assert f"{trainer.warm_start.matched} tensors" in line
 
 
+@pytest.mark.slow
 def test_the_averaged_weights_are_what_is_released(undisturbed, recipe, data, tmp_path):
     trained(recipe, data, tmp_path / "ema", ("optim.ema_decay=0.999",))
     plain, averaged = (load(run / "best.pt")["model"] for run in (undisturbed("plain").run_dir, tmp_path / "ema"))

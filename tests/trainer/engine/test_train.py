@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -36,10 +37,14 @@ def run(recipe: Path, data: Path, run_dir: Path, *overrides: str) -> TrainResult
     return TrainResult.model_validate_json((run_dir / "result.json").read_bytes())
 
 
-def wait_for_checkpoint(run_dir: Path, seconds: float = 90) -> None:
+def wait_for_checkpoint(run_dir: Path) -> None:
+    wait_for(lambda: bool(list(run_dir.glob("checkpoints/*/COMPLETE"))), "no checkpoint was written")
+
+
+def wait_for(happened: Callable[[], bool], otherwise: str, seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
-    while not list(run_dir.glob("checkpoints/*/COMPLETE")):
-        assert time.monotonic() < deadline, "no checkpoint was written"
+    while not happened():
+        assert time.monotonic() < deadline, otherwise
         time.sleep(0.02)
 
 
@@ -125,7 +130,7 @@ def test_a_run_directory_in_use_is_refused_and_free_again_when_its_training_is_g
             first.kill()
             first.wait()
         else:
-            time.sleep(8)
+            wait_for(lambda log=log: "from step " in log.read_text(), "the second training did not begin")
             second.kill()
         assert ("is taken" in log.read_text()) == busy
 

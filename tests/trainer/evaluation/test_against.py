@@ -106,4 +106,6 @@ def test_the_regression_gate_stops_it_and_says_where_and_by_how_much(
     change = against.splits["test"]["night"][IOU]
     assert row.margin == pytest.approx(change.value - change.reference + 0.02)
     assert (IOU, "day") not in failed
-    assert f"{IOU} on night: {change.value:.6g} against {row.limit:.6g}, {-row.margin:.3g} too far" in gate.failures
+    by = change.reference - change.value
+    said = f"night: segmentation mIoU {change.value:.4g}, production {change.reference:.4g}: worse by {by:.3g}"
+    assert f"{said} (allowed 0.02)" in gate.failures

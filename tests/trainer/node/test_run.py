@@ -131,6 +131,7 @@ def test_the_log_is_repeated_for_backends_that_keep_standard_output(nodes: Nodes
     assert process.communicate(timeout=20)[0] == b"one\ntwo\n"
 
 
+@pytest.mark.slow
 def test_a_spot_notice_ends_the_node_and_is_told(nodes: Nodes) -> None:
     with metadata_service() as service:
         process = nodes.start(0, 1, POLITE, "--watch-spot", AWS_EC2_METADATA_SERVICE_ENDPOINT=service.url)

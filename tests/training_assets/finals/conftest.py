@@ -82,7 +82,7 @@ class Swept:
     @property
     def check(self) -> Any:
         """As it was last evaluated."""
-        key = dg.AssetCheckKey(dg.AssetKey(["tiny", "sweep_report"]), "winner_registered")
+        key = dg.AssetCheckKey(dg.AssetKey(["tiny", "sweep_report"]), "a_winner_is_registered")
         (record,) = self.graph.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
         return record.event.asset_check_evaluation
 

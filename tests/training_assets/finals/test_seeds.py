@@ -28,6 +28,7 @@ def test_the_one_that_is_best_over_seeds_wins(swept: Any) -> None:
     assert "12 of 48 samples" in swept.shown["report"]
 
 
+@pytest.mark.slow
 def test_made_again_no_seed_is_trained_again(swept: Any) -> None:
     swept.started(ASKED).tried(RATES)
     assert swept.report().success
@@ -36,6 +37,7 @@ def test_made_again_no_seed_is_trained_again(swept: Any) -> None:
     assert swept.launched("train") == before
 
 
+@pytest.mark.slow
 def test_they_are_trained_on_the_part_that_was_asked_for(swept: Any) -> None:
     swept.started({**ASKED, "stability": {"best": 2, "seeds": 2, "samples": 10}}).tried(RATES)
     assert swept.report().success
@@ -46,6 +48,7 @@ def test_they_are_trained_on_the_part_that_was_asked_for(swept: Any) -> None:
     assert spec.selection["train"].labels["boxes"] == 10
 
 
+@pytest.mark.slow
 def test_what_the_budget_does_not_allow_is_not_trained_and_said(swept: Any) -> None:
     swept.started({**ASKED, "budget": {"max_trials": 3, "wall_time": 0.1}}).tried(RATES)
     before = swept.launched("train")
@@ -55,6 +58,7 @@ def test_what_the_budget_does_not_allow_is_not_trained_and_said(swept: Any) -> N
     assert swept.record.winner == "t-cv1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2])
 def test_with_one_that_may_win_there_is_nothing_to_compare(swept: Any, seeds: int) -> None:
     swept.started({**ASKED, "stability": {"seeds": seeds}}).tried(RATES[:1])

@@ -130,6 +130,7 @@ def test_an_attempt_that_was_never_started_cannot_be_attached_to(world: World) -
     assert launcher.attach(handle) is None
 
 
+@pytest.mark.slow
 def test_a_list_that_is_older_than_the_nodes_does_not_make_them_lost(world: World) -> None:
     world.cluster.admits = False
     launcher = world.launcher(queue="gpu", poll_seconds=60.0)

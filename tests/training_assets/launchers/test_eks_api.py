@@ -41,6 +41,7 @@ def test_retry_after_is_kept_to(server: ApiServer, api: Api) -> None:
     assert time.monotonic() - began >= 1
 
 
+@pytest.mark.slow
 def test_it_is_given_up_within_bounds_and_says_what_happened(server: ApiServer, api: Api) -> None:
     server.faults.append(Fault("list", "services", status=503, times=1000))
     began = time.monotonic()
@@ -50,6 +51,7 @@ def test_it_is_given_up_within_bounds_and_says_what_happened(server: ApiServer, 
     assert 3 <= len(server.calls) <= 40
 
 
+@pytest.mark.slow
 def test_a_server_that_is_gone_is_unreachable(server: ApiServer, api: Api) -> None:
     server.close()
     with pytest.raises(Unreachable):

@@ -7,14 +7,12 @@ import pytest
 from tests.training_assets.launchers.eks_cases import CASES, open_world
 
 TRAINING = "training"
-SECONDS = {"orchestrator_killed", "throttling_and_errors_of_every_api", "deadline", "deadline_by_the_backend",
-           "forgotten_attempt", "host_lost", "queue", "capacity_for_one_node_of_two"}  # fmt: skip
-"""Cases that wait for a time to pass."""
+QUICK = {"crash_of_one_node", "kill_of_one_node", "cancel_during_training", "lost_answers", "repeated_requests"}
 
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in SECONDS)) for name in CASES if name != TRAINING],
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in CASES if name != TRAINING],
 )
 def test_case(case: str, tmp_path: Path) -> None:
     with open_world(tmp_path) as world:

@@ -13,7 +13,7 @@ from training_assets.launchers.sagemaker.job import job_name
 
 WHY_NOT = why_not()
 needs_hosts = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
-SLOW = {"orchestrator_killed", "hundred_runs", "unreachable", "faults", "spot", "success", "kill_node"}
+QUICK = {"crash", "cancel_during_training", "lost_answers", "quota", "stopped_by_somebody"}
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def cloud(tmp_path: Path) -> Iterator[World]:
 
 @needs_hosts
 @pytest.mark.parametrize(
-    "case", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in CASES]
+    "case", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in CASES]
 )
 def test_case(case: str, cloud: World) -> None:
     CASES[case](cloud)

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from trainer.contract.attempts import STOPPED
+from trainer.contract.exit_codes import STOPPED
 from trainer.contract.nodes import NODE_VARIABLE
 
 

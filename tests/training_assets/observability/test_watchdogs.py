@@ -54,6 +54,7 @@ def without_progress(history: list[Figures]) -> float:
     return history[-1].at - moved
 
 
+@pytest.mark.slow
 @given(history=histories(), minutes=st.floats(0.1, 30))
 def test_idle_gpus_are_told_when_all_samples_of_so_many_minutes_were_below_a_tenth(history, minutes):
     tripped = "idle_gpu_minutes" in passed(history, idle_gpu_minutes=minutes)

@@ -187,6 +187,7 @@ def standing(daemon: Any) -> list[SliceState]:
     return slices(daemon.instance, ["tiny"], daemon.graph.places)
 
 
+@pytest.mark.slow
 def test_a_slice_below_target_is_trained_on_from_productions_weights(promoted: Callable) -> None:
     daemon = promoted(on_weak_slice="train", slice_targets=HARD)
     mine(daemon)

@@ -112,6 +112,7 @@ def test_trials_become_partitions_and_runs_until_the_budget_is_used_up_then_the_
     assert "max_trials" in place.ended.reason
 
 
+@pytest.mark.slow
 def test_settings_of_a_trial_reach_its_training_and_its_lineage(
     graph: Graph, begin: Callable[..., SweepPlace], daemon_of: Callable
 ) -> None:
@@ -137,6 +138,9 @@ def test_a_recipe_that_begins_with_production_does_so_in_its_trials(
     daemon_of(graph.defs, graph.instance, execute=True).tick(SENSOR)
     (spec,) = graph.trainer.commands("train")
     assert "--no-warm-start" in spec.arguments, "there is no version of that name yet"
+    told = dict(zip(spec.arguments, spec.arguments[1:], strict=False))
+    assert (told["--name"], told["--group"]) == ("quick-fox-1-cv0-run-f0s42", "quick-fox-1")
+    assert told["--job-type"] == "quick-fox-1-cv0"
 
 
 def test_a_tick_that_was_killed_before_its_runs_were_started_is_made_up_for(
@@ -150,6 +154,7 @@ def test_a_tick_that_was_killed_before_its_runs_were_started_is_made_up_for(
     assert not daemon.tick(SENSOR).run_requests, "what runs is not asked for again"
 
 
+@pytest.mark.slow
 def test_a_trial_of_several_folds_is_one_launched_cross_validation(
     graph: Graph, begin: Callable[..., SweepPlace], daemon_of: Callable
 ) -> None:
@@ -169,6 +174,7 @@ def test_a_trial_of_several_folds_is_one_launched_cross_validation(
     assert second.state in ("completed", "failed")
 
 
+@pytest.mark.slow
 def test_a_fold_that_is_lost_makes_its_trial_fail_by_name(
     graph: Graph, begin: Callable[..., SweepPlace], daemon_of: Callable
 ) -> None:

@@ -78,7 +78,7 @@ def test_a_missed_target_of_a_slice_is_a_failed_gate_and_a_candidate_below_targe
     assert isinstance(gate, GateFailed)
     assert isinstance(candidate, CandidateBelowTarget)
     assert (gate.gate, gate.severity, [one.slice for one in gate.rows]) == ("targets_met", "block", ["night"])
-    assert "detection/AP50 on night: 0.25 against 0.5, 0.25 too far" in gate.message
+    assert "night: detection AP50 0.25, asked for at least 0.5: missed by 0.25" in gate.message
     assert candidate.message == "run ab12cd34 is below target on night"
     assert (candidate.slices[0].value, candidate.slices[0].limit, candidate.slices[0].margin) == (0.25, 0.5, -0.25)
     assert (gate.project, gate.recipe, gate.window, gate.run_id) == (

@@ -105,10 +105,10 @@ def test_a_safety_critical_slice_may_be_worse_by_so_many_percent_and_no_more() -
     assert result.passed  # 0.50 → 0.47 are 6 %, 4.0 m → 4.1 m 2.5 %
     result = slices_kept(own, slices(), 5.9)
     assert result.blocks
-    assert "segmentation/mIoU on night: 0.47 against 0.4705" in result.failures
+    assert "night: segmentation mIoU 0.47, production 0.5: worse by 0.03 (allowed 0.0295)" in result.failures
     assert slices_kept(own, slices(), 2.4, compared={AP}).passed
     assert slices_kept(own, slices(), 2.4, compared={FDE}).failures.startswith(
-        "trajectory/FDE on night: 4.1 against 4.096"
+        "night: trajectory FDE 4.1, production 4: worse by 0.1 (allowed 0.096)"
     )
 
 

@@ -64,6 +64,11 @@ def test_a_new_field_of_a_block_stands_in_that_block() -> None:
     assert after.index("    contrast: 0.3") == after.index("      - 1.3") + 1
 
 
+@pytest.mark.parametrize("text", ["a:\n- 0\n- 1\nb: 2\n", "a:\n  - 0\nb: 2\n"])
+def test_a_block_list_is_replaced_wherever_its_dashes_stand(text: str) -> None:
+    assert parse_yaml(with_values(text, {"a": False}, "x")) == {"a": False, "b": 2}
+
+
 def test_the_same_value_written_otherwise_is_left_as_it_is() -> None:
     assert with_values(TEXT, {"optim.lr": 0.004, "data.augmentation.scale": [1.0, 1.3]}, "tiny.yaml") == TEXT
 
@@ -74,7 +79,7 @@ def test_line_breaks_of_another_system_and_a_missing_last_one_are_kept() -> None
 
 @pytest.mark.parametrize(
     "text",
-    ["base: &b {lr: 1}\noptim: *b\n", "x: &x 1\noptim: {lr: *x}\n", "optim: 3\n", "optim: [1]\n"],
+    ["base: &b {lr: 1}\noptim: *b\n", "x: &x 1\noptim: {lr: *x}\n", "optim: 3\n", "optim: [1]\n", "# nothing\n"],
 )
 def test_what_cannot_be_changed_alone_is_refused(text: str) -> None:
     with pytest.raises(ContractError, match="cannot be changed in place"):

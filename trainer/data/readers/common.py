@@ -61,7 +61,7 @@ def positive(text: str) -> int:
 
 
 def origin_of(arguments: argparse.Namespace) -> str:
-    return arguments.origin or arguments.src.resolve().name
+    return str(arguments.origin or arguments.src.resolve().name)
 
 
 def assigned_times(count: int, start: date, windows: int) -> list[datetime]:

@@ -54,7 +54,7 @@ class Camera:
         return points
 
     def _pixels(self, points: Array) -> Array:
-        projected = points @ self.intrinsic.T
+        projected: Array = points @ self.intrinsic.T
         return projected[:, :2] / projected[:, 2:]
 
     def _visible(self, points: Array) -> npt.NDArray[np.bool_]:
@@ -67,7 +67,8 @@ def corners(annotation: Annotation) -> Array:
     """The corners of a box (8×3) in the global frame: x along its length, y along its width, z up."""
     width, length, height = annotation.size
     signs = np.array(list(product((-1, 1), repeat=3)))
-    return signs * np.array([length, width, height]) / 2 @ rotation_matrix(annotation).T + annotation.translation
+    turned: Array = signs * np.array([length, width, height]) / 2 @ rotation_matrix(annotation).T
+    return turned + annotation.translation
 
 
 def rotation_matrix(pose: Pose) -> Array:

@@ -1,19 +1,20 @@
-"""Tells people how far a run is: a line now and then within an epoch, one for each epoch."""
+"""Tells people how far a run is: a bar or now and then a line within an epoch, one for each epoch."""
 
 import time
 
 from trainer.contract.results import Epoch, WarmStart
 from trainer.engine.loop import Callback, Trainer
 from trainer.reporting import Reporter
-
-INTERVAL_S = 5.0
+from trainer.terminal.progress import Bar
 
 
 class Progress(Callback):
     """Reports on the leading rank only."""
 
     def __init__(self, reporter: Reporter) -> None:
-        self.reporter, self.last = reporter, time.monotonic()
+        self.reporter = reporter
+        self._bar: Bar | None = None
+        self._seen, self._at = 0, 0.0
 
     def before_training(self, trainer: Trainer) -> None:
         if trainer.ranks.leads:
@@ -24,13 +25,17 @@ class Progress(Callback):
             )
             if trainer.warm_start is not None:
                 self.reporter.info(_told(trainer.warm_start))
+            self._bar = self.reporter.bar("step")
+            self._seen, self._at = trainer.progress.global_step, time.monotonic()
 
     def after_step(self, trainer: Trainer) -> None:
-        if trainer.ranks.leads and time.monotonic() - self.last > INTERVAL_S:
-            self.last = time.monotonic()
-            step, total = trainer.progress.global_step, trainer.total_steps
+        # Asked only then: to read a loss the device has to be waited for.
+        if self._bar is not None and self._bar.due:
+            step, now = trainer.progress.global_step, time.monotonic()
+            pace = (step - self._seen) * trainer.config.data.batch_size / (now - self._at)
+            self._seen, self._at = step, now
             losses = "  ".join(f"{name} {float(value):.4f}" for name, value in trainer.last_losses.items())
-            self.reporter.line(f"  step {step}/{total} ({step / total:.0%})  loss: {losses}")
+            self._bar(step, trainer.total_steps, f"{pace:.1f} samples/s  loss: {losses}")
 
     def after_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
         if trainer.ranks.leads:
@@ -42,6 +47,10 @@ class Progress(Callback):
                 f"epoch {epoch.epoch + 1}/{trainer.config.training.epochs}  loss: {losses}"
                 + (f"  val: {metrics}" if metrics else "")
             )
+
+    def at_end(self, trainer: Trainer) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
 
 def _told(warm: WarmStart) -> str:

@@ -4,7 +4,7 @@ import signal
 import time
 from typing import Any
 
-from trainer.contract.attempts import STOPPED
+from trainer.contract.exit_codes import STOPPED
 from trainer.contract.results import Epoch, TrainResult
 from trainer.engine.loop import Callback, Trainer
 

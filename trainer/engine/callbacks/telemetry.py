@@ -132,7 +132,7 @@ class Telemetry(Callback):
 
 
 def _cuda_moment() -> torch.cuda.Event:
-    event = torch.cuda.Event(enable_timing=True)
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
     event.record()
     return event
 

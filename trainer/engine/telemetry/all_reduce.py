@@ -33,12 +33,12 @@ class DdpTimers:
         self._model, self._sample_every = model, sample_every
         self._before: int | None = None
         self._seen = 0
-        model._set_ddp_runtime_logging_sample_rate(sample_every)
+        model._set_ddp_runtime_logging_sample_rate(sample_every)  # type: ignore[no-untyped-call]
 
     def exposed(self, row: int) -> tuple[int, float] | None:
         if self._before is not None and not self._due(row):
             return None
-        data = self._model._get_ddp_logging_data()
+        data = self._model._get_ddp_logging_data()  # type: ignore[no-untyped-call]
         iteration = int(data.get("iteration", 0))
         if self._before is None:
             # What was iterated before the first step (a dry run) is not ours.

@@ -54,7 +54,7 @@ def peak_flops(gpu: str, precision: str) -> float | None:
 def step_flops(config: TrainConfig, tasks: Sequence[Task], samples: int) -> float:
     """FLOPs of the network's forward and backward pass of ``samples`` samples; losses and optimizer are left out."""
     with FlopCounterMode(display=False) as counter:
-        _forward(config, tasks, samples).backward()
+        _forward(config, tasks, samples).backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops())
 
 

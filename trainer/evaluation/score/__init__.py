@@ -6,10 +6,10 @@ A task is a module that follows :class:`Scorer`; a new one is a new file here an
 import argparse
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from trainer.evaluation.score.samples import Samples
-from trainer.evaluation.score.slicing import sliced
+if TYPE_CHECKING:
+    from trainer.evaluation.score.samples import Samples
 
 SCORERS = {
     "detection": "trainer.evaluation.score.detection",
@@ -26,7 +26,7 @@ class Scorer(Protocol):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the task's own options."""
 
-    def read(self, arguments: argparse.Namespace) -> Samples:
+    def read(self, arguments: argparse.Namespace) -> "Samples":
         """What the files ``ground_truth`` and ``predictions`` of ``arguments`` say, sample by sample.
 
         Raises:
@@ -46,27 +46,24 @@ def scorer_named(task: str) -> Scorer:
     return cast(Scorer, import_module(SCORERS[task]))
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare each task with the options that all share and its own."""
-    tasks = parser.add_subparsers(title="tasks", dest="task", metavar="TASK", required=True)
-    for name in SCORERS:
-        scorer = scorer_named(name)
-        sub = tasks.add_parser(name, help=(scorer.__doc__ or "").splitlines()[0], description=scorer.__doc__,
-                               formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-        sub.add_argument("--ground-truth", type=Path, required=True, metavar="PATH")
-        sub.add_argument("--predictions", type=Path, required=True, metavar="PATH")
-        sub.add_argument("--slices", type=Path, metavar="YAML", help="slices.yaml: metrics for each slice as well")
-        sub.add_argument("--attributes", type=Path, metavar="CSV", help="what the slices ask for, a row a sample")
-        scorer.add_arguments(sub)
+def add_arguments(parser: argparse.ArgumentParser, task: str) -> None:
+    """Declare the options that all tasks share and those of ``task``."""
+    parser.add_argument("--ground-truth", type=Path, required=True, metavar="PATH", help="a file or a directory")
+    parser.add_argument("--predictions", type=Path, required=True, metavar="PATH", help="a file or a directory")
+    parser.add_argument("--slices", type=Path, metavar="YAML", help="slices.yaml: metrics for each slice as well")
+    parser.add_argument("--attributes", type=Path, metavar="CSV", help="what the slices ask for, a row a sample")
+    scorer_named(task).add_arguments(parser)
 
 
-def score(arguments: argparse.Namespace) -> dict[str, Any]:
+def score(task: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """The metrics that the command line asks for: flat, or with ``--slices`` overall and for each slice.
 
     Raises:
         ContractError: names every problem of the files.
     """
-    scorer = scorer_named(arguments.task)
+    scorer = scorer_named(task)
     if arguments.slices is None and arguments.attributes is None:
         return scorer.score(arguments)
-    return {"task": arguments.task, **sliced(scorer.read(arguments), arguments.slices, arguments.attributes)}
+    from trainer.evaluation.score.slicing import sliced
+
+    return {"task": task, **sliced(scorer.read(arguments), arguments.slices, arguments.attributes)}

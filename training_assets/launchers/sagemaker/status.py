@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainer.contract.attempts import STOPPED
+from trainer.contract.exit_codes import STOPPED
 from trainer.contract.results import FailureKind
 from training_assets.launchers.gang import NodeState
 

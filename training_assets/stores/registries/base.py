@@ -3,8 +3,8 @@
 from typing import Any, Protocol
 
 from training_assets.stores.entries import AliasEntry, RegistryEntry
-from training_assets.stores.event_types import ModelPromoted, ModelRegistered
-from training_assets.stores.events import Event, Unreachable
+from training_assets.stores.event_types import Event, ModelPromoted, ModelRegistered
+from training_assets.stores.events import Unreachable
 from training_assets.stores.objects import StoreUnreachable
 from training_assets.stores.registry import Registry
 

@@ -1,4 +1,4 @@
-"""Weights & Biases: a model artifact a version, its aliases on it; kept offline until somebody sends them.
+"""Weights & Biases: a model artifact a version, its aliases on it; sent, or kept offline until somebody sends them.
 
 Below the store::
 
@@ -23,13 +23,16 @@ from training_assets.stores.events import Refused, Unreachable
 from training_assets.stores.registries.base import facts_of, scores_of
 from training_assets.stores.registry import Registry
 
-LOGGER = Path(__file__).with_name("wandb_offline.py")
+LOGGER = Path(__file__).with_name("wandb_logger.py")
 TIMEOUT_SECONDS = 120
+KEY = "WANDB_API_KEY"
+CANNOT_REACH = 75
+ONLINE = (KEY, "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
 INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL")
 
 
 class WandbMirror:
-    """Offline runs below the store; no account, no network."""
+    """Runs below the store; offline without an account and a network, online through dagster-wandb's client."""
 
     name = "wandb"
 
@@ -47,6 +50,8 @@ class WandbMirror:
         done, work = self.root / entry.project / name, self.root / entry.project / f".{name}"
         if done.is_dir():
             return
+        if self.settings.mode == "online" and not os.environ.get(KEY):
+            raise Unreachable(f"wandb is online, and there is no {KEY} in the environment")
         shutil.rmtree(work, ignore_errors=True)  # what a killed one left
         work.mkdir(parents=True)
         try:
@@ -54,13 +59,15 @@ class WandbMirror:
                 # -I: its own directory is not searched, or this file would be its wandb.
                 [sys.executable, "-I", str(LOGGER)],
                 input=json.dumps(self._artifact(entry, name, aliases, work)),
-                env=_environment(work),
+                env=_environment(work, self.settings.mode),
                 capture_output=True,
                 text=True,
                 timeout=TIMEOUT_SECONDS,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise Unreachable(f"wandb cannot be run: {error}") from None
+        if finished.returncode == CANNOT_REACH:
+            raise Unreachable(f"wandb cannot be reached: {finished.stderr.strip()[-500:]}")
         if finished.returncode:
             raise Refused(f"wandb ended with {finished.returncode}: {finished.stderr.strip()[-500:]}")
         for scratch in ("cache", "data", "config"):
@@ -73,6 +80,8 @@ class WandbMirror:
         base = where if "://" in where else Path(where).absolute().as_uri()
         return {
             "directory": str(work),
+            "mode": self.settings.mode,
+            "host": self.settings.host,
             "project": entry.project,
             "entity": self.settings.entity,
             "run": f"registry-{name.replace('.', '-')}",
@@ -83,8 +92,10 @@ class WandbMirror:
         }
 
 
-def _environment(work: Path) -> dict[str, str]:
-    """No key, no settings of the person's own, nothing outside ``work``."""
-    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+def _environment(work: Path, mode: str) -> dict[str, str]:
+    """No key but online, no settings of the person's own, nothing outside ``work``."""
+    names = (*INHERITED, *(ONLINE if mode == "online" else ()))
+    inherited = {name: os.environ[name] for name in names if name in os.environ}
     places = {f"WANDB_{name.upper()}_DIR": str(work / name) for name in ("cache", "data", "config")}
-    return {**inherited, **places, "WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
+    # wandb.login keeps the key where it finds netrc: nowhere.
+    return {**inherited, **places, "WANDB_MODE": mode, "WANDB_ERROR_REPORTING": "false", "NETRC": os.devnull}

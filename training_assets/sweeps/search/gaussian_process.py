@@ -33,7 +33,8 @@ class Kernel:
         ones, others = ones / self.lengths, others / self.lengths
         squares = (ones**2).sum(1)[:, None] + (others**2).sum(1)[None] - 2 * ones @ others.T
         scaled = np.sqrt(5 * np.maximum(squares, 0))
-        return self.amplitude * (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
+        covariance: Array = self.amplitude * (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
+        return covariance
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,17 @@ class GaussianProcess:
     def _inverse_factor(self) -> Array:
         covariance = self.kernel(self.inputs, self.inputs)
         covariance[np.diag_indices(len(covariance))] += self.kernel.noise + JITTER
-        return solve_triangular(np.linalg.cholesky(covariance), np.eye(len(covariance)), lower=True)
+        factor: Array = solve_triangular(np.linalg.cholesky(covariance), np.eye(len(covariance)), lower=True)
+        return factor
 
     @cached_property
     def _weights(self) -> Array:
-        return self._inverse_factor.T @ (self._inverse_factor @ self.targets)
+        weights: Array = self._inverse_factor.T @ (self._inverse_factor @ self.targets)
+        return weights
 
     def mean(self, inputs: Array) -> Array:
-        return self.kernel(inputs, self.inputs) @ self._weights
+        mean: Array = self.kernel(inputs, self.inputs) @ self._weights
+        return mean
 
     def mean_and_deviation(self, inputs: Array) -> tuple[Array, Array]:
         covariance = self.kernel(inputs, self.inputs)
@@ -100,7 +104,8 @@ def _most_probable(inputs: Array, targets: Array, groups: Array) -> Kernel:
 
 def _squares(columns: Array) -> Array:
     """Squared distances between all rows."""
-    return ((columns[:, None] - columns[None]) ** 2).sum(2)
+    squares: Array = ((columns[:, None] - columns[None]) ** 2).sum(2)
+    return squares
 
 
 def _loss(logs: Array, squares: Array, targets: Array, prior: Array) -> tuple[float, Array]:

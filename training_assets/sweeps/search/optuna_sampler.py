@@ -48,7 +48,7 @@ class OptunaSampler:
                 return int(trial.number) // POPULATION
 
             def get_population(self, study: Any, generation: int) -> list[Any]:
-                return study.get_trials(False)[POPULATION * generation : POPULATION * (generation + 1)]
+                return list(study.get_trials(False)[POPULATION * generation : POPULATION * (generation + 1)])
 
         if len(self.goals.objectives) > 1:
             return Nsga(population_size=POPULATION, seed=seed)

@@ -106,7 +106,8 @@ class Suggester:
 
 
 def _among(points: Array, tried: Array) -> Array:
-    return (np.abs(points[:, None] - tried[None]) < 1e-9).all(2).any(1)
+    among: Array = (np.abs(points[:, None] - tried[None]) < 1e-9).all(2).any(1)
+    return among
 
 
 def _product(factors: Sequence[Score]) -> Score:

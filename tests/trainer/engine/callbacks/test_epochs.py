@@ -52,6 +52,7 @@ def test_each_epoch_can_be_read_once_it_is_over_and_all_are_those_of_the_result(
     assert read_epochs(tmp_path) == result.epochs
 
 
+@pytest.mark.slow
 def test_a_resumed_training_goes_on_behind_the_epochs_of_its_checkpoint(recipe, data, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(recipe, data, tmp_path, step=7)  # three steps an epoch: in the third one

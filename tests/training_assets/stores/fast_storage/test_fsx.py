@@ -146,6 +146,7 @@ def test_what_somebody_else_cancelled_may_be_tried_again(lustre: Lustre, storage
         storage.bring(delivered, cancel)
 
 
+@pytest.mark.slow
 def test_another_task_on_the_file_system_is_waited_for(
     lustre: Lustre, storage: Fsx, delivered: str, mount: Path, heard: Heard, content: Content
 ) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.emulators.wandb import wandb_server
 from tests.training_assets.stores.registries.conftest import World
-from training_assets.profiles import SageMaker, parse_profile
+from training_assets.profiles import SageMaker, Wandb, parse_profile
 from training_assets.stores.event_types import ModelPromoted
 from training_assets.stores.events import Event, Refused, Unreachable, promotion_events, registration_events
 from training_assets.stores.registries import MirrorSink, SageMakerMirror, WandbMirror
@@ -130,6 +131,35 @@ def test_wandb_keeps_everything_in_the_store_and_names_each_file(world: World) -
     assert set(artifact["files"]) == {
         f"{world.registry.archive.uri}/models/scenes/1.0.0/{name}" for name in world.files
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", ["wandb"], indirect=True)
+def test_wandb_online_has_versions_and_production_through_dagster_wandb(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against a server of ours; W&B's own needs an account."""
+    mirror, key = world.mirror.mirror, "k" * 40
+    assert isinstance(mirror, WandbMirror)
+    mirror.settings = Wandb(entity="team", mode="online", host="http://127.0.0.1:9")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    world.register("aaaaaaaa")
+    assert "no WANDB_API_KEY" in world.said[-1]
+    assert len(world.outbox.waiting(mirror.name)) == 1
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    with wandb_server() as server:
+        mirror.settings = Wandb(entity="team", mode="online", host=server.url)
+        world.promote("1.0.0")
+        (artifact,) = server.named("scenes")
+    assert (artifact.type, artifact.committed) == ("model", True)
+    assert set(artifact.aliases) == {"latest", "v1.0.0", "production"}
+    assert artifact.metadata["reference"] == "scenes@1.0.0"
+    assert {entry["ref"] for entry in artifact.manifest["contents"].values()} == {
+        f"{world.registry.archive.uri}/models/scenes/1.0.0/{name}" for name in world.files
+    }
+    assert not world.outbox.waiting(mirror.name)
+    for path in world.registry.root.rglob("*"):
+        assert not path.is_file() or key.encode() not in path.read_bytes(), path
 
 
 def test_a_profile_names_the_mirrors(tmp_path: Path) -> None:

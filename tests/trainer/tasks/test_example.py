@@ -1,4 +1,4 @@
-"""The task that README.md shows as an example is one: it trains, and its metrics come with the others."""
+"""The task that docs/first-hour.md shows as an example is one: it trains, and its metrics come with the others."""
 
 import re
 import sys
@@ -16,13 +16,13 @@ from trainer.data.staging import data_directory
 from trainer.engine.loop import Trainer
 from trainer.engine.parallel import Ranks
 
-README = Path(__file__).parents[3] / "README.md"
+PAGE = Path(__file__).parents[3] / "docs" / "first-hour.md"
 
 
 @pytest.fixture
 def weather(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The README's file, beside the other tasks."""
-    (code,) = re.findall(r"^```python\n(\"\"\"Weather:.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    """The page's file, beside the other tasks."""
+    (code,) = re.findall(r"^```python title=\S+\n(\"\"\"Weather:.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "weather.py").write_text(code.replace('attributes["weather"]', 'attributes["time_of_day"]'))
     monkeypatch.setattr(trainer.tasks, "__path__", [*trainer.tasks.__path__, str(tmp_path / "tasks")])
@@ -31,7 +31,7 @@ def weather(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("weather")
-def test_the_readmes_task_is_trained_beside_another(recipe: Path, delivery: Path, tmp_path: Path) -> None:
+def test_the_example_is_trained_beside_another(recipe: Path, delivery: Path, tmp_path: Path) -> None:
     value = yaml.safe_load(recipe.read_text())
     value["tasks"] = {"weather": {"classes": ["day", "night"]}, "segmentation": value["tasks"]["segmentation"]}
     value["training"] |= {"epochs": 1, "monitor": "weather/accuracy"}
