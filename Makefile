@@ -14,7 +14,7 @@ export NO_MKDOCS_2_WARNING := 1
 # Compiled modules are kept, whatever the shell says: the installation leaves compiling to whoever imports first.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo demo-sweep ui docs docs-serve first-hour test test-fast coverage hooks lint bench bench-accuracy \
+.PHONY: setup demo demo-sweep ui screenshots docs docs-serve first-hour test test-fast coverage hooks lint bench bench-accuracy \
 	bench-camvid image test-image clean
 
 setup: .venv/installed .venv-dvc/installed .venv-emulators/installed .venv-sweeps/installed
@@ -74,6 +74,10 @@ demo-sweep: setup
 
 ui: setup
 	@$(BIN)/python -m training_assets ui
+
+# The documents' pictures of Dagster and of reports, of what `make demo` and `make demo-sweep` left: docs/screenshots.
+screenshots: setup
+	@$(BIN)/python -m tests.browser.screenshots
 
 # The documents as a site in var/site, which needs no server; or served, and built again when a page changes.
 docs: setup

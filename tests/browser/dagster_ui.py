@@ -74,10 +74,12 @@ class DagsterUi:
         self.asset(asset, "overview")
         self.page.get_by_role("button", name="Materialize").first.click()
         dialog = self.page.get_by_role("dialog").first
-        expect(dialog.get_by_text("Partition selection")).to_be_visible()
-        everything = dialog.get_by_role("button", name="Show all partitions")
-        if everything.is_visible():  # only where there are some older than 90 days
-            everything.click()
+        recent = dialog.get_by_role("button", name="Show all partitions")
+        everything = dialog.get_by_role("button", name="All time")
+        expect(recent.or_(everything).first).to_be_visible()
+        if recent.is_visible():  # some partitions are older than 90 days
+            recent.click()
+        expect(everything).to_be_visible()
         return dialog
 
     def ended(self, status: str, seconds: float) -> None:

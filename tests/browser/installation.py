@@ -59,8 +59,9 @@ def installed(
         with dg.DagsterInstance.from_config(str(root / "home")) as instance:
             graph = _made(root, instance)
             workspace = ROOT / "workspace.yaml"
-            web, daemon = WebServer(workspace, root / "logs" / "web.log"), Daemon(
-                workspace, backfill_seconds=1, sensor_seconds=2, log=root / "logs" / "daemon.log"
+            web, daemon = (
+                WebServer(workspace, root / "logs" / "web.log"),
+                Daemon(workspace, backfill_seconds=1, sensor_seconds=2, log=root / "logs" / "daemon.log"),
             )
             try:
                 until(lambda: web.ask("{ version }"), 120)

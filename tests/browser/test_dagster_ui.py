@@ -114,7 +114,8 @@ def test_the_gates_of_a_model_are_told_with_their_tables(ui: DagsterUi, place: I
     graph = place.graph.defs.resolve_asset_graph()
     names = [key.name for key in graph.asset_check_keys if key.asset_key == dg.AssetKey(["tiny", "eval_report"])]
     assert len(names) > 2
-    ui.asset("tiny/eval_report", "checks", *names, "Succeeded", "Passed", WINDOW)
+    ui.asset("tiny/eval_report", "checks", f"Checks ({len(names)})", "Succeeded", "Passed", WINDOW)
+    assert [name for name in names if name not in ui.page.content()] == []
     ui.asset("tiny/eval_report", "overview", "night", "segmentation/mIoU")
 
 
