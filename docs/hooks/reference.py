@@ -16,16 +16,8 @@ WRITTEN = (
     ("eval_report.json", "every score, by split and slice", "trainer.contract.eval_report:EvalReport"),
     ("charts.json", "curves and matrices as figures", "trainer.contract.charts:Charts"),
     ("score.json", "a cross-validation's score", "trainer.contract.run_infos:CrossValidationResult"),
-    (
-        "reference_profile.json",
-        "the train split as the drift gate sees it",
-        "trainer.contract.reference_profile:ReferenceProfile",
-    ),
-    (
-        "sweep_summary.json",
-        "what the report of a sweep is made of",
-        "training_assets.sweeps.report.summary:SweepSummary",
-    ),
+    ("reference_profile.json", "the train split as the drift gate sees it", "trainer.contract.reference_profile:ReferenceProfile"),
+    ("sweep_summary.json", "what the report of a sweep is made of", "training_assets.sweeps.report.summary:SweepSummary"),
     ("images.json", "the images that were built", "training_assets.images:BuiltImages"),
 )
 BACKENDS = (

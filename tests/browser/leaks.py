@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-EMBEDDED = re.compile(rb"base64,([A-Za-z0-9+/=]{16,})")
+EMBEDDED = re.compile(rb"base64,([A-Za-z0-9+/]{16,})")
 SQLITE, ZIP, GZIP, PARQUET = b"SQLite format 3\0", b"PK\3\4", b"\x1f\x8b", b"PAR1"
 
 
@@ -70,5 +70,4 @@ def _inflated(content: bytes) -> bytes:
 def _embedded(content: bytes) -> Iterator[bytes]:
     """Pictures and other files inside a text."""
     for match in EMBEDDED.finditer(content):
-        encoded = match[1].rstrip(b"=")
-        yield base64.b64decode(encoded + b"=" * (-len(encoded) % 4))
+        yield base64.b64decode(match[1][: len(match[1]) // 4 * 4])
