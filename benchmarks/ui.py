@@ -1,7 +1,8 @@
 """How soon a person sees something useful: from ``make ui`` to the graph, and each page with years of work behind it.
 
-``start``: a process as ``make ui`` starts it, from its start to the graph in the browser. ``pages``: 520 windows, 1,000 slices and 300 trials a recipe, all made, in SQLite as ``make ui`` has it; from
-the click on a link to the content, in a warm server, by Chromium. Writes ``benchmarks/results/ui.json``.
+``start``: a process as ``make ui`` starts it, from its start to the graph in the browser. ``pages``: 520 windows, 1,000
+slices and 300 trials a recipe, all made, in SQLite as ``make ui`` has it; from the click on a link to the content, in a
+warm server, by Chromium. Writes ``benchmarks/results/ui.json``.
 """
 
 import contextlib
@@ -51,7 +52,7 @@ def plots(ui: DagsterUi) -> None:
 PAGES: dict[str, Look] = {
     "global graph": opened("/asset-groups", RECIPE, "fog_detection"),
     "group of a recipe": opened(f"/locations/ui_location.py/asset-groups/{RECIPE}/lineage", "checkpoint"),
-    "catalog": opened("/assets", RECIPE),
+    "catalog": opened("/assets", "fog_detection"),
     "checkpoint": tab(CHECKPOINT, "overview", "Latest materialization", "gpu_hours"),
     "checkpoint, partitions": tab(CHECKPOINT, "partitions", f"Materialized ({WINDOWS})"),
     "checkpoint, events": tab(CHECKPOINT, "events", "Materialization"),
