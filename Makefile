@@ -113,6 +113,7 @@ lint: setup
 bench: setup .venv-bench/installed
 	@$(BIN)/python benchmarks/code_location.py
 	@$(BIN)/python benchmarks/orchestration.py
+	@$(BIN)/python benchmarks/ui.py
 	@$(BIN)/python benchmarks/launch.py
 	@$(BIN)/python benchmarks/coco.py
 	@$(BENCH_BIN)/python benchmarks/loop.py

@@ -1,15 +1,12 @@
 """Dagster's web page as a person uses it: opening pages and clicking, by roles and texts that they read."""
 
-import contextlib
 import re
 from urllib.parse import quote
 
-from playwright.sync_api import Locator, Page, TimeoutError, expect
+from playwright.sync_api import Locator, Page, expect
 
 BROKEN = ("An unexpected error occurred", "Sorry, the page you requested", "A GraphQL error occurred", "PythonError")
 PATIENCE_MS = 20_000
-OFFERED_MS = 3_000
-"""How long something is waited for that may not be offered."""
 
 
 class DagsterUi:
@@ -69,8 +66,7 @@ class DagsterUi:
         chosen.press("Enter")
         self.remember()
         dialog.get_by_role("button", name=button).last.click()
-        told = [self.page.get_by_role(role, name="View", exact=True) for role in ("button", "link")]
-        told[0].or_(told[1]).first.click()
+        self.page.get_by_text("View", exact=True).click()
         self.page.wait_for_url("**/runs/**")
         return self.page.url.removeprefix(self.address)
 
@@ -79,9 +75,12 @@ class DagsterUi:
         self.asset(asset, "overview")
         self.page.get_by_role("button", name="Materialize").first.click()
         dialog = self.page.get_by_role("dialog").first
-        expect(dialog.get_by_text("Partition selection")).to_be_visible()
-        with contextlib.suppress(TimeoutError):  # only where there are some older than 90 days
-            dialog.get_by_role("button", name="Show all partitions").click(timeout=OFFERED_MS)
+        recent = dialog.get_by_role("button", name="Show all partitions")
+        everything = dialog.get_by_role("button", name="All time")
+        expect(recent.or_(everything).first).to_be_visible()
+        if recent.is_visible():  # some partitions are older than 90 days
+            recent.click()
+        expect(everything).to_be_visible()
         return dialog
 
     def ended(self, status: str, seconds: float) -> None:

@@ -67,8 +67,8 @@ def installed(
                 until(lambda: web.ask("{ version }"), 120)
                 yield Installation(root, f"http://127.0.0.1:{web.port}", graph)
             finally:
-                daemon.close()
-                web.close()
+                daemon.kill()
+                web.kill()
 
 
 def _write(root: Path, delivery: Path, recipe: Path, settings: Mapping[str, object]) -> None:

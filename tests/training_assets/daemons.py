@@ -60,11 +60,7 @@ class Daemon:
         self.process = _started(log, "python", "-c", faster + start, "run", "-w", str(workspace))
 
     def kill(self) -> None:
-        """As a power cut does, all at once."""
-        everything = [self.process, *self.process.children(recursive=True)]
-        for process in [one for one in everything if not launched(one)]:
-            process.kill()
-        self.process.wait()
+        _kill(self.process)
 
     def close(self) -> None:
         _close(self.process)
@@ -89,6 +85,9 @@ class WebServer:
         except OSError:
             return {}
 
+    def kill(self) -> None:
+        _kill(self.process)
+
     def close(self) -> None:
         _close(self.process)
 
@@ -97,6 +96,14 @@ def _started(log: Path | None, command: str, *arguments: str) -> psutil.Popen:
     executable = str(Path(sys.executable).with_name(command))
     with open(log or os.devnull, "ab") as output:
         return psutil.Popen([executable, *arguments], cwd=ROOT, start_new_session=True, stdout=output, stderr=output)
+
+
+def _kill(process: psutil.Popen) -> None:
+    """As a power cut does, all at once."""
+    everything = [process, *process.children(recursive=True)]
+    for one in [one for one in everything if not launched(one)]:
+        one.kill()
+    process.wait()
 
 
 def _close(process: psutil.Popen) -> None:
