@@ -53,7 +53,7 @@ def installed(
         for name in ("inbox", "store", "recipes", "pins", "logs"):
             (root / name).mkdir(parents=True)
             patch.setenv(f"TRAINING_ASSETS_{name.upper()}", str(root / name))
-        for name, value in {**environment, "DAGSTER_HOME": str(root / "home")}.items():
+        for name, value in {**environment, **_places(root)}.items():
             patch.setenv(name, value)
         _write(root, delivery, recipe, settings)
         with dg.DagsterInstance.from_config(str(root / "home")) as instance:
@@ -69,6 +69,11 @@ def installed(
             finally:
                 daemon.kill()
                 web.kill()
+
+
+def _places(root: Path) -> dict[str, str]:
+    # Dagster's commands do not look where they are started: the storage that settings name is among the tests.
+    return {"DAGSTER_HOME": str(root / "home"), "PYTHONPATH": str(ROOT)}
 
 
 def _write(root: Path, delivery: Path, recipe: Path, settings: Mapping[str, object]) -> None:
