@@ -14,7 +14,7 @@ export NO_MKDOCS_2_WARNING := 1
 # Compiled modules are kept, whatever the shell says: the installation leaves compiling to whoever imports first.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo demo-sweep ui screenshots docs docs-serve first-hour test test-fast coverage hooks lint bench bench-accuracy \
+.PHONY: setup demo demo-sweep ui docs docs-serve screenshots first-hour test test-fast coverage hooks lint bench bench-accuracy \
 	bench-camvid image test-image clean
 
 setup: .venv/installed .venv-dvc/installed .venv-emulators/installed .venv-sweeps/installed
@@ -75,17 +75,17 @@ demo-sweep: setup
 ui: setup
 	@$(BIN)/python -m training_assets ui
 
-# The documents' pictures of Dagster and of reports, of what `make demo` and `make demo-sweep` left: docs/screenshots.
-screenshots: setup
-	@$(BIN)/python -m tests.browser.screenshots
-
 # The documents as a site in var/site, which needs no server; or served, and built again when a page changes.
 docs: setup
-	@$(BIN)/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "var/site/index.html"
 
 docs-serve: setup
-	@$(BIN)/mkdocs serve
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+# The pictures in docs/screenshots, of what `make demo` and `make demo-sweep` left here.
+screenshots: setup
+	@$(BIN)/python -m tests.browser.screenshots
 
 # docs/first-hour.md in a fresh clone, step by step as it is written: about twenty minutes.
 first-hour: setup
@@ -113,11 +113,13 @@ lint: setup
 bench: setup .venv-bench/installed
 	@$(BIN)/python benchmarks/code_location.py
 	@$(BIN)/python benchmarks/orchestration.py
+	@$(BIN)/python benchmarks/ui.py
 	@$(BIN)/python benchmarks/launch.py
 	@$(BIN)/python benchmarks/coco.py
 	@$(BENCH_BIN)/python benchmarks/loop.py
 	@$(BIN)/python benchmarks/scaling.py
 	@$(BIN)/python benchmarks/checkpoint.py
+	@$(BIN)/python benchmarks/tracking.py
 	@$(BIN)/python benchmarks/kill.py
 	@PYTHONPATH=. $(BENCH_BIN)/python benchmarks/loader.py $(CAMVID)
 	@PYTHONPATH=. $(BENCH_BIN)/python benchmarks/search.py $(HPO)

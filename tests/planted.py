@@ -68,7 +68,10 @@ def found_below(roots: Iterable[Path]) -> dict[str, set[str]]:
 
 def contents(path: Path) -> Iterator[bytes]:
     """A file's bytes, and what is packed in them: the values of a database, members of a ZIP, gzip."""
-    raw = path.read_bytes()
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:  # whoever works there took it away since it was seen
+        return
     yield raw
     if raw.startswith(b"SQLite format 3\0"):
         yield from rows(path)

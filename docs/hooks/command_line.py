@@ -45,5 +45,11 @@ def _row(action: argparse.Action) -> tuple[str, str, str] | None:
     takes = "" if action.nargs == 0 else metavar or action.dest.upper()
     name = f"{', '.join(action.option_strings)} {takes}".strip() if action.option_strings else takes
     needed = action.required and bool(action.option_strings)
-    default = "required" if needed else "" if action.default in (None, [], False, argparse.SUPPRESS) else f"`{action.default}`"
+    default = (
+        "required"
+        if needed
+        else ""
+        if action.default in (None, [], False, argparse.SUPPRESS)
+        else f"`{action.default}`"
+    )
     return f"`{name}`", (action.help or "").replace("%(default)s", str(action.default)), default

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from texts import from_docstring, table
 from pydantic import BaseModel
+from texts import from_docstring, table
 
 Schema = Mapping[str, Any]
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
@@ -18,7 +18,9 @@ def described(model: type[BaseModel], level: int = 2) -> str:
     definitions = schema.get("$defs", {})
     known = {name: _inlined(one, definitions) for name, one in {model.__name__: schema, **definitions}.items()}
     names = list(dict.fromkeys(_met(model.__name__, known)))
-    return "\n".join(_section(name, known[name], level + (name != model.__name__)) for name in names if _has(known[name]))
+    return "\n".join(
+        _section(name, known[name], level + (name != model.__name__)) for name in names if _has(known[name])
+    )
 
 
 def _inlined(value: Any, definitions: Mapping[str, Schema]) -> Any:
@@ -65,7 +67,9 @@ def _section(name: str, schema: Schema, level: int) -> str:
         for field, value in schema["properties"].items()
     ]
     heading = f"{'#' * level} {name}"
-    return f"{heading}\n\n{from_docstring(schema.get('description'))}\n\n{table(('field', 'value', 'default', ''), rows)}"
+    return (
+        f"{heading}\n\n{from_docstring(schema.get('description'))}\n\n{table(('field', 'value', 'default', ''), rows)}"
+    )
 
 
 def _default(schema: Schema, required: bool) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 
 from texts import from_docstring, table
 
-
 DATA = re.compile(r" *[$][(]([A-Z]+)[)]")
 
 
@@ -90,7 +89,9 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure("regret of random search", "lcbench/random/regret"),
         Figure("regret of Optuna's random with ASHA", "lcbench/optuna_random_asha/regret"),
         Figure("1,000 trials of 50 epochs", "controller_1000x50_s", 60, unit="s"),
-        Figure("feasible trials under constraints", "constraints/ours_feasible", "constraints/optuna_tpe_feasible", "≥"),
+        Figure(
+            "feasible trials under constraints", "constraints/ours_feasible", "constraints/optuna_tpe_feasible", "≥"
+        ),
         Figure("PBT's toy, of 1.2", "pbt_toy/least", 1.19, "≥"),
     ),
     "sweep_overhead": (
@@ -102,7 +103,9 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
 
 
 def benchmark_tables(root: Path) -> str:
-    results = {path.stem: json.loads(path.read_text()) for path in sorted((root / "benchmarks" / "results").glob("*.json"))}
+    results = {
+        path.stem: json.loads(path.read_text()) for path in sorted((root / "benchmarks" / "results").glob("*.json"))
+    }
     names = [*(name for name in FIGURES if name in results), *(name for name in results if name not in FIGURES)]
     return "\n".join(_section(root, name, results[name]) for name in names)
 
@@ -122,7 +125,12 @@ def _row(figure: Figure, result: Mapping[str, Any]) -> tuple[str, str, str, str]
         return figure.what, "", _text(value, figure.unit), ""
     met = {"≤": value <= asked, "≥": value >= asked, "=": value == asked}[figure.relation]
     relation = "" if figure.relation == "=" else figure.relation
-    return figure.what, f"{relation} {_text(asked, figure.unit)}", _text(value, figure.unit), "met" if met else "**missed**"
+    return (
+        figure.what,
+        f"{relation} {_text(asked, figure.unit)}",
+        _text(value, figure.unit),
+        "met" if met else "**missed**",
+    )
 
 
 def _at(result: Any, place: str) -> Any:

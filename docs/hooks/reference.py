@@ -16,8 +16,16 @@ WRITTEN = (
     ("eval_report.json", "every score, by split and slice", "trainer.contract.eval_report:EvalReport"),
     ("charts.json", "curves and matrices as figures", "trainer.contract.charts:Charts"),
     ("score.json", "a cross-validation's score", "trainer.contract.run_infos:CrossValidationResult"),
-    ("reference_profile.json", "the train split as the drift gate sees it", "trainer.contract.reference_profile:ReferenceProfile"),
-    ("sweep_summary.json", "what the report of a sweep is made of", "training_assets.sweeps.report.summary:SweepSummary"),
+    (
+        "reference_profile.json",
+        "the train split as the drift gate sees it",
+        "trainer.contract.reference_profile:ReferenceProfile",
+    ),
+    (
+        "sweep_summary.json",
+        "what the report of a sweep is made of",
+        "training_assets.sweeps.report.summary:SweepSummary",
+    ),
     ("images.json", "the images that were built", "training_assets.images:BuiltImages"),
 )
 BACKENDS = (
@@ -64,8 +72,8 @@ Written from the code when these pages are built, so it is what this version doe
 def _recipe() -> str:
     return f"""# Recipe
 
-A recipe is one file, `recipes/NAME.yaml`; `NAME` is its `name`. Any field can be given otherwise without editing the file,
-the later one wins:
+A recipe is one file, `recipes/NAME.yaml`; `NAME` is its `name`. Any field can be given otherwise without editing the
+file, the later one wins:
 
 1. in the environment: `TRAIN__OPTIM__LR=1e-3`, levels parted by two underscores;
 2. on the command line: `--set optim.lr=1e-3`.
@@ -76,8 +84,8 @@ the later one wins:
 def _manifest() -> str:
     return f"""# Manifest row
 
-A delivery has `golden_train.manifest`, `golden_val.manifest` and `golden_test.manifest`: JSON Lines, one sample a row, paths
-relative to the manifest.
+A delivery has `golden_train.manifest`, `golden_val.manifest` and `golden_test.manifest`: JSON Lines, one sample a row,
+paths relative to the manifest.
 
 {_of("trainer.contract.manifest:Row")}"""
 
@@ -95,8 +103,8 @@ def _profile() -> str:
     backends = (f"## `backend` of {name}\n\n{_of(place, 3)}" for name, place in BACKENDS)
     head = f"""# Profile
 
-A profile is `training_assets/profiles/NAME.yaml`; `TRAINING_ASSETS_PROFILE` chooses it, by default `local`. `${{NAME:-default}}`
-takes a variable of the environment whose name begins with `TRAINING_ASSETS_`.
+A profile is `training_assets/profiles/NAME.yaml`; `TRAINING_ASSETS_PROFILE` chooses it, by default `local`.
+`${{NAME:-default}}` takes a variable of the environment whose name begins with `TRAINING_ASSETS_`.
 
 {_of("training_assets.profiles:Profile")}"""
     return "\n".join([head, *backends])

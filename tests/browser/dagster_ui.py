@@ -1,5 +1,6 @@
 """Dagster's web page as a person uses it: opening pages and clicking, by roles and texts that they read."""
 
+import re
 from urllib.parse import quote
 
 from playwright.sync_api import Locator, Page, expect
@@ -19,12 +20,12 @@ class DagsterUi:
         page.set_default_timeout(PATIENCE_MS)
         expect.set_options(timeout=PATIENCE_MS)
 
-    def open(self, path: str, *said: str) -> None:
+    def open(self, path: str, *said: str | re.Pattern[str]) -> None:
         """Go to ``path`` and wait until each text of ``said`` is on the page."""
         self.page.goto(f"{self.address}{path}", wait_until="commit")
         self.wait_for(*said)
 
-    def wait_for(self, *said: str) -> None:
+    def wait_for(self, *said: str | re.Pattern[str]) -> None:
         for text in said:
             expect(self.page.get_by_text(text).first).to_be_visible()
         self.remember()
@@ -39,7 +40,7 @@ class DagsterUi:
         self.seen.append(shown)
         assert not [flaw for flaw in BROKEN if flaw in shown]
 
-    def asset(self, key: str, view: str, *said: str) -> None:
+    def asset(self, key: str, view: str, *said: str | re.Pattern[str]) -> None:
         """A tab of an asset's page: overview, partitions, events, checks, lineage."""
         self.open(f"/assets/{quote(key)}?view={view}", *said)
 
@@ -83,6 +84,6 @@ class DagsterUi:
         return dialog
 
     def ended(self, status: str, seconds: float) -> None:
-        """Wait on the page of a run or a backfill until its status is ``status``."""
+        """Wait on the page of a run or a backfill until it says ``status``."""
         expect(self.page.get_by_text(status, exact=True).first).to_be_visible(timeout=1000 * seconds)
         self.remember()

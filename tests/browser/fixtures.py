@@ -9,6 +9,8 @@ from playwright.sync_api import Browser, Page
 
 from tests.browser.chromium import EXECUTABLE, Heard, chromium
 
+Scheme = Literal["light", "dark"]
+OpenFile = Callable[[Path, Scheme], tuple[Page, Heard]]
 SCREENSHOTS = Path(__file__).parents[2] / "var" / "screenshots"
 VIEW = {"width": 1440, "height": 900}
 
@@ -23,13 +25,11 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_file(
-    browser: Browser, request: pytest.FixtureRequest
-) -> Iterator[Callable[[Path, Literal["light", "dark"]], tuple[Page, Heard]]]:
+def open_file(browser: Browser, request: pytest.FixtureRequest) -> Iterator[OpenFile]:
     """Opens an HTML file in light or dark, and keeps a picture of each."""
     pages: list[tuple[str, Page]] = []
 
-    def opened(path: Path, scheme: Literal["light", "dark"]) -> tuple[Page, Heard]:
+    def opened(path: Path, scheme: Scheme) -> tuple[Page, Heard]:
         heard = Heard(path.as_uri())
         page = heard.listen(browser.new_page(color_scheme=scheme, viewport=VIEW))
         pages.append((scheme, page))

@@ -1,118 +1,124 @@
-"""``make screenshots``: the documents' pictures, of what ``make demo`` and ``make demo-sweep`` left in the storage.
+"""``make screenshots``: the pictures of the documents, taken of what the demo left in this environment's store.
 
-Nothing is started but the web server. What the storage does not have is left out, and said.
+They show ``make demo``, and what ``make demo-sweep`` made where it was run.
 """
 
-import sys
-from collections.abc import Callable, Iterator
+import contextlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
+from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from tests.browser.chromium import chromium
 from tests.browser.dagster_ui import DagsterUi
 from tests.training_assets.daemons import ROOT, WebServer, until
 from training_assets.dashboard import DASHBOARD_FILE
-from training_assets.home import instance
+from training_assets.home import prepare_home
+from training_assets.places import Places
 from training_assets.profiles import load_profile
+from training_assets.records import Evaluation
+from training_assets.stores.record_store import RecordStore
+from training_assets.summary import RecipeSummary, summary
+from training_assets.sweeps.place import all_sweeps
+from training_assets.sweeps.report import PAGE_FILE
 
 OUT = ROOT / "docs" / "screenshots"
-VIEW = {"width": 1280, "height": 800}
-WIDE = {"width": 1920, "height": 1080}
-LIMIT = 200_000
+VIEW = {"width": 1440, "height": 900}
+TALL = {"width": 1440, "height": 1500}
+COLOURS = 128
+SETTLED_MS = 1500
+"""What is drawn after its texts are there: plots and the graph's lines."""
 
 
-def main() -> int:
-    OUT.mkdir(parents=True, exist_ok=True)
-    with instance() as storage:
-        recipe = recipe_of(storage)
-        backfills = storage.get_backfills(limit=1)
-    if recipe is None:
-        print("there is no checkpoint in the storage: make demo", file=sys.stderr)
-        return 1
-    web = WebServer(ROOT / "workspace.yaml")
-    try:
-        until(lambda: web.ask("{ version }"), 120)
-        with chromium() as browser:
-            of_dagster(browser, f"http://127.0.0.1:{web.port}", recipe, backfills[0].backfill_id if backfills else None)
-            of_reports(browser, load_profile().store)
-    finally:
-        web.close()
-    return 0
+@dataclass(frozen=True)
+class Shooting:
+    browser: Browser
+    address: str
+    recipe: str
+    window: str
 
-
-def recipe_of(storage: dg.DagsterInstance) -> str | None:
-    """The recipe that was trained last."""
-    found = [key for key in storage.all_asset_keys() if key.path[-1] == "checkpoint"]
-    made = {key.path[0]: storage.get_latest_materialization_event(key) for key in found}
-    trained = {name: event.timestamp for name, event in made.items() if event is not None}
-    return max(trained, key=lambda name: trained[name]) if trained else None
-
-
-def of_dagster(browser: Browser, address: str, recipe: str, backfill: str | None) -> None:
-    def tab(name: str, look: Callable[[DagsterUi], object], view: dict[str, int] = VIEW) -> None:
-        page = browser.new_page(viewport=view)  # type: ignore[arg-type]
-        look(DagsterUi(page, address, []))
-        page.wait_for_timeout(2500)  # statuses and plots come by and by
-        keep(page, name)
+    @contextlib.contextmanager
+    def page(self, size: dict[str, int] = VIEW) -> Iterator[DagsterUi]:
+        page = self.browser.new_page(viewport={"width": size["width"], "height": size["height"]})
+        yield DagsterUi(page, self.address, [])
         page.close()
 
-    def metadata(asset: str, *keys: str) -> Callable[[DagsterUi], None]:
-        def look(ui: DagsterUi) -> None:
-            ui.asset(asset, "overview", "Metadata")
-            for key in keys:
-                row = ui.page.get_by_role("row").filter(has=ui.page.get_by_text(key, exact=True)).first
-                row.evaluate("row => row.scrollIntoView({block: 'start'})")
-
-        return look
-
-    def plots(ui: DagsterUi) -> None:
-        ui.asset(f"{recipe}/eval_report", "overview", "Metadata")
-        ui.page.get_by_role("button", name="Plots").click()
-
-    tab("graph", lambda ui: ui.graph(["dataset"]), WIDE)
-    tab("checkpoint", metadata(f"{recipe}/checkpoint", "curve"))
-    tab("eval_report", metadata(f"{recipe}/eval_report", "slices"))
-    tab("checks", lambda ui: ui.asset(f"{recipe}/eval_report", "checks", "Succeeded"))
-    tab("plots", plots)
-    tab("partitions", lambda ui: ui.asset("staged_shards", "partitions", "Materialized"))
-    if backfill is None:
-        print("no backfill in the storage: its picture is left out (start one in `make ui`)")
-    else:
-        tab("backfill", lambda ui: ui.open(f"/runs/b/{backfill}", "Partition selection"))
+    def asset(self, name: str) -> str:
+        return f"{self.recipe}/{name}"
 
 
-def of_reports(browser: Browser, store: Path) -> None:
-    for name, file in (("dashboard", DASHBOARD_FILE), ("sweep_report", "sweep_report.html")):
-        path = newest(store.rglob(file))
-        if path is None:
-            print(f"no {file} in the store: its picture is left out")
-            continue
-        page = browser.new_page(viewport=VIEW)  # type: ignore[arg-type]
-        page.goto(path.as_uri())
-        keep(page, name)
-        page.close()
+def main() -> None:
+    OUT.mkdir(exist_ok=True)
+    made = summary().document["recipes"]
+    if not made:
+        raise SystemExit("nothing has been made yet: make demo")
+    one: RecipeSummary = made[0]
+    with _web_server() as address, chromium() as browser:
+        _of_dagster(Shooting(browser, address, one.recipe, one.window))
+        _of_dashboards(browser, one)
 
 
-def newest(paths: Iterator[Path]) -> Path | None:
-    return max(paths, key=lambda path: path.stat().st_mtime, default=None)
+def _of_dagster(at: Shooting) -> None:
+    with at.page() as ui:
+        ui.open("/asset-groups", "dataset", at.recipe, "sweeps")
+        keep(ui.page, "groups")
+    with at.page() as ui:
+        ui.open(f"/locations/training_assets/asset-groups/{at.recipe}/lineage", "registry_entry", "slice_eval")
+        keep(ui.page, "recipe")
+    with at.page(TALL) as ui:
+        ui.asset(at.asset("checkpoint"), "overview", "loss_curve", "bottleneck")
+        keep(ui.page, "checkpoint")
+    with at.page() as ui:
+        ui.asset(at.asset("eval_report"), "checks", "Passed")
+        ui.page.get_by_text("targets_met_on_every_slice").first.click()
+        keep(ui.page, "checks")
+    with at.page(TALL) as ui:
+        ui.asset(at.asset("eval_report"), "overview", "mAP")
+        keep(ui.page, "eval_report")
+    with at.page(TALL) as ui:
+        ui.asset(at.asset("registry_entry"), "overview", "lineage")
+        keep(ui.page, "registry_entry")
+
+
+def _of_dashboards(browser: Browser, one: RecipeSummary) -> None:
+    places = Places(load_profile().store)
+    evaluation = RecordStore(places).read(dg.AssetKey([one.recipe, "eval_report"]), one.window, Evaluation)
+    _of_file(browser, places.absolute(evaluation.directory) / DASHBOARD_FILE, "dashboard")
+    for sweep in all_sweeps(places):
+        report = sweep.report / PAGE_FILE
+        if report.is_file():
+            _of_file(browser, report, "sweep_report")
+
+
+def _of_file(browser: Browser, path: Path, name: str) -> None:
+    page = browser.new_page(viewport={"width": VIEW["width"], "height": VIEW["height"]}, color_scheme="light")
+    page.goto(path.as_uri())
+    keep(page, name)
+    page.close()
 
 
 def keep(page: Page, name: str) -> None:
-    """The picture of what ``page`` shows, made smaller until it is below the limit."""
-    import cv2
-    import numpy as np
+    """What ``page`` shows, with few colours: half the bytes."""
+    page.wait_for_timeout(SETTLED_MS)
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(COLOURS)
+    picture.save(OUT / f"{name}.png", optimize=True)
+    print(f"{OUT / name}.png: {(OUT / f'{name}.png').stat().st_size:,} bytes")
 
-    picture = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_COLOR)
-    while True:
-        encoded = cv2.imencode(".png", picture, (cv2.IMWRITE_PNG_COMPRESSION, 9))[1].tobytes()
-        if len(encoded) < LIMIT:
-            break
-        picture = cv2.resize(picture, None, fx=0.9, fy=0.9, interpolation=cv2.INTER_AREA)
-    (OUT / f"{name}.png").write_bytes(encoded)
-    print(f"docs/screenshots/{name}.png  {len(encoded) // 1000} kB")
+
+@contextlib.contextmanager
+def _web_server() -> Iterator[str]:
+    prepare_home()
+    server = WebServer(ROOT / "workspace.yaml")
+    try:
+        until(lambda: server.ask("{ version }"), 120)
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        server.close()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -4,9 +4,10 @@ They share one installation whose environment and configuration hold secrets; th
 the others saw and left.
 """
 
+import re
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
+from urllib.parse import quote
 
 import dagster as dg
 import pytest
@@ -16,25 +17,19 @@ from tests.browser.chromium import Heard
 from tests.browser.dagster_ui import DagsterUi
 from tests.browser.fixtures import VIEW, keep_picture
 from tests.browser.installation import BEFORE, EMPTY, WINDOW, Installation, installed
-from tests.browser.leaks import below, leaks, texts
+from tests.planted import ENVIRONMENT, SECRETS, contents, found_below, found_in_value
 from training_assets.records import Checkpoint, ShardList
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(300)]
 
+BESIDES = {"SLACK_TOKEN", "TORCH_HUB_TOKEN", "TRAINING_ASSETS_PASSWORD"}
+"""Variables with a secret whose names begin as those that trainings inherit, or sound like one."""
 PLANTED = {
-    "AWS_ACCESS_KEY_ID": "{}",
-    "AWS_SECRET_ACCESS_KEY": "{}",
-    "AWS_SESSION_TOKEN": "{}",
-    "AWS_ENDPOINT_URL_S3": "http://user:{}@127.0.0.1:9",
-    "DAGSTER_PG_PASSWORD": "{}",
-    "HTTPS_PROXY": "http://user:{}@127.0.0.1:9",
-    "SLACK_TOKEN": "{}",
-    "TORCH_HUB_TOKEN": "{}",
-    "TRAINING_ASSETS_PASSWORD": "{}",
-    "WANDB_API_KEY": "{}",
+    **ENVIRONMENT,
+    **dict.fromkeys(BESIDES, SECRETS["TRAINING_ALERTS_TOKEN"]),
+    "AWS_ENDPOINT_URL_S3": f"http://user:{quote(SECRETS['AWS_SECRET_ACCESS_KEY'], '')}@127.0.0.1:9",
+    "HTTPS_PROXY": f"http://user:{quote(SECRETS['DAGSTER_POSTGRES_PASSWORD'], '')}@127.0.0.1:9",
 }
-"""Variables of the environment; the braces are the secret."""
-SECRETS = {name: sha256(name.encode()).hexdigest()[:40] for name in PLANTED}
 GUARDED = {"module": "tests.browser.storage", "class": "GuardedStorage"}
 """A storage with a password, which ``dagster.yaml`` takes from the environment."""
 
@@ -42,10 +37,9 @@ GUARDED = {"module": "tests.browser.storage", "class": "GuardedStorage"}
 @pytest.fixture(scope="module")
 def place(delivery: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     root = tmp_path_factory.mktemp("place")
-    environment = {name: text.format(SECRETS[name]) for name, text in PLANTED.items()}
-    password = {"base_dir": str(root / "home" / "storage"), "password": {"env": "DAGSTER_PG_PASSWORD"}}
+    password = {"base_dir": str(root / "home" / "storage"), "password": {"env": "DAGSTER_POSTGRES_PASSWORD"}}
     storage = {"storage": {"custom": {**GUARDED, "config": password}}}
-    with installed(root, delivery, recipe, environment, storage) as place:
+    with installed(root, delivery, recipe, PLANTED, storage) as place:
         yield place
 
 
@@ -114,14 +108,18 @@ def test_the_gates_of_a_model_are_told_with_their_tables(ui: DagsterUi, place: I
     graph = place.graph.defs.resolve_asset_graph()
     names = [key.name for key in graph.asset_check_keys if key.asset_key == dg.AssetKey(["tiny", "eval_report"])]
     assert len(names) > 2
-    ui.asset("tiny/eval_report", "checks", f"Checks ({len(names)})", "Succeeded", "Passed", WINDOW)
-    assert [name for name in names if name not in ui.page.content()] == []
+    ui.asset("tiny/eval_report", "checks", *map(shortened, names), "Succeeded", "Passed", WINDOW)
     ui.asset("tiny/eval_report", "overview", "night", "segmentation/mIoU")
+
+
+def shortened(name: str) -> re.Pattern[str]:
+    """``name``, of which the page may leave out the middle."""
+    return re.compile(f"^({re.escape(name)}|{re.escape(name[:8])}.*….*{re.escape(name[-8:])})$")
 
 
 def test_a_backfill_of_three_windows_is_started_by_clicking_and_finishes(ui: DagsterUi, place: Installation) -> None:
     path = ui.launch("staged_shards", f"[{EMPTY}...{WINDOW}]", "Launch backfill")
-    ui.ended("100% completed", 90)
+    ui.ended("100% completed", 120)
     backfill = path.rpartition("/")[2]
     tags = {"dagster/backfill": backfill}
     (run,) = place.graph.instance.get_runs(dg.RunsFilter(tags=tags))
@@ -138,7 +136,7 @@ PAGES = {
     "/jobs": "tiny_job",
     "/automation": "delivery_sensor",
     "/deployment/daemons": "Running",
-    "/deployment/config": "WatchedRunLauncher",
+    "/deployment/config": "PrioritizedRunCoordinator",
     "/locations/training_assets/jobs/tiny_job": "checkpoint",
 }
 
@@ -157,17 +155,13 @@ def test_nothing_that_is_shown_told_or_left_behind_has_a_secret(
         ui.remember()
     ui.page.get_by_role("button", name="View tags and config").click()
     ui.remember()
-    places = {
-        "page": list(texts("page", shown)),
-        "answer": list(texts("answer", heard.answers)),
-        "store": list(below(place.store)),
-        "home": list(below(place.home)),
-        "log": list(below(place.logs)),
-    }
-    everywhere = [one for contents in places.values() for one in contents]
-    assert leaks(SECRETS, everywhere) == []
-    public = {"run": place.graph.record("tiny/checkpoint", Checkpoint, WINDOW).run_id}
-    assert {name for name, contents in places.items() if leaks(public, contents)} == set(places), "all is looked at"
+    assert not found_in_value([*shown, *heard.answers])
+    assert found_below([place.store, place.home, place.logs]) == {}
+    public = place.graph.record("tiny/checkpoint", Checkpoint, WINDOW).run_id
+    assert all(any(public in text for text in texts) for texts in (shown, heard.answers)), "all is looked at"
+    for root in (place.store, place.home, place.logs):
+        files = [path for path in root.rglob("*") if path.is_file()]
+        assert any(public.encode() in content for path in files for content in contents(path)), "all is looked at"
 
 
 def test_no_page_asked_another_host_or_had_an_error(ui: DagsterUi, heard: Heard) -> None:

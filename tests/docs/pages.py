@@ -1,7 +1,7 @@
 """What the documents ask of a reader: their blocks, commands and files, taken from the pages themselves."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,15 +54,14 @@ def commands(page: Path) -> list[Command]:
     return [Command(page, block.line, text) for block in blocks(page) for text in block.commands]
 
 
+def titles() -> set[str]:
+    """The files that a reader saves from a page."""
+    return {block.title for page in pages() for block in blocks(page) if block.title}
+
+
 def is_setting(command: str) -> bool:
     """Whether it only sets variables, for the commands after it."""
-    return bool(re.fullmatch(r"(export )?[A-Z_]+=(\$\(.*\)|\S*)", command))
-
-
-def substituted(text: str, places: Mapping[str, str]) -> str:
-    for name, value in places.items():
-        text = text.replace(name, value)
-    return text
+    return bool(re.fullmatch(r"(export )?[A-Z_]+=\S*?(\$\(.*\)\S*)?", command))
 
 
 def _block(page: Path, content: str, match: re.Match[str]) -> Block:

@@ -20,7 +20,7 @@ PATIENCE_S = 120.0
 class Workspace:
     """The clone at ``root``.
 
-    ``environment`` is added to each command's, ``settings`` are shell lines that go before it; ``took`` has the seconds.
+    ``environment`` is added to each command's, ``settings`` are shell lines that go before it, ``took`` has seconds.
     """
 
     root: Path

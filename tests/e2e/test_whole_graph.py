@@ -107,7 +107,8 @@ def settings(recipe: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def first(installation: Installation, dark_delivery: Path, recipe: Path) -> str:
-    return installation.demo(dark_delivery, "tiny", **settings(recipe))
+    """Tracked as by default: W&B's offline files are among what must show no secret."""
+    return installation.demo(dark_delivery, "tiny", **settings(recipe), WANDB_MODE="offline")
 
 
 def test_a_delivery_becomes_a_registered_model_with_all_its_files(installation, first):
@@ -231,6 +232,7 @@ def test_nothing_that_was_written_or_said_shows_a_secret(installation, first):
     assert not [said for said in installation.said if found_in_value(said)]
     places = {path.name for path in installation.root.iterdir()}
     assert {"store", "dagster_home", "inbox"} <= places
+    assert list(installation.root.rglob("offline-run-*/*.wandb"))
     assert found_below([installation.root]) == {}
 
 

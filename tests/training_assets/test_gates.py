@@ -135,6 +135,14 @@ def test_a_slice_with_too_few_samples_neither_passes_nor_fails() -> None:
     assert not judged.passed
 
 
+def test_a_slices_target_of_a_task_that_the_recipe_does_not_have_is_asked_of_others() -> None:
+    asked = slices(targets={"weather/accuracy": 0.5, AP: 0.5})
+    result = gates.targets_met(report({}, {AP: 0.6}), asked, config())
+    other, own = result.rows
+    assert (other.passed, other.verdict) == (None, "not asked: tiny has no task weather")
+    assert (own.passed, result.passed) == (True, True)
+
+
 def test_an_undefined_metric_of_a_slice_without_samples_is_undecided_not_failed() -> None:
     result = gates.targets_met(report({}, {AP: None}, samples=0), slices(targets={AP: 0.5}), config())
     assert only(result).verdict == "too few samples (0 of 10)"

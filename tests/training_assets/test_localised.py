@@ -85,6 +85,7 @@ def test_a_bad_line_is_left_to_the_check_of_the_delivery(remote: Path, tmp_path:
         read_delivery(whole)
 
 
+@pytest.mark.slow
 def test_deliver_fetches_what_is_in_s3_and_leaves_no_copy(
     remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

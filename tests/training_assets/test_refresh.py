@@ -77,6 +77,7 @@ def test_another_slices_file_is_judged_anew_but_not_trained_anew(demo: Demo) -> 
     assert len(demo.graph.trainer.commands("train")) == 1
 
 
+@pytest.mark.slow
 def test_a_row_that_is_taken_away_is_trained_anew(demo: Demo) -> None:
     demo.graph.edit("golden_train.manifest", lambda text: "".join(text.splitlines(keepends=True)[:-1]))
     made = demo.run()

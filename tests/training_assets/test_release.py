@@ -246,6 +246,7 @@ def archived(make_graph: Any) -> Iterator[Release]:
         yield Release(graph, graph.run(*CHAIN, window=WINDOWS[1]))
 
 
+@pytest.mark.slow
 def test_an_archive_in_s3_holds_the_registry_and_the_models_and_the_store_neither(archived: Release) -> None:
     assert archived.result.success
     store, registry = archived.graph.profile.store, archived.registry

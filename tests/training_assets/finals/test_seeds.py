@@ -17,6 +17,7 @@ def lucky_under_42(config: TrainConfig) -> dict[str, float]:
     return {IOU: 0.5 + config.optim.lr - (0.05 if lucky else 0.0) + 0.001 * (config.seed % 7), AP: 0.6}
 
 
+@pytest.mark.slow
 def test_the_one_that_is_best_over_seeds_wins(swept: Any) -> None:
     swept.trainer.worth = lucky_under_42
     swept.started(ASKED).tried(RATES)

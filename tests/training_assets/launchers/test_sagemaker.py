@@ -13,7 +13,7 @@ from training_assets.launchers.sagemaker.job import job_name
 
 WHY_NOT = why_not()
 needs_hosts = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
-QUICK = {"crash", "cancel_during_training", "lost_answers", "quota", "stopped_by_somebody"}
+QUICK = {"crash", "cancel_during_training", "lost_answers", "stopped_by_somebody"}
 
 
 @pytest.fixture

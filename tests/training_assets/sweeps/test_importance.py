@@ -87,6 +87,7 @@ def test_fanova_is_what_optuna_says_of_the_same_trials() -> None:
     assert found == pytest.approx(asked, abs=0.02)
 
 
+@pytest.mark.slow
 def test_fanova_shares_the_variance_over_the_declared_distributions() -> None:
     """Of 3·u + v over the unit square the variances are 9/12 and 1/12; u is the coordinate of a log range."""
     square = (Parameter("u", LogUniform(1e-6, 1.0)), Parameter("v", Uniform(0.0, 1.0)))
