@@ -52,10 +52,10 @@ def plots(ui: DagsterUi) -> None:
 PAGES: dict[str, Look] = {
     "global graph": opened("/asset-groups", RECIPE, "fog_detection"),
     "group of a recipe": opened(f"/locations/ui_location.py/asset-groups/{RECIPE}/lineage", "checkpoint"),
-    "catalog": opened("/assets", "fog_detection"),
+    "catalog": opened("/assets", "520 partitions"),
     "checkpoint": tab(CHECKPOINT, "overview", "Latest materialization", "gpu_hours"),
     "checkpoint, partitions": tab(CHECKPOINT, "partitions", f"Materialized ({WINDOWS})"),
-    "checkpoint, events": tab(CHECKPOINT, "events", "Materialization"),
+    "checkpoint, events": tab(CHECKPOINT, "events", "materialized"),
     "checkpoint, plots": plots,
     "checkpoint, checks": tab(CHECKPOINT, "checks", "Succeeded"),
     "eval_report, checks": tab(f"{RECIPE}/eval_report", "checks", "Succeeded"),
