@@ -66,7 +66,7 @@ PAGES: dict[str, Look] = {
     "staged_shards": tab("staged_shards", "overview", "Latest materialization", "gpu_hours"),
     "staged_shards, partitions": tab("staged_shards", "partitions", f"Materialized ({WINDOWS})"),
     "runs": opened("/runs", f"{RECIPE}_job"),
-    "backfills": opened("/runs?view=backfills", "No backfills"),
+    "backfills": opened("/runs?view=backfills", "No runs found"),
     "automation": opened("/automation", "delivery_sensor"),
     "launch dialog, windows": lambda ui: ui.launch_dialog(CHECKPOINT),
 }
