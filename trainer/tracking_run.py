@@ -202,7 +202,7 @@ class WandbRun:
 
         known = {name: value for name, value in facts.items() if value is not None}
         artifact = wandb.Artifact(plain(name), type=kind, metadata=known)
-        with artifact.new_file("facts.json", mode="w") as stream:
+        with artifact.new_file("lineage.json", mode="w") as stream:
             json.dump(known, stream, indent=2, sort_keys=True)
         for file, path in files.items():
             if path.exists():

@@ -79,7 +79,9 @@ def whole(recipe: Path, delivery: Path, tmp_path_factory: pytest.TempPathFactory
     """A training as the asset graph starts it, its evaluation, an export and its card; secrets were all around."""
     run_dir = tmp_path_factory.mktemp("whole") / "run"
     with environment(WANDB_MODE=None, **ENVIRONMENT):
-        write_json(run_dir / "provenance.json", PROVENANCE)
+        pinned = run_dir.parent / "dataset"
+        write_json(pinned / "facts.json", {})  # as a dataset version has it
+        write_json(run_dir / "provenance.json", {**PROVENANCE, "directory": str(pinned)})
         names = {"name": "tune1-cv0-run-f0s42", "group": "tune1", "job_type": "tune1-cv0"}
         config = config_of(recipe, "tracking.system_seconds=0.1")
         result = train(config, delivery, run_dir, RUN_ID, tracked=names)

@@ -32,7 +32,8 @@ def train(arguments: argparse.Namespace) -> Answer:
         config = read_config(arguments.config, arguments.set)
         forks = forks_of(config.launch)
     code = forked(forks, lambda: _rank_of(arguments, config)) if forks > 1 else _train_here(arguments, config)
-    return Answer(_document(arguments.run_dir, code), code=code)
+    # The leader writes the result, maybe after the others have ended.
+    return Answer(_document(arguments.run_dir, code) if _leads() else None, code=code)
 
 
 def _document(run_dir: Path, code: int) -> object:

@@ -72,11 +72,16 @@ def _outcome(program: Program, arguments: argparse.Namespace) -> Answer:
     except BrokenPipeError:
         raise
     except Exception as error:
-        return _refused(program, program.refusal(error) or _fault(error))
+        known = program.refusal(error)
+        return _refused(program, known) if known else _fault(error)
 
 
-def _fault(error: Exception) -> Refusal:
-    return Refusal(FAILED, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)).rstrip())
+def _fault(error: Exception) -> Answer:
+    """Every rank says its own, which may be the cause of all others."""
+    text = "".join(traceback.format_exception(error)).rstrip()
+    refusal = Refusal(FAILED, f"{type(error).__name__}: {error}", text)
+    show_refusal(refusal)
+    return Answer(refusal.document, code=refusal.code)
 
 
 def _refused(program: Program, refusal: Refusal) -> Answer:

@@ -105,6 +105,16 @@ def test_a_fault_of_the_program_ends_with_1_and_its_traceback_on_standard_error(
     assert "Traceback" in done.stderr
 
 
+def test_a_rank_that_does_not_lead_says_its_own_fault_but_not_what_is_wrong_with_the_input(piped, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = piped("-m", "trainer", "scenes", "--out", str(tmp_path / "file" / "below"), RANK="1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    absent = ("best.pt", "--data", str(tmp_path), "--out", str(tmp_path / "out"))
+    refused = piped("-m", "trainer", "evaluate", *absent, RANK="1")
+    assert (refused.returncode, refused.stderr) == (2, "")
+
+
 def test_ctrl_c_ends_with_130_and_no_traceback(environment, tmp_path):
     command = [sys.executable, "-m", "trainer", "scenes", "--out", str(tmp_path / "scenes"), "--json"]
     process = subprocess.Popen(
