@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -21,6 +20,7 @@ from trainer.engine.callbacks.stopping import Stopping
 from trainer.engine.loop import Callback, Trainer
 from trainer.engine.parallel import Ranks
 from trainer.models.state import load
+from trainer.reporting import Console
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 SHORT = ("training.epochs=2", "data.workers=0", "data.batch_size=16", "optim.warmup_steps=2")
@@ -142,9 +142,12 @@ def test_a_warm_start_takes_over_what_fits_and_says_what_does_not(undisturbed, r
 def test_what_a_warm_start_left_out_is_told(undisturbed, recipe, data, tmp_path):
     config = read_config(recipe, [*SHORT, "training.epochs=1", "tasks.detection.classes=[car, truck]"], environment={})
     said: list[str] = []
-    reporter = SimpleNamespace(info=said.append, line=said.append)
+
+    class Heard(Console):
+        info = line = staticmethod(said.append)
+
     best = undisturbed("plain").run_dir / "best.pt"
-    trainer = Trainer(config, data, tmp_path / "warm", "abcd1234", ALONE, [Progress(reporter)], best)
+    trainer = Trainer(config, data, tmp_path / "warm", "abcd1234", ALONE, [Progress(Heard())], best)
     trainer.fit()
     (line,) = [line for line in said if line.startswith("warm start")]
     assert all(name in line for name in trainer.warm_start.other_shape)
