@@ -91,7 +91,7 @@ def test_deliver_fetches_what_is_in_s3_and_leaves_no_copy(
 ) -> None:
     monkeypatch.setenv("TRAINING_ASSETS_INBOX", str(tmp_path / "inbox"))
     monkeypatch.setenv("TRAINING_ASSETS_STORE", str(tmp_path / "store"))
-    assert deliver(remote, "drop") == 0
+    assert deliver(remote, "drop").code == 0
     found = LocalInbox(tmp_path / "inbox").find("drop")
     assert read_delivery(tmp_path / "inbox" / found.name).rows["train"]
     assert not list((tmp_path / "store").rglob("*.png"))

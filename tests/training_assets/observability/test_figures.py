@@ -12,6 +12,7 @@ from trainer.contract.results import Epoch
 from trainer.contract.telemetry import SYSTEM_COLUMNS, gpu_columns, system_file
 from trainer.engine.callbacks.progress import Progress
 from trainer.engine.telemetry.journal import Journal
+from trainer.terminal.progress import Bar
 from training_assets.observability.figures import Figures, finished_step, gpu_utilisation, last_loss, read_figures
 
 
@@ -65,8 +66,9 @@ def test_without_gpus_there_is_no_utilisation(attempt: Path) -> None:
 def progress_line(attempt: Path, losses: dict[str, float], epoch: bool) -> None:
     """What the trainer's own callback prints, as rank 0's log has it."""
     lines: list[str] = []
-    told = Progress(SimpleNamespace(info=lines.append, line=lines.append))
-    told.last = -1e9
+    told, bar = Progress(SimpleNamespace(info=lines.append, line=lines.append)), Bar("step", say=lines.append)
+    bar._began = bar._told = time.monotonic() - 1000  # a line is due
+    told._bar = bar
     tensors = {name: torch.tensor(value) for name, value in losses.items()}
     trainer = SimpleNamespace(
         ranks=SimpleNamespace(leads=True),
@@ -74,7 +76,7 @@ def progress_line(attempt: Path, losses: dict[str, float], epoch: bool) -> None:
         total_steps=10,
         last_losses=tensors,
         tasks=[],
-        config=SimpleNamespace(training=SimpleNamespace(epochs=2)),
+        config=SimpleNamespace(training=SimpleNamespace(epochs=2), data=SimpleNamespace(batch_size=4)),
     )
     if epoch:
         told.after_epoch(trainer, Epoch(epoch=0, global_step=3, losses=losses, metrics={}, seconds=1.0))
