@@ -77,11 +77,11 @@ ui: setup
 
 # The documents as a site in var/site, which needs no server; or served, and built again when a page changes.
 docs: setup
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@$(BIN)/mkdocs build --quiet
 	@echo "var/site/index.html"
 
 docs-serve: setup
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+	@$(BIN)/mkdocs serve
 
 # The pictures in docs/screenshots, of what `make demo` and `make demo-sweep` left here.
 screenshots: setup

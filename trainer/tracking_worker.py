@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import get_args
 
 from trainer.contract.files import write_json
-from trainer.contract.tracking import FOLDER, Begin, End, Record, Row, parse, spool_of
+from trainer.contract.tracking import FOLDER, Begin, End, Record, Row, parse, read_spool, spool_of
 from trainer.contract.train_config import TrackingMode
 from trainer.contract.yaml_io import read_yaml
 from trainer.process import die_with_parent
@@ -41,7 +41,7 @@ def main() -> int:
     run_dir = asked.run_dir.absolute()
     with _alone(run_dir):
         sender = Sender(run_dir, asked.mode)
-        for record in followed(spool_of(run_dir)) if asked.follow else written(spool_of(run_dir)):
+        for record in followed(spool_of(run_dir)) if asked.follow else read_spool(run_dir):
             sender.take(record)
         sender.close()
     return 0
@@ -112,13 +112,6 @@ class Sender:
         row, self._row = self._row, {}
         if row and self.step > self.last and self.step > self.run.last_step:
             self.run.log(row, self.step)
-
-
-def written(spool: Path) -> Iterator[Record]:
-    """What is in ``spool`` by now."""
-    for line in spool.read_bytes().splitlines() if spool.is_file() else ():
-        if (record := parse(line)) is not None:
-            yield record
 
 
 def followed(spool: Path) -> Iterator[Record]:

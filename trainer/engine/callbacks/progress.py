@@ -7,6 +7,9 @@ from trainer.engine.loop import Callback, Trainer
 from trainer.reporting import Reporter
 from trainer.terminal.progress import Bar
 
+LOOK_EVERY_S = 5.0
+"""A bar is drawn more often than its losses are looked at: to read one the device has to be waited for."""
+
 
 class Progress(Callback):
     """Reports on the leading rank only."""
@@ -14,7 +17,7 @@ class Progress(Callback):
     def __init__(self, reporter: Reporter) -> None:
         self.reporter = reporter
         self._bar: Bar | None = None
-        self._seen, self._at = 0, 0.0
+        self._seen, self._at, self._note = 0, 0.0, ""
 
     def before_training(self, trainer: Trainer) -> None:
         if trainer.ranks.leads:
@@ -29,13 +32,14 @@ class Progress(Callback):
             self._seen, self._at = trainer.progress.global_step, time.monotonic()
 
     def after_step(self, trainer: Trainer) -> None:
-        # Asked only then: to read a loss the device has to be waited for.
         if self._bar is not None and self._bar.due:
             step, now = trainer.progress.global_step, time.monotonic()
-            pace = (step - self._seen) * trainer.config.data.batch_size / (now - self._at)
-            self._seen, self._at = step, now
-            losses = "  ".join(f"{name} {float(value):.4f}" for name, value in trainer.last_losses.items())
-            self._bar(step, trainer.total_steps, f"{pace:.1f} samples/s  loss: {losses}")
+            if not self._bar.draws or now - self._at >= LOOK_EVERY_S:
+                pace = (step - self._seen) * trainer.config.data.batch_size / (now - self._at)
+                self._seen, self._at = step, now
+                losses = "  ".join(f"{name} {float(value):.4f}" for name, value in trainer.last_losses.items())
+                self._note = f"{pace:.1f} samples/s  loss: {losses}"
+            self._bar(step, trainer.total_steps, self._note)
 
     def after_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
         if trainer.ranks.leads:

@@ -90,6 +90,7 @@ class Tracking(Callback):
     def added_to(self, result: TrainResult) -> TrainResult:
         """The last to be asked: ``result`` is whole."""
         if self.tracker is not None:
+            self._tell_arrived()  # of a training that ended within an epoch
             self.tracker.tell(Gates(verdicts=result.gates))
             self.tracker.tell(Result(result=result))
             self.tracker.tell(End(state="finished"))
