@@ -37,12 +37,20 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure("its memory", "manifest/manifest_million_rows_peak_mb", unit="MB"),
         Figure("bytes staged per byte of distinct frames", "backfill_bytes_ratio", "asked/backfill_bytes_ratio"),
     ),
+    "ui": (
+        Figure("from `make ui` to the graph", "start_s", "asked/start_s", unit="s"),
+        Figure("the slowest page", "slowest_page_s", "asked/page_s", unit="s"),
+    ),
     "launch": (
         Figure("cases that ended as they must", "passed"),
         Figure("cases that did not", "failed", 0),
         Figure("what the local launcher adds", "local_overhead/median_s", "local_overhead/target_s", unit="s"),
     ),
     "checkpoint": (Figure("training held up, as a share of `torch.save`", "blocked_ratio", "budget"),),
+    "tracking": (
+        Figure("steps/s with W&B offline beside those without", "ratio", "least", "≥"),
+        Figure("what it takes of the training's thread, as a share of its processor time", "thread_share"),
+    ),
     "kill": (
         Figure("killed trainings", "runs"),
         Figure("all end bit for bit as the undisturbed one", "same_state", "ok", "="),

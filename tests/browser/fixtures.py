@@ -44,3 +44,9 @@ def open_file(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Open
 
 def keep_picture(page: Page, name: str) -> None:
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def is_dark(page: Page) -> bool:
+    """Whether what is read is lighter than half way to white."""
+    light = "getComputedStyle(document.body).color.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0)"
+    return bool(page.evaluate(light) > 3 * 128)

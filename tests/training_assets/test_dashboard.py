@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.fixtures import OpenFile, Scheme
+from tests.browser.fixtures import OpenFile, Scheme, is_dark
 from trainer.contract.charts import SplitCharts
 from trainer.contract.eval_report import Change, Comparison, EvalReport, SliceScore, SplitScore
 from trainer.contract.slices import parse_slices
@@ -207,7 +207,22 @@ def test_the_same_facts_make_the_same_page(known: Any) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_shows_the_page_with_no_error_and_no_request(known: Any, scheme: Scheme, open_file: OpenFile) -> None:
     page, heard = open_file(write_dashboard(known), scheme)
-    assert page.get_by_role("heading").first.is_visible()
+    for section in SECTIONS:
+        assert page.locator(f"#{section}").is_visible()
+    assert is_dark(page) == (scheme == "dark")
     shown = page.evaluate("[...document.images].every((one) => one.complete && one.naturalWidth > 0)")
     assert shown, "all pictures are there"
     assert (heard.errors, heard.elsewhere) == ([], [])
+
+
+@pytest.mark.browser
+def test_a_click_on_a_column_sorts_the_slices_and_another_one_turns_them_around(
+    known: Any, open_file: OpenFile
+) -> None:
+    page, heard = open_file(write_dashboard(known), "light")
+    slices = page.locator("#slices table").first
+    slices.get_by_role("button").first.click()
+    first = slices.locator("tbody tr").first.inner_text()
+    slices.get_by_role("button").first.click()
+    assert slices.locator("tbody tr").first.inner_text() != first
+    assert heard.errors == []

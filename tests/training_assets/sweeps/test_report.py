@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright import sync_api as browsing
 
-from tests.browser.fixtures import OpenFile, Scheme
+from tests.browser.fixtures import OpenFile, Scheme, is_dark
 from tests.training_assets.sweeps import simulated
 from training_assets.sweeps.goals import Goals, Objective
 from training_assets.sweeps.report import SUMMARY_FILE, SweepSummary, read_summary, summarise, write_report
@@ -262,7 +262,9 @@ def test_a_browser_shows_the_page_with_no_error_and_no_request(
     saved: Path, scheme: Scheme, open_file: OpenFile
 ) -> None:
     shown, heard = open_file(saved, scheme)
-    assert shown.locator(".parallel .trial").first.is_visible()
+    for section in SECTIONS:
+        assert shown.locator(f"#{section}").is_visible()
+    assert is_dark(shown) == (scheme == "dark")
     assert (heard.errors, heard.elsewhere) == ([], [])
 
 
