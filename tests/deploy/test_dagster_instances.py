@@ -54,7 +54,7 @@ def without_database(tmp_path: Path) -> Any:
 def test_it_differs_from_the_deployment_without_a_platform_only_by_the_platform(backend: str) -> None:
     plain = yaml.safe_load((DEPLOY / "dagster.postgres.yaml").read_text())
     found = settings(backend)
-    assert found["storage"]["postgres"]["postgres_db"].pop("params") == {"sslmode": "require"}
+    assert found["storage"]["custom"]["config"]["postgres_db"].pop("params") == {"sslmode": "require"}
     for platform in ("run_launcher", "compute_logs", "local_artifact_storage"):
         found.pop(platform)
     assert found == plain

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionResolvedStatus
 
 from trainer.contract.ports import free_port
+from training_assets.check_states import CheckStates
 from training_assets.run_coordinator import PrioritizedRunCoordinator
 from training_assets.run_launcher import WatchedRunLauncher
 
@@ -29,7 +31,14 @@ def retries_only_lost_runs_once(instance: dg.DagsterInstance) -> bool:
     return instance.run_retries_enabled and instance.run_monitoring_enabled and asked == (1, False)
 
 
-def test_one_machine_has_a_queue_a_watched_launcher_one_gpu_slot_and_one_retry_of_lost_runs(tmp_path: Path) -> None:
+def remembers_check_states(instance: dg.DagsterInstance) -> bool:
+    return isinstance(getattr(instance.event_log_storage.get_asset_check_state, "__self__", None), CheckStates)
+
+
+def test_one_machine_has_a_queue_a_watched_launcher_one_gpu_slot_and_one_retry_of_lost_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     with dg.DagsterInstance.from_config(str(home_with("dagster.yaml", tmp_path))) as instance:
         assert isinstance(instance.run_coordinator, PrioritizedRunCoordinator)
         assert isinstance(instance.run_launcher, WatchedRunLauncher)
@@ -39,6 +48,11 @@ def test_one_machine_has_a_queue_a_watched_launcher_one_gpu_slot_and_one_retry_o
         assert concurrency.pool_config.default_pool_limit == 1
         assert retries_only_lost_runs_once(instance)
         assert instance.telemetry_enabled is False
+        assert remembers_check_states(instance)
+        ours = instance.get_ref()
+        assert {path.name for path in tmp_path.iterdir()} >= {"history", "schedules"}
+        with dg.DagsterInstance.from_ref(ours) as in_another_process:
+            assert remembers_check_states(in_another_process)
 
 
 @pytest.fixture
@@ -86,12 +100,19 @@ def test_a_deployment_keeps_everything_in_postgres_with_what_the_environment_say
     def thing() -> int:
         return 1
 
+    @dg.asset_check(asset=thing)
+    def good() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=True)
+
     with dg.DagsterInstance.from_config(str(home)) as instance:
         assert "Postgres" in type(instance.run_storage).__name__
         assert isinstance(instance.run_coordinator, PrioritizedRunCoordinator)
         assert instance.get_concurrency_config().pool_config.default_pool_limit == 1
         assert retries_only_lost_runs_once(instance)
-        assert dg.materialize([thing], instance=instance).success
+        assert remembers_check_states(instance)
+        assert dg.materialize([thing, good], instance=instance).success
+        states = instance.event_log_storage.get_asset_check_state([(good.check_key, None)])
+        assert states[good.check_key].subsets[AssetCheckExecutionResolvedStatus.SUCCEEDED].bool_value
     with dg.DagsterInstance.from_config(str(home)) as again:
         assert again.get_latest_materialization_event(dg.AssetKey("thing")) is not None
 
