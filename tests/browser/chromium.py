@@ -4,8 +4,9 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from playwright.sync_api import Browser, Error, Page, Response, WebSocket, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, Response, WebSocket, sync_playwright
 
 EXECUTABLE = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = (
@@ -27,6 +28,16 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=EXECUTABLE, args=list(ARGUMENTS))
         yield browser
         browser.close()
+
+
+@contextlib.contextmanager
+def person_with(profile: Path) -> Iterator[BrowserContext]:
+    """As ``chromium``, of a person who keeps a profile: what was loaded and compiled once is there the next time."""
+    with sync_playwright() as playwright:
+        start = playwright.chromium.launch_persistent_context
+        context = start(profile, executable_path=EXECUTABLE, args=list(ARGUMENTS))
+        yield context
+        context.close()
 
 
 @dataclass

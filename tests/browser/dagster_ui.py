@@ -73,6 +73,10 @@ class DagsterUi:
     def launch_dialog(self, asset: str) -> Locator:
         """The dialog behind an asset's button "Materialize…", with all of its partitions."""
         self.asset(asset, "overview")
+        return self.click_materialize()
+
+    def click_materialize(self) -> Locator:
+        """``launch_dialog``, where the asset's page is open."""
         self.page.get_by_role("button", name="Materialize").first.click()
         dialog = self.page.get_by_role("dialog").first
         recent = dialog.get_by_role("button", name="Show all partitions")
