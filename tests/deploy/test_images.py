@@ -70,6 +70,7 @@ def imported_by(package: str) -> Iterator[tuple[str, Path]]:
                 yield node.module.split(".")[0], path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", PACKAGES)
 def test_an_image_has_whatever_its_code_imports(image: str) -> None:
     has, providers = installed_by(image), packages_distributions()

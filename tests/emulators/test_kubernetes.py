@@ -104,6 +104,7 @@ def test_an_eviction_is_told_before_the_exit_code_that_it_leads_to(
     assert "has condition DisruptionTarget matching FailJob rule at index 0" in conditions(client)["Failed"].message
 
 
+@pytest.mark.slow
 def test_a_dead_host_does_not_fail_the_job_until_its_pod_is_forced_away(
     cluster: Cluster, client: Any, create: Callable[..., None]
 ) -> None:
@@ -130,6 +131,7 @@ def test_without_a_gang_scheduler_one_pod_runs_while_the_other_waits(
     assert [pod["status"]["phase"] for pod in cluster.pods()] == ["Running", "Pending"]
 
 
+@pytest.mark.slow
 def test_a_pod_that_does_not_hear_is_killed_after_its_grace(
     cluster: Cluster, client: Any, create: Callable[..., None]
 ) -> None:

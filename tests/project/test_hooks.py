@@ -35,12 +35,14 @@ def run(checkout: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_all_files_pass(checkout: Path) -> None:
     code, said = run(checkout)
     assert code == 0, said
     assert said.count("Passed") == len(hooks()) - 1, said
 
 
+@pytest.mark.slow
 def test_each_check_stops_what_it_is_for(checkout: Path) -> None:
     bad = {
         "unused.py": "import os\n",

@@ -62,6 +62,7 @@ def cloud(tmp_path: Path) -> Iterator[World]:
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(why_not()), reason=why_not() or "")
 def test_a_job_that_ran_and_failed_shows_none_in_its_description_its_logs_and_its_store(cloud: World) -> None:
     CASES["crash"](cloud)

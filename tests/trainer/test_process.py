@@ -24,6 +24,7 @@ subprocess.Popen([sys.executable, "-c", sys.argv[1], str(os.getpid()), *sys.argv
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_rank", [True, False])
 def test_a_rank_whose_torchrun_died_before_its_first_line_ends(
     is_rank: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import dagster as dg
+import pytest
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationPlanned,
     AssetCheckEvaluationTargetMaterializationData,
@@ -146,6 +147,7 @@ def names(subset: Any) -> object:
     return subset.bool_value if not subset.is_partitioned else sorted(subset.subset_value.get_partition_keys())
 
 
+@pytest.mark.slow
 @given(st.lists(happening(), min_size=5, max_size=40))
 @settings(max_examples=25, deadline=None)
 def test_whatever_happens_the_states_are_those_of_dagster(history):

@@ -124,6 +124,7 @@ def test_a_delivery_is_checked_wholly_before_it_is_put_into_the_inbox(
     assert "a name that is not taken" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_status_of_a_place_where_nothing_was_done_yet(
     home: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,6 +164,7 @@ def train(place: Any, window: str, **config: object) -> bool:
     return bool(done.success)
 
 
+@pytest.mark.slow
 def test_status_tells_of_each_window_what_it_has(staged: Any) -> None:
     assert train(staged, WINDOW)
     assert not train(staged, "2026-01-05", overrides=["release.targets={segmentation/mIoU: 0.9}"])

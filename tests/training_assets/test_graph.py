@@ -117,6 +117,7 @@ def test_the_chain_hands_records_on_to_the_evaluation(staged: Any) -> None:
     assert staged.metadata("tiny/eval_report", WINDOWS[1])["test/segmentation/mIoU"] == pytest.approx(0.7)
 
 
+@pytest.mark.slow
 def test_a_retried_step_resumes_the_same_run_and_a_new_run_does_not(staged: Any) -> None:
     assert staged.run("tiny/training_set", window=WINDOWS[1]).success
     crash, train = {"left": 1}, staged.trainer.poll

@@ -77,6 +77,7 @@ def test_what_a_finished_command_left_behind_is_ended_though_it_lost_its_parent(
     assert not left(spec)
 
 
+@pytest.mark.slow
 def test_an_attempt_that_nobody_watches_is_asked_to_save_and_ended_by_the_runs_next_one(
     tmp_path: Path,
 ) -> None:

@@ -40,6 +40,7 @@ def write(manifest: Path, rows: list[dict[str, Any]]) -> None:
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+@pytest.mark.slow
 def test_what_rows_name_in_s3_lies_in_the_delivery_afterwards(
     remote: Path, delivery: Path, tmp_path: Path, s3: str
 ) -> None:
@@ -60,6 +61,7 @@ def test_a_delivery_that_holds_everything_is_taken_as_it_is(delivery: Path, tmp_
     assert not (tmp_path / "whole").exists()
 
 
+@pytest.mark.slow
 def test_every_object_that_is_missing_or_another_one_is_named_by_its_row(remote: Path, tmp_path: Path, s3: str) -> None:
     client, bucket = boto3.client("s3"), s3.removeprefix("s3://")
     rows = rows_of(remote / "golden_train.manifest")
@@ -77,6 +79,7 @@ def test_every_object_that_is_missing_or_another_one_is_named_by_its_row(remote:
     assert all(problem.field == "source-ref" for problem in problems.values())
 
 
+@pytest.mark.slow
 def test_a_bad_line_is_left_to_the_check_of_the_delivery(remote: Path, tmp_path: Path) -> None:
     with open(remote / "golden_train.manifest", "a") as manifest:
         manifest.write("{not json\n[1]\n")

@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from training_assets.launchers.messages import WholeLineReader
 
 
@@ -26,6 +28,7 @@ def line(text: str) -> str:
     return json.dumps({"text": text}) + "\n"
 
 
+@pytest.mark.slow
 def test_a_line_that_is_half_written_when_it_is_read_arrives_whole(tmp_path: Path) -> None:
     handler, path = Handler(), tmp_path / "messages.jsonl"
     with WholeLineReader(path, str(path)).read_messages(handler), open(path, "a") as writer:  # type: ignore[arg-type]

@@ -31,6 +31,7 @@ def train(graph: Any, *assets: str, **config: object) -> Any:
     return graph.run(*keys, window=WINDOW, config={"tiny/checkpoint": config})
 
 
+@pytest.mark.slow
 def test_settings_of_one_run_reach_the_training_and_the_lineage_and_leave_the_recipe_alone(ready: Any) -> None:
     overrides = ["optim.lr=0.5", "training.epochs=1"]
     assert train(ready, *CHAIN[1:], overrides=overrides).success
@@ -62,6 +63,7 @@ REFUSED: list[tuple[dict[str, object], str]] = [
 ]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_used_is_refused_before_anything_is_launched_and_not_tried_again(
     ready: Any, failure: Any
 ) -> None:
@@ -72,6 +74,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_launched_and_not_trie
     assert not ready.trainer.commands("train")
 
 
+@pytest.mark.slow
 def test_the_gates_go_by_the_limits_of_the_run(ready: Any) -> None:
     judged = CHAIN[1:4]
     assert train(ready, *judged).success
@@ -82,6 +85,7 @@ def test_the_gates_go_by_the_limits_of_the_run(ready: Any) -> None:
     assert lenient.success
 
 
+@pytest.mark.slow
 def test_a_checkpoint_with_other_settings_is_out_of_date_and_one_with_other_first_weights_is_not(ready: Any) -> None:
     def stale() -> list[str]:
         graph = ready.defs.resolve_asset_graph()
@@ -97,6 +101,7 @@ def test_a_checkpoint_with_other_settings_is_out_of_date_and_one_with_other_firs
     assert stale() == []
 
 
+@pytest.mark.slow
 def test_the_lineage_names_the_version_or_the_file_that_a_training_began_with(ready: Any, tmp_path: Path) -> None:
     assert train(ready, *CHAIN[1:]).success
     Registry(ready.places.root).promote("tests", "1.0.0", by="test")
@@ -139,6 +144,7 @@ def test_another_profile_lends_its_launcher_and_its_launch(ready: Any, other_pro
     assert other.commands("train")[1].launch.devices == 2
 
 
+@pytest.mark.slow
 def test_the_image_that_a_profile_launches_and_its_commit_are_in_the_lineage(ready: Any, other_profile: Any) -> None:
     image = "registry.example:5000/training-assets/trainer@sha256:" + "a" * 64
     other = other_profile(image={"trainer": image})

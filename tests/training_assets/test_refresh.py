@@ -68,6 +68,7 @@ def test_nothing_is_run_when_nothing_changed(demo: Demo) -> None:
     assert len(demo.graph.trainer.launched) == launched
 
 
+@pytest.mark.slow
 def test_another_slices_file_is_judged_anew_but_not_trained_anew(demo: Demo) -> None:
     demo.graph.edit("slices.yaml", lambda text: text.replace("min_samples: 2", "min_samples: 3"))
     made = demo.run()
@@ -86,6 +87,7 @@ def test_a_row_that_is_taken_away_is_trained_anew(demo: Demo) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_recipe_that_changed_is_trained_anew_on_the_same_shards(demo: Demo) -> None:
     path = demo.graph.profile.recipes / "tiny.yaml"
     path.write_text(path.read_text().replace("lr: 0.01", "lr: 0.02"))
@@ -95,6 +97,7 @@ def test_a_recipe_that_changed_is_trained_anew_on_the_same_shards(demo: Demo) ->
     assert not {"dataset_version", "staged_shards", "eval_shards"} & set(made)
 
 
+@pytest.mark.slow
 def test_a_failed_gate_stops_with_its_name(graph: Any, trainer: Any, profile: Any) -> None:
     with open(profile.recipes / "tiny.yaml", "a") as recipe:
         recipe.write("release: {targets: {segmentation/mIoU: 0.9}}\n")
@@ -166,6 +169,7 @@ def test_other_limits_are_judged_anew_but_not_trained_anew(demo: Demo) -> None:
     assert Demo(other).run() == ["tiny/model_card", "tiny/registry_entry"]
 
 
+@pytest.mark.slow
 def test_what_lies_behind_an_asset_that_will_change_waits_for_it(demo: Demo) -> None:
     """Another training and other limits at once: the card must not be written of the old report."""
     path = demo.graph.profile.recipes / "tiny.yaml"

@@ -132,6 +132,7 @@ def test_a_registration_is_told_and_a_bus_out_of_reach_does_not_hold_it_up(green
     assert waiting.id == event["id"]
 
 
+@pytest.mark.slow
 def test_a_missed_target_blocks_registration_and_is_named(staged: Any) -> None:
     profile = staged.profile
     set_target(profile, 0.9)
@@ -147,6 +148,7 @@ def test_a_missed_target_blocks_registration_and_is_named(staged: Any) -> None:
     assert "tiny__registry_entry" not in {event.step_key for event in result.all_events if event.is_step_start}
 
 
+@pytest.mark.slow
 def test_registration_asks_the_gates_itself_when_it_is_run_alone(staged: Any, failure: Any) -> None:
     assert staged.run(*CHAIN[:-1], window=WINDOWS[1]).success
     set_target(staged.profile, 0.9)
@@ -155,6 +157,7 @@ def test_registration_asks_the_gates_itself_when_it_is_run_alone(staged: Any, fa
     assert Registry(staged.profile.store).versions("tests") == []
 
 
+@pytest.mark.slow
 def test_registration_reads_the_report_on_disk_not_the_record(staged: Any, failure: Any) -> None:
     assert staged.run(*CHAIN[:-1], window=WINDOWS[1]).success
     record = staged.record("tiny/eval_report", Evaluation, WINDOWS[1])
@@ -166,6 +169,7 @@ def test_registration_reads_the_report_on_disk_not_the_record(staged: Any, failu
     assert "segmentation/mIoU on all: 0.0" in failure(staged.edited().run("tiny/registry_entry", window=WINDOWS[1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("what", "gate"), [("error", "exports_match_eager"), ("p95", "latency_within_budget")])
 def test_a_bad_export_blocks_registration(staged: Any, what: str, gate: str) -> None:
     setattr(staged.trainer, what, 1e6)
@@ -175,6 +179,7 @@ def test_a_bad_export_blocks_registration(staged: Any, what: str, gate: str) -> 
     assert Registry(staged.profile.store).versions("tests") == []
 
 
+@pytest.mark.slow
 def test_one_slice_made_worse_stops_the_release_says_where_and_by_how_much_and_changes_nothing(staged: Any) -> None:
     profile = staged.profile
     assert staged.run(*CHAIN, window=WINDOWS[1]).success
@@ -195,12 +200,14 @@ def test_one_slice_made_worse_stops_the_release_says_where_and_by_how_much_and_c
     assert (event["gate"], row["slice"], round(row["margin"], 6)) == ("no_regression", "night", -0.23)
 
 
+@pytest.mark.slow
 def test_another_models_report_is_not_taken_for_this_ones(staged: Any, failure: Any) -> None:
     assert staged.run(*CHAIN[:-1], window=WINDOWS[1]).success
     assert staged.run("tiny/checkpoint", window=WINDOWS[1]).success
     assert "not one model" in failure(staged.run("tiny/registry_entry", window=WINDOWS[1]))
 
 
+@pytest.mark.slow
 def test_a_mined_slice_is_staged_judged_with_production_and_then_trained_on(staged: Any, delivery: Path) -> None:
     rows = [json.loads(line) for line in (delivery / "golden_train.manifest").read_text().splitlines()]
     slices = staged.inbox / "slices"
@@ -259,6 +266,7 @@ def test_an_archive_in_s3_holds_the_registry_and_the_models_and_the_store_neithe
     assert len(list(frames(entry, store))) == 64
 
 
+@pytest.mark.slow
 def test_a_production_model_in_s3_is_what_the_next_one_is_compared_with_and_begins_from(archived: Release) -> None:
     graph, registry = archived.graph, archived.registry
     registry.promote("tests", "1.0.0", by="test")

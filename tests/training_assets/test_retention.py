@@ -114,6 +114,7 @@ shard_keys = st.sets(st.integers(0, 9).map(lambda number: f"{number:032x}"), max
 ids = st.integers(0, 5).map(lambda number: f"run{number:05d}")
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=40)
 @given(
     versions=st.lists(st.tuples(ids, shard_keys), max_size=3),
@@ -232,6 +233,7 @@ def test_the_report_counts_each_kind(made: Made) -> None:
     assert (found.bytes["shards"], found.bytes_going["shards"]) == (4, 2)
 
 
+@pytest.mark.slow
 def test_the_job_tells_first_and_clears_when_it_is_asked_to_and_lineage_stays_whole(graph_without_dvc: Any) -> None:
     graph = graph_without_dvc
     window = "2026-01-12"

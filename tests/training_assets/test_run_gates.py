@@ -38,6 +38,7 @@ def logged_checks(graph: Any) -> dict[str, dg.AssetCheckEvaluation]:
     return {event.check_name: event for event in events if event.asset_key == CHECKPOINT}
 
 
+@pytest.mark.slow
 def test_each_verdict_is_a_check_of_its_severity_with_its_figures(graph: Any, trainer: Any) -> None:
     pretend = trainer.train
 
@@ -61,6 +62,7 @@ def test_each_verdict_is_a_check_of_its_severity_with_its_figures(graph: Any, tr
     )
 
 
+@pytest.mark.slow
 def test_a_gate_that_ends_a_run_is_a_failed_check_and_a_failed_step_that_is_not_retried(
     graph: Any, trainer: Any, failure: Any
 ) -> None:
@@ -88,6 +90,7 @@ def test_a_gate_that_ends_a_run_is_a_failed_check_and_a_failed_step_that_is_not_
     assert "brightness 2.1" in event["message"]
 
 
+@pytest.mark.slow
 def test_the_median_rule_gets_the_history_of_the_recipes_other_windows(graph: Any, trainer: Any, profile: Any) -> None:
     path = profile.recipes / "tiny.yaml"
     recipe = yaml.safe_load(path.read_text())

@@ -79,6 +79,7 @@ def test_what_a_run_waits_for_and_costs_is_told(places: Places) -> None:
     assert "22.0" in text
 
 
+@pytest.mark.slow
 def test_all_attempts_of_an_ended_run_are_paid_for_and_its_end_is_named(places: Places) -> None:
     directory = run_dir(places)
     with pytest.raises(dg.RetryRequested):

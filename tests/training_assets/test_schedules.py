@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 import yaml
 
 from training_assets.control import VERSION_TAG, plans_of
@@ -60,6 +61,7 @@ def test_the_profile_says_when(graph: Any) -> None:
     assert (nightly.cron_schedule, nightly.execution_timezone) == ("30 22 * * *", "Europe/Berlin")
 
 
+@pytest.mark.slow
 def test_a_schedule_that_no_recipe_asks_for_says_so(graph: Any, tmp_path: Path) -> None:
     assert graph.run("dataset_version").success
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
@@ -67,6 +69,7 @@ def test_a_schedule_that_no_recipe_asks_for_says_so(graph: Any, tmp_path: Path) 
             assert "no recipe asks for it" in tick(graph, name, instance)
 
 
+@pytest.mark.slow
 def test_nightly_stages_what_the_newest_window_looks_back_on_and_then_trains_it_unless_all_is_up_to_date(
     graph: Any,
 ) -> None:
@@ -97,6 +100,7 @@ def test_nightly_does_not_start_what_is_under_way(graph: Any) -> None:
     assert nightly(graph) == f"tiny: run {run.run_id} is under way"
 
 
+@pytest.mark.slow
 def test_nightly_does_not_repeat_a_failure_but_tries_other_data_and_other_settings(graph: Any, trainer: Any) -> None:
     graph = asking(graph, nightly=True)
     assert graph.run("dataset_version", "eval_shards").success
@@ -123,6 +127,7 @@ def test_nightly_does_not_repeat_a_failure_but_tries_other_data_and_other_settin
     assert plans_of(nightly(other).tags)
 
 
+@pytest.mark.slow
 def test_a_model_that_its_gates_stopped_is_not_trained_again_each_night(graph: Any) -> None:
     graph.defs.resources["launcher"].metrics["segmentation/mIoU"] = 0.1
     with open(graph.profile.recipes / "tiny.yaml", "a") as recipe:

@@ -67,6 +67,7 @@ def test_what_commands_talk_with_imports_of_the_trainer_its_contract_only(path: 
         assert allowed or module.startswith(SHARED)
 
 
+@pytest.mark.slow
 def test_loading_the_code_location_imports_nothing_heavy() -> None:
     code = (
         "import json, sys\nfrom training_assets.definitions import defs\n"

@@ -62,6 +62,7 @@ def observations(graph: Any, key: dg.AssetKey) -> dict[str, dg.AssetObservation]
     return {one.asset_observation.partition: one.asset_observation for one in reversed(records)}
 
 
+@pytest.mark.slow
 def test_a_version_keeps_its_rows_by_window_and_dagster_is_told_of_each_that_changed(graph: Any) -> None:
     windows = dg.AssetKey(["golden", "windows"])
     assert graph.run("dataset_version").success
@@ -82,6 +83,7 @@ def test_a_version_keeps_its_rows_by_window_and_dagster_is_told_of_each_that_cha
     assert observations(graph, windows)["2026-01-26"].data_version == NO_ROWS
 
 
+@pytest.mark.slow
 def test_late_data_for_a_window_makes_just_the_training_sets_stale_that_contain_it(graph: Any) -> None:
     """The recipe looks back on two windows."""
     made(graph, *WINDOWS)
@@ -97,6 +99,7 @@ def test_late_data_for_a_window_makes_just_the_training_sets_stale_that_contain_
     assert stale(graph, SETS) == [EMPTY, SECOND, "2026-01-26"]
 
 
+@pytest.mark.slow
 def test_a_delivery_with_the_same_windows_leaves_all_of_them_up_to_date(graph: Any) -> None:
     made(graph, FIRST, SECOND)
     rows = (graph.delivery / "golden_train.manifest").read_text().splitlines(keepends=True)
@@ -159,6 +162,7 @@ def trained(graph: Any, window: str) -> Iterator[str]:
         yield from (one.row.sample_id for one in read_index(graph.places.shards / f"{shard.key}.json").samples)
 
 
+@pytest.mark.slow
 def test_an_older_version_is_trained_on_as_it_was_pinned(graph: Any) -> None:
     made(graph, SECOND)
     old = graph.record("tiny/training_set", TrainingSet, SECOND)
@@ -175,6 +179,7 @@ def test_an_older_version_is_trained_on_as_it_was_pinned(graph: Any) -> None:
     assert new.dataset.version != old.dataset.version
 
 
+@pytest.mark.slow
 def test_an_older_version_with_samples_that_are_judged_on_by_now_is_refused(graph: Any, failure: Any) -> None:
     made(graph)
     old = graph.record("dataset_version", DatasetVersion).version
@@ -186,6 +191,7 @@ def test_an_older_version_with_samples_that_are_judged_on_by_now_is_refused(grap
     assert "found 1 of its samples in today's test split, as train000" in failure(result)
 
 
+@pytest.mark.slow
 def test_a_slice_that_may_be_trained_on_is_in_the_training_set_and_one_that_must_and_cannot_fails_it(
     graph: Any, failure: Any
 ) -> None:

@@ -76,6 +76,7 @@ def test_a_verdict_always_says_what_it_found_and_never_calls_a_share_below_its_t
 phase_seconds = st.just(0.0) | st.floats(1e-9, 10)  # a clock of nanoseconds
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(
     st.fixed_dictionaries(dict.fromkeys([phase for phase in PHASES if phase != "all_reduce"], phase_seconds)),

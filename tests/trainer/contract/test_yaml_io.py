@@ -43,6 +43,7 @@ def test_python_objects_are_not_made():
         parse_yaml("!!python/object/apply:os.getcwd []")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["0x_", "!!int x", "!!bool x", "!!timestamp x", "? !!set {a}\n: 1", "[" * 3000, "\0"])
 def test_what_pyyaml_itself_trips_over_is_a_report(text):
     with pytest.raises(ContractError):

@@ -69,6 +69,7 @@ def _write_for_ever(cache: PixelCache) -> None:
             cache.put(number, image)
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_moment_leaves_no_wrong_pixels_and_no_lock(folder):
     fork = multiprocessing.get_context("fork")
     for moment in range(12):

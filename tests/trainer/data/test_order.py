@@ -1,6 +1,7 @@
 from itertools import chain, pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +28,7 @@ def test_epochs_and_seeds_differ():
     assert len(orders) == 4
 
 
+@pytest.mark.slow
 def test_the_order_is_uniform_enough():
     """Chi-square of where sample 0 lands over 2,000 epochs, 20 cells: below the 99.9 % quantile of 19 degrees."""
     places = [int(np.flatnonzero(sample_at(np.arange(20), 20, 7, epoch) == 0)[0]) for epoch in range(2_000)]

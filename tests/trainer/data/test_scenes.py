@@ -53,6 +53,7 @@ def test_another_seed_gives_other_pictures(tmp_path):
     assert not one & two
 
 
+@pytest.mark.slow
 def test_a_smaller_delivery_over_a_larger_one_leaves_nothing_behind(tmp_path):
     make_scenes(tmp_path / "out", windows=2, frames_per_window=8)
     make_scenes(tmp_path / "out", windows=1, frames_per_window=8)

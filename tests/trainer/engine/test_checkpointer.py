@@ -187,6 +187,7 @@ def test_what_a_killed_removal_left_behind_is_swept_away(tmp_path):
     assert sorted((tmp_path / "checkpoints").iterdir()) == [newer]
 
 
+@pytest.mark.slow
 def test_no_bit_of_a_marker_may_be_flipped_unseen(tmp_path):
     marker = saved(tmp_path, 10)[0] / MARKER
     whole, facts = marker.read_bytes(), json.loads(marker.read_text())

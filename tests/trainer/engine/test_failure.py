@@ -57,6 +57,7 @@ def test_cuda_out_of_memory_is_told_from_the_machines(subject: Subject) -> None:
     assert "data.workers" not in failure.advice
 
 
+@pytest.mark.slow
 def test_a_store_that_ranks_do_not_reach_names_the_ranks_that_are_behind(
     subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,7 @@ def undisturbed(recipe, data, tmp_path_factory) -> Callable[[str], Whole]:
     return undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "features", ["plain", *(pytest.param(one, marks=pytest.mark.slow) for one in FEATURES if one != "plain")]
 )
@@ -126,6 +127,7 @@ def test_the_wall_ends_a_run_between_two_steps_and_a_later_wall_lets_it_go_on(un
     assert on.state_sha256 == undisturbed("plain").result.state_sha256
 
 
+@pytest.mark.slow
 def test_a_warm_start_takes_over_what_fits_and_says_what_does_not(undisturbed, recipe, data, tmp_path):
     best = undisturbed("plain").run_dir / "best.pt"
     other = ("tasks.detection.classes=[car, truck]", "optim.lr=1e-12")

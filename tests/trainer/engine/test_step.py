@@ -95,6 +95,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing_and_raises_the_flag(learner
     assert all(torch.equal(learner.tensors()[name], then) for name, then in state.items())
 
 
+@pytest.mark.slow
 def test_fp16_may_overflow_for_a_while_but_not_for_ever(learner_of, batch):
     learner = learner_of("training.precision=fp16")
     broken = {**batch, "image": batch["image"].float() * float("inf")}

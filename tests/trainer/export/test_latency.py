@@ -36,6 +36,7 @@ def test_a_form_is_run_on_one_sample_and_on_all(double):
         assert one.pinned
 
 
+@pytest.mark.slow
 def test_peak_memory_is_the_measured_processs_own(double):
     held = np.ones(100 << 20, np.float32)  # 400 MB that are resident here while the form is measured
     measured, _ = measure(ONNX, double, [np.zeros((2, 3), np.float32)])

@@ -72,6 +72,7 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
         process.wait()
 
 
+@pytest.mark.slow
 def test_nodes_begin_once_all_have_come(nodes: Nodes) -> None:
     first = nodes.start(0, 2, "print('hello')")
     until(lambda: read_address(nodes.attempt, 0) is not None)
@@ -91,6 +92,7 @@ def test_a_node_whose_peers_do_not_come_ends(nodes: Nodes) -> None:
     assert (first.node, first.cause) == (0, "alone")
 
 
+@pytest.mark.slow
 def test_all_follow_the_first_that_ends_badly(nodes: Nodes) -> None:
     polite = nodes.start(0, 2, POLITE)
     crashing = nodes.start(1, 2, "import sys, time; time.sleep(0.5); sys.exit(7)")
@@ -119,6 +121,7 @@ def test_what_a_killed_node_started_dies_with_it(nodes: Nodes) -> None:
     assert read_end(nodes.attempt, 0) is None
 
 
+@pytest.mark.slow
 def test_a_node_ends_when_its_time_is_over(nodes: Nodes) -> None:
     assert nodes.start(0, 1, POLITE, "--seconds", "1").wait(20) == 75
     end = read_end(nodes.attempt, 0)

@@ -105,6 +105,7 @@ def test_a_fault_of_the_program_ends_with_1_and_its_traceback_on_standard_error(
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_rank_that_does_not_lead_says_its_own_fault_but_not_what_is_wrong_with_the_input(piped, tmp_path):
     (tmp_path / "file").write_text("")
     done = piped("-m", "trainer", "scenes", "--out", str(tmp_path / "file" / "below"), RANK="1")

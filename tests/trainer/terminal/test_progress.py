@@ -20,6 +20,7 @@ display().close()
 ESCAPE, BAR = "\033[", "━"
 
 
+@pytest.mark.slow
 def test_on_a_terminal_a_bar_is_drawn_and_taken_away_and_what_is_printed_stands_above_it(watched):
     seen = watched("-c", WORK)
     assert seen.code == 0
@@ -30,12 +31,14 @@ def test_on_a_terminal_a_bar_is_drawn_and_taken_away_and_what_is_printed_stands_
     assert BAR not in last
 
 
+@pytest.mark.slow
 def test_a_terminal_without_colours_gets_a_bar_in_none(watched):
     seen = watched("-c", WORK, NO_COLOR="1")
     assert BAR in seen.text
     assert "\033[3" not in seen.text.replace("\033[?25l", "").replace("\033[?25h", "")
 
 
+@pytest.mark.slow
 def test_a_dumb_terminal_gets_lines_without_escape_codes(watched):
     seen = watched("-c", WORK, TERM="dumb")
     assert ESCAPE not in seen.text
@@ -43,6 +46,7 @@ def test_a_dumb_terminal_gets_lines_without_escape_codes(watched):
     assert "staged 12 samples in " in seen.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment_of_colours", [{}, {"FORCE_COLOR": "1"}])
 def test_a_pipe_gets_no_bar_and_only_the_last_line_of_what_is_quick(piped, environment_of_colours):
     done = piped("-c", WORK, **environment_of_colours)

@@ -22,6 +22,7 @@ def set_target(swept: Any, value: float) -> None:
     swept.graph = swept.graph.edited()
 
 
+@pytest.mark.slow
 def test_the_best_trial_is_registered_with_its_sweep(through: Any) -> None:
     assert through.report().success
     entry = through.registry.find("tests@1.0.0")
@@ -60,6 +61,7 @@ def test_the_best_few_are_packaged_and_judged_on_what_no_trial_has_seen(through:
     assert "task detection does not know the box categories" in through.shown["report"]  # the smoke set's
 
 
+@pytest.mark.slow
 def test_made_again_nothing_is_launched_or_registered_again_not_even_beside_itself_in_production(through: Any) -> None:
     assert through.report().success
     before, files = len(through.trainer.launched), through.registry.find("tests@1.0.0").files
@@ -72,6 +74,7 @@ def test_made_again_nothing_is_launched_or_registered_again_not_even_beside_itse
     assert len(list((through.graph.profile.store / "registry/tests/aliases/candidate").rglob("*.json"))) == 2
 
 
+@pytest.mark.slow
 def test_killed_between_two_evaluations_it_goes_on_with_the_second(through: Any, monkeypatch: Any) -> None:
     judge, before = through.trainer.evaluate, through.launched("evaluate")
 
@@ -88,6 +91,7 @@ def test_killed_between_two_evaluations_it_goes_on_with_the_second(through: Any,
     assert through.registry.versions("tests") == ["1.0.0"]
 
 
+@pytest.mark.slow
 def test_killed_after_the_registration_it_is_told_and_not_registered_again(through: Any, monkeypatch: Any) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("training_assets.finals.end.announced", lambda *arguments: 1 / 0)
@@ -111,6 +115,7 @@ def test_where_none_passes_the_release_nothing_is_registered_and_the_gate_is_nam
     assert "t-cv1 is not registered, targets_met" in through.shown["report"]
 
 
+@pytest.mark.slow
 def test_the_second_wins_where_the_first_does_not_pass_the_release(swept: Any) -> None:
     def one_bad_on_all(config: TrainConfig) -> dict[str, float]:
         return {IOU: 0.5 + config.optim.lr, AP: 0.1 if config.optim.lr == 0.03 else 0.6}
@@ -142,6 +147,7 @@ def test_a_sweep_whose_trials_run_is_refused(swept: Any, failure: Any) -> None:
     assert "trials 0, 1, 2 have not ended" in failure(swept.report())
 
 
+@pytest.mark.slow
 def test_a_broken_constraint_keeps_a_trial_out(swept: Any) -> None:
     swept.started({**SPACE, "constraints": [f"{IOU} <= 0.525"]}).tried(RATES)
     assert swept.report().success

@@ -48,6 +48,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulated]:
         yield parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES]
 )

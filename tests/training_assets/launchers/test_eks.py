@@ -105,6 +105,7 @@ def test_an_unknown_context_is_a_problem_and_no_crash(world: World) -> None:
     assert "nobody" in str(problem)
 
 
+@pytest.mark.slow
 def test_a_launch_that_kubernetes_refuses_says_why_and_leaves_nothing(world: World) -> None:
     world.cluster.api.denied.add(("create", "networkpolicies"))
     with pytest.raises(ContractError, match="cannot create resource"):
@@ -112,6 +113,7 @@ def test_a_launch_that_kubernetes_refuses_says_why_and_leaves_nothing(world: Wor
     world.assert_nothing_left()
 
 
+@pytest.mark.slow
 def test_somebody_elses_job_of_that_name_is_left_alone(world: World) -> None:
     launcher, spec = world.launcher(), world.spec("wait")
     launcher.launch(spec)

@@ -34,6 +34,7 @@ def service(owner: str) -> dict[str, object]:
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "labels": {"own": owner}}, "spec": spec}
 
 
+@pytest.mark.slow
 def test_retry_after_is_kept_to(server: ApiServer, api: Api) -> None:
     server.faults.append(Fault("list", "services", status=429, retry_after=1))
     began = time.monotonic()

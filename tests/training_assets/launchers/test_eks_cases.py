@@ -10,6 +10,7 @@ TRAINING = "training"
 QUICK = {"crash_of_one_node", "kill_of_one_node", "cancel_during_training", "lost_answers", "repeated_requests"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in CASES if name != TRAINING],

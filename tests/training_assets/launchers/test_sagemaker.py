@@ -22,6 +22,7 @@ def cloud(tmp_path: Path) -> Iterator[World]:
         yield made
 
 
+@pytest.mark.slow
 @needs_hosts
 @pytest.mark.parametrize(
     "case", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in CASES]

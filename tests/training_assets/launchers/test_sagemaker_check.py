@@ -52,11 +52,13 @@ def found(world: World, launcher: SageMakerLauncher) -> str:
     return "\n".join(map(str, launcher.check()))
 
 
+@pytest.mark.slow
 def test_an_account_that_has_everything_has_no_problems(account: World) -> None:
     account.cloud.quotas = {"ml.m5.large for training job usage": 4.0}
     assert found(account, account.launcher(**backend_of(account))) == ""
 
 
+@pytest.mark.slow
 def test_everything_that_is_missing_is_named_at_once(account: World) -> None:
     account.cloud.quotas = {"ml.m5.large for training job usage": 0.0, "ml.m5.large for spot training job usage": 9.0}
     text = found(account, account.launcher())
@@ -75,6 +77,7 @@ def test_nodes_that_cannot_reach_each_other_are_a_problem(account: World) -> Non
     assert "nodes that reach each other" in found(account, account.launcher(**backend))
 
 
+@pytest.mark.slow
 def test_a_service_that_fails_does_not_hide_what_the_others_say(account: World) -> None:
     account.cloud.faults = {"GetRole": ["throttle"] * 100}
 

@@ -184,6 +184,7 @@ def test_a_backend_that_never_answers_again_is_given_up(tmp_path: Path, monkeypa
     assert not marked((ATTEMPT_VARIABLE, spec.attempt)), "what could be stopped was"
 
 
+@pytest.mark.slow
 def test_crashes_are_tried_again_until_their_budget_is_spent(tmp_path: Path) -> None:
     for _ in range(RETRIES["crash"]):
         with pytest.raises(dg.RetryRequested):
@@ -193,6 +194,7 @@ def test_crashes_are_tried_again_until_their_budget_is_spent(tmp_path: Path) -> 
     assert not failure.value.allow_retries
 
 
+@pytest.mark.slow
 def test_disruptions_do_not_count_against_the_budget_for_crashes(tmp_path: Path) -> None:
     class Full(Priced):
         def launch(self, spec: LaunchSpec) -> Handle:
@@ -214,6 +216,7 @@ def test_what_cannot_be_mended_by_trying_is_not_tried_again(tmp_path: Path) -> N
     assert failure.value.metadata["kind"].value == "bad_input"
 
 
+@pytest.mark.slow
 def test_all_attempts_are_paid_for(tmp_path: Path) -> None:
     with pytest.raises(dg.RetryRequested):
         run(spec_of("fine", tmp_path, module="no_such_module"))
@@ -224,6 +227,7 @@ def test_all_attempts_are_paid_for(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("attempts/*/outcome.json"))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("watch", "kind", "raised"),
     [

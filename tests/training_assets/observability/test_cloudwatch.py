@@ -137,6 +137,7 @@ def test_a_hundred_runs_of_one_process_share_their_calls() -> None:
     assert max(map(len, metrics.calls)) <= 1000
 
 
+@pytest.mark.slow
 def test_a_cloudwatch_that_is_away_is_told_of_once_and_stops_nothing(
     s3: str, labels: Labels, monkeypatch: pytest.MonkeyPatch
 ) -> None:

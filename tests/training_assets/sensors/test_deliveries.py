@@ -286,6 +286,7 @@ def shared() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(steps=STEPS)
 def test_whatever_happens_each_content_that_stays_is_started_once(

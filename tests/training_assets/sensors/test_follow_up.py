@@ -124,6 +124,7 @@ def test_a_delivery_ends_as_a_registered_model_and_then_nothing_more_starts(worl
     assert {run.tags["dagster/priority"] for run in (dataset, staging, training)} == {"15"}
 
 
+@pytest.mark.slow
 def test_what_is_up_to_date_is_not_trained_again(promoted: Callable) -> None:
     daemon = promoted(on_delivery=True)
     staged(daemon, plan(because="delivery two"))

@@ -86,6 +86,7 @@ def begin(graph: Graph, tmp_path: Path) -> Callable[..., SweepPlace]:
     return begin
 
 
+@pytest.mark.slow
 def test_trials_become_partitions_and_runs_until_the_budget_is_used_up_then_the_report(
     graph: Graph, begin: Callable[..., SweepPlace], daemon_of: Callable
 ) -> None:

@@ -137,6 +137,7 @@ def test_dvc_writes_nothing_outside_and_reads_no_settings_of_the_user(
     assert content(home) == before
 
 
+@pytest.mark.slow
 def test_the_error_of_dvc_carries_what_dvc_said(store: DvcStore, source: Path) -> None:
     (source / ".dvcignore").write_text("*.png\n")
     with pytest.raises(DvcError, match=r"dvc add: found exit code 255(.|\n)*\.dvcignore file should not be"):

@@ -85,6 +85,7 @@ def test_other_files_or_another_run_make_another_version(registry: Registry, dra
     assert registry.versions("scenes") == ["1.0.0", "1.1.0", "1.2.0"]
 
 
+@pytest.mark.slow
 def test_the_tenth_version_comes_after_the_ninth(registry: Registry, draft: Drafts, files: Files) -> None:
     for number in range(11):
         registry.register(draft(f"run{number:05d}"), files)

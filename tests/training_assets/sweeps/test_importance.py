@@ -69,6 +69,7 @@ def made(count: int, curves: Any = None, seed: int = 0) -> list[Standing]:
     return standings(trials, {}, GOALS)
 
 
+@pytest.mark.slow
 def test_fanova_is_what_optuna_says_of_the_same_trials() -> None:
     plain = (Parameter("lr", Uniform(1e-4, 1e-1)), *PARAMETERS[1:])
     ordered = made(30)
@@ -100,6 +101,7 @@ def test_fanova_shares_the_variance_over_the_declared_distributions() -> None:
     assert found == pytest.approx({"u": 0.9, "v": 0.1}, abs=0.04)
 
 
+@pytest.mark.slow
 def test_shap_finds_what_matters_and_which_way_it_pushes() -> None:
     ordered = made(40)
     _, found = importances(ordered, PARAMETERS, GOALS.objectives)

@@ -356,6 +356,7 @@ ANYTHING = st.one_of(NUMBERS, st.sampled_from(sorted(DISTRIBUTIONS)), VALUES)
 PARAMETERS = st.dictionaries(PARAMETER_KEYS, st.one_of(NUMBERS, st.sampled_from(sorted(DISTRIBUTIONS)), VALUES))
 
 
+@pytest.mark.slow
 @given(written=st.dictionaries(KEYS, ANYTHING, max_size=6), parameters=st.dictionaries(st.text(max_size=4), PARAMETERS))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_a_file_says_it_is_a_sweep_or_an_error_that_says_why(

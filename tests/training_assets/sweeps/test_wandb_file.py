@@ -248,6 +248,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WandbSer
         found.shutdown()
 
 
+@pytest.mark.slow
 def test_without_an_account_it_is_said_so(server: WandbServer) -> None:
     sweep = Sweep.model_validate({"recipe": "tiny", "parameters": {"optim.lr": {"value": 1}}})
     with pytest.raises(ContractError, match="wandb login"):

@@ -49,6 +49,7 @@ def dark(delivery: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data_directory(root, tmp_path_factory.mktemp("dark-staged"), lambda text: None)
 
 
+@pytest.mark.slow
 def test_the_reference_itself_does_not_drift(build, profile):
     verdict = build([Drift(DriftConfig(**OFTEN), profile)], "training.epochs=2").fit().gates[0]
     assert verdict.passed

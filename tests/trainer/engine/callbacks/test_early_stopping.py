@@ -22,6 +22,7 @@ def history(path: Path, *values: float) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_rise_ends_early_and_stays_ended_after_a_resume(build):
     config = EarlyStoppingConfig(patience=2, min_delta=10.0, first_epoch=1)
 

@@ -45,6 +45,7 @@ def fit(recipe, data, run_dir, step=None, every=100):
     return result, cut.seen
 
 
+@pytest.mark.slow
 def test_each_epoch_can_be_read_once_it_is_over_and_all_are_those_of_the_result(recipe, data, tmp_path):
     assert read_epochs(tmp_path) == ()
     result, seen = fit(recipe, data, tmp_path)

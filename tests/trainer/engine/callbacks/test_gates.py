@@ -63,6 +63,7 @@ def test_a_run_with_all_gates_ends_in_the_state_of_one_without(build):
     assert [(gate.gate, gate.passed) for gate in result.gates] == [(name, True) for name in names]
 
 
+@pytest.mark.slow
 def test_verdicts_survive_a_resume_also_of_a_run_that_is_over(build):
     def start() -> Trainer:
         config = build([], "training.epochs=1").config

@@ -37,6 +37,7 @@ class Poison(Callback):
             batch[name] = torch.where(batch[name] < 2, 1 - batch[name], batch[name])
 
 
+@pytest.mark.slow
 def test_poisoned_labels_are_named_by_task_step_and_value_and_the_run_goes_on(build):
     said: list[str] = []
     gate = LossSpikes(LossSpikesConfig(**CALM), said.append)
@@ -51,6 +52,7 @@ def test_poisoned_labels_are_named_by_task_step_and_value_and_the_run_goes_on(bu
     assert result.global_step == 24
 
 
+@pytest.mark.slow
 def test_so_many_spikes_or_a_sustained_one_end_the_run(build):
     many = build([Poison(14, 17, 20), LossSpikes(LossSpikesConfig(abort_after=2, **CALM))], "training.epochs=4")
     with pytest.raises(GateFailed, match="abort_after is 2") as failed:

@@ -26,6 +26,7 @@ def wait_until(true, seconds: float = 30.0) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_it_samples_at_the_interval_until_it_is_stopped(tmp_path):
     sampler = Sampler(system_file(tmp_path, "here", 1), 100, [os.getpid()], [])
     wait_until((tmp_path / "telemetry" / "system-here-1.arrows").exists)
@@ -40,6 +41,7 @@ def test_it_samples_at_the_interval_until_it_is_stopped(tmp_path):
     assert not [name for name in frame.columns if name.startswith("gpu")]
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_given_processes_and_their_children(tmp_path):
     hungry = "import time; block = bytearray(200_000_000); block[::4096] = b'1' * len(block[::4096]); time.sleep(600)"
     parent = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[1]]).wait()"

@@ -91,6 +91,7 @@ def test_an_execution_under_way_is_waited_for_and_no_second_one_is_started(
     assert len(transfers.started) == 1
 
 
+@pytest.mark.slow
 def test_an_execution_for_another_delivery_is_waited_for_and_then_ours_is_started(
     storage: DataSync, transfers: Transfers, delivered: str, settings: DataSyncStaging, s3: str, heard: Heard
 ) -> None:

@@ -66,6 +66,7 @@ class CountingDvc(FakeDvc):
         super().restore(version, out)
 
 
+@pytest.mark.slow
 def test_a_version_is_read_where_dvc_pulled_it_and_pulled_once_for_all_steps(
     made: Callable[..., Graph], tmp_path: Path
 ) -> None:
@@ -112,6 +113,7 @@ def test_a_run_is_exported_and_shows_where(trained: Callable[[Scripted], Graph])
     assert found["staging/exported/files"] == 3
 
 
+@pytest.mark.slow
 def test_a_storage_that_is_busy_is_asked_again_and_one_that_fails_is_not(
     trained: Callable[[Scripted], Graph], monkeypatch: pytest.MonkeyPatch
 ) -> None:

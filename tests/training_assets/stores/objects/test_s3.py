@@ -74,6 +74,7 @@ def kill_while_it_asks(moto: S3Server, store: S3Objects, method: str, arguments:
         over.set()
 
 
+@pytest.mark.slow
 def test_a_killed_upload_goes_on_without_sending_again_what_arrived(
     moto: S3Server, store: S3Objects, big: Path
 ) -> None:
@@ -111,6 +112,7 @@ def unfinished(store: S3Objects) -> list[dict]:
     return boto3.client("s3").list_multipart_uploads(Bucket=store.bucket).get("Uploads", [])
 
 
+@pytest.mark.slow
 def test_a_killed_upload_of_another_file_is_thrown_away(moto: S3Server, store: S3Objects, big: Path) -> None:
     kill_while_it_asks(moto, store, "store.upload(Path(sys.argv[1]), 'models/big')", [str(big)], held=2)
     moto.calm()
@@ -131,6 +133,7 @@ def test_an_upload_that_the_bucket_has_thrown_away_begins_again(moto: S3Server, 
     assert store.read("models/big").content == big.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_download_goes_on_without_asking_again_for_what_came(
     moto: S3Server, store: S3Objects, big: Path, tmp_path: Path
 ) -> None:
@@ -180,6 +183,7 @@ def refusing(moto: S3Server, times: int, answer: Answer, method: str = "PUT") ->
     moto.before = before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [SLOW_DOWN, error("500 Internal Server Error", "InternalError")])
 def test_throttling_and_errors_of_s3_are_tried_again(moto: S3Server, store: S3Objects, answer: Answer) -> None:
     refusing(moto, 2, answer)
@@ -201,6 +205,7 @@ def test_what_goes_on_and_on_is_given_up_and_said(moto: S3Server, store: S3Objec
     assert len(moto.asked) == retries.ATTEMPTS
 
 
+@pytest.mark.slow
 def test_a_write_whose_answer_is_lost_is_not_taken_for_somebody_elses(moto: S3Server, store: S3Objects) -> None:
     lost = [error("500 Internal Server Error", "InternalError")]
 

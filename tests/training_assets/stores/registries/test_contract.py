@@ -33,6 +33,7 @@ def test_a_version_is_there_once_with_its_data_code_and_scores(world: World) -> 
     assert world.said == []
 
 
+@pytest.mark.slow
 def test_one_version_is_in_production_and_a_way_back_is_one_too(world: World) -> None:
     for run_id in ("aaaaaaaa", "bbbbbbbb"):
         world.register(run_id)
@@ -72,6 +73,7 @@ def _events(world: World) -> list[Event]:
     return [*registration_events(world.registry, "scenes"), *promotion_events(world.registry, "scenes")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", ["sagemaker"], indirect=True)
 def test_a_promotion_that_waited_does_not_undo_a_later_one(world: World) -> None:
     for run_id in ("aaaaaaaa", "bbbbbbbb"):
@@ -113,6 +115,7 @@ def test_a_group_with_too_long_a_name_is_refused_with_what_to_do(world: World) -
         world.mirror.register(entry)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", ["sagemaker"], indirect=True)
 def test_sagemaker_out_of_reach_leaves_the_version_in_the_outbox(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", "http://127.0.0.1:9")
