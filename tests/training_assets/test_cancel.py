@@ -91,7 +91,7 @@ def trainers(store: Path) -> list[psutil.Process]:
 
 
 @pytest.fixture
-def server(graph: Any, profile: Any, tmp_path: Path) -> Iterator[Server]:
+def server(graph: Any, profile: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server whose storage holds a training set that takes very long to learn."""
     recipe = profile.recipes / "tiny.yaml"
     value = yaml.safe_load(recipe.read_text())
@@ -100,6 +100,7 @@ def server(graph: Any, profile: Any, tmp_path: Path) -> Iterator[Server]:
     home = tmp_path / "home"
     home.mkdir()
     (home / "dagster.yaml").write_text((ROOT / "deploy" / "dagster.yaml").read_text())
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
     with dg.DagsterInstance.from_config(str(home)) as instance:
         other = type(graph)(profile, instance)
         assert other.run("dataset_version", "eval_shards").success
@@ -107,7 +108,6 @@ def server(graph: Any, profile: Any, tmp_path: Path) -> Iterator[Server]:
         assert other.run("tiny/training_set", window=WINDOW).success
     environment = {
         **os.environ,
-        "DAGSTER_HOME": str(home),
         "TRAINING_ASSETS_STORE": str(profile.store),
         "TRAINING_ASSETS_INBOX": profile.inbox,
         "TRAINING_ASSETS_RECIPES": str(profile.recipes),

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from trainer.contract.errors import ContractError
@@ -12,7 +12,7 @@ from trainer.contract.train_config import Task as TaskConfig
 from trainer.data.augment import View, whole
 from trainer.data.sample import BLIND, Labelled
 from trainer.metrics.forecasting import constant_velocity
-from trainer.tasks.trajectory import Trajectory, build
+from trainer.tasks.trajectory import STILL, Trajectory, build
 
 OPTIONS = {"observed": 4, "predicted": 6, "max_agents": 5, "hidden": 16}
 
@@ -48,6 +48,7 @@ def batch_of(task: Trajectory, *samples: Labelled) -> dict[str, torch.Tensor]:
 @given(seed=st.integers(0, 1000), agents=st.integers(1, 5))
 def test_what_goes_into_an_agents_frame_comes_out_again(seed: int, agents: int) -> None:
     paths = walks(seed, agents)
+    assume((np.hypot(*(paths[:, 3] - paths[:, 2]).T) > STILL).all())  # who stands looks where it last went
     found = trajectory().agents(sample_of(paths).row)
     own = found.inward(found.past)
     assert own[:, -1] == pytest.approx(np.zeros((agents, 2)), abs=1e-9)
