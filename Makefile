@@ -92,7 +92,7 @@ first-hour: setup
 	@FIRST_HOUR=1 $(BIN)/python -m pytest -s tests/docs/test_first_hour.py
 
 test: setup
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder tests
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder tests
 
 test-fast: setup
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not browser" --hypothesis-profile=fast tests
