@@ -207,11 +207,10 @@ def seconds_of(person: BrowserContext, address: str, page: Page, rounds: int, ne
         if not new_tab:
             DagsterUi(tab, address, []).open(*START)
         ui = (DagsterUi if new_tab else Within)(tab, address, [])
-        if page.before and not new_tab:
-            page.before(ui)
         began = time.perf_counter()
-        if page.before and new_tab:
+        if page.before:
             page.before(ui)
+            began = began if new_tab else time.perf_counter()
         page.look(ui)
         taken.append(time.perf_counter() - began)
         tab.close()

@@ -89,9 +89,7 @@ def undisturbed(recipe, data, tmp_path_factory) -> Callable[[str], Whole]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "features", ["plain", *(pytest.param(one, marks=pytest.mark.slow) for one in FEATURES if one != "plain")]
-)
+@pytest.mark.parametrize("features", FEATURES)
 @settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(1, 6), min_size=1, max_size=2, unique=True).map(sorted), every=st.integers(1, 3))
 def test_whatever_the_step_and_the_features_the_state_is_the_same(
